@@ -1,0 +1,60 @@
+"""Progress of long work: a live bar in a terminal, one plain line now and then in a log file."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+_SECONDS_BETWEEN_LOG_LINES = 15.0
+
+
+class Progress:
+    """Counts finished items of one piece of work and shows how far it is.
+
+    Use as a context manager; call `advance` for each finished item. Keyword arguments of `advance` are shown
+    beside the bar (`loss=0.31`). Rich decides whether the output is a terminal and respects `NO_COLOR`.
+
+    Args:
+        label: what is being done, a few words.
+        total: number of items in all.
+        start: number of items that an earlier run has already finished.
+    """
+
+    def __init__(self, label: str, total: int, start: int = 0):
+        self.label, self.total, self.done = label, total, start
+        self._console = Console()
+        self._bar = RichProgress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"), console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task(label, total=total, completed=start, shown="")
+        self._began = self._last_line = time.monotonic()
+        self._at_start = start
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def advance(self, count: int = 1, **shown) -> None:
+        """Reports `count` more finished items; `shown` are the figures to show beside the bar."""
+        self.done += count
+        text = "  ".join(f"{name} {_short(value)}" for name, value in shown.items())
+        self._bar.update(self._task, completed=self.done, shown=text)
+        if not self._console.is_terminal:
+            self._log_line(text)
+
+    def _log_line(self, text: str) -> None:
+        now = time.monotonic()
+        if self.done < self.total and now - self._last_line < _SECONDS_BETWEEN_LOG_LINES:
+            return
+        self._last_line = now
+        rate = (self.done - self._at_start) / max(now - self._began, 1e-9)
+        line = f"{self.label}: {self.done}/{self.total}  {rate:.1f}/s  {text}".rstrip()
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,37 @@
+# Sourced by the other scripts: makes a virtual environment with the pinned requirements and puts it first on PATH.
+# Does nothing when an environment made from the same requirements is already there.
+#
+#   CFAAN_VENV     where the environment lies        (default: .venv in the repository)
+#   CFAAN_PYTHON   which interpreter it is made from (default: the first of python3, python3.12, python3.11 that fits)
+
+set -euo pipefail
+repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$repository"
+venv="${CFAAN_VENV:-$repository/.venv}"
+
+fits() { "$1" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in ${CFAAN_PYTHON:-python3 python3.12 python3.11}; do
+        if fits "$candidate"; then echo "$candidate"; return; fi
+    done
+    echo "error: no Python 3.11 or 3.12 among: ${CFAAN_PYTHON:-python3 python3.12 python3.11}" >&2
+    echo "       install one, or name it: CFAAN_PYTHON=/path/to/python3.12 bash $0" >&2
+    return 1
+}
+
+# Installs the requirement files given, once for each content of those files.
+install() {
+    local python stamp wanted
+    stamp="$venv/requirements.sha256"
+    wanted="$(cat "$@" launch/constraints.txt | sha256sum)"
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
+    python="$(find_python)"
+    echo "setting up $venv with $("$python" --version)"
+    "$python" -m venv "$venv"
+    local arguments=()
+    for file in "$@"; do arguments+=(-r "$file"); done
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c launch/constraints.txt "${arguments[@]}"
+    echo "$wanted" > "$stamp"
+}
