@@ -25,7 +25,7 @@ class Progress:
         self.label, self.total, self.done = label, total, start
         self._console = Console()
         self._bar = RichProgress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[shown]}"), console=self._console, disable=not self._console.is_terminal)
         self._task = self._bar.add_task(label, total=total, completed=start, shown="")
         self._began = self._last_line = time.monotonic()

@@ -22,7 +22,6 @@ for argument in "$@"; do
 done
 
 install requirements.txt
-export PATH="$venv/bin:$PATH"
 began=$SECONDS
 step() { printf '\n=== %s  (%d min %02d s)\n' "$1" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)); }
 

@@ -1,7 +1,8 @@
-# Sourced by the other scripts: makes a virtual environment with the pinned requirements and puts it first on PATH.
-# Does nothing when an environment made from the same requirements is already there.
+# Sourced by the other scripts. `install FILE...` makes a virtual environment with the pinned requirements and puts it first on
+# PATH; it does nothing more when an environment made from the same requirements is already there.
 #
-#   CFAAN_VENV     where the environment lies        (default: .venv in the repository)
+#   CFAAN_VENV     where the environment lies        (default: .venv in the repository; none: use the current one as it is,
+#                  for instance on a machine that has its own build of jax)
 #   CFAAN_PYTHON   which interpreter it is made from (default: the first of python3, python3.12, python3.11 that fits)
 
 set -euo pipefail
@@ -21,17 +22,19 @@ find_python() {
     return 1
 }
 
-# Installs the requirement files given, once for each content of those files.
+# Installs the requirement files given, once for each content of those files, and activates the environment.
 install() {
-    local python stamp wanted
-    stamp="$venv/requirements.sha256"
-    wanted="$(cat "$@" launch/constraints.txt | sha256sum)"
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
-    python="$(find_python)"
-    echo "setting up $venv with $("$python" --version)"
-    "$python" -m venv "$venv"
-    local arguments=()
-    for file in "$@"; do arguments+=(-r "$file"); done
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c launch/constraints.txt "${arguments[@]}"
-    echo "$wanted" > "$stamp"
+    if [ "$venv" = none ]; then return; fi
+    local stamp wanted python file arguments=()
+    wanted="$(cat "$@" launch/constraints.txt | sha256sum | cut -c1-16)"
+    stamp="$venv/installed-$wanted"
+    if [ ! -f "$stamp" ]; then
+        python="$(find_python)"
+        echo "setting up $venv with $("$python" --version)"
+        "$python" -m venv "$venv"
+        for file in "$@"; do arguments+=(-r "$file"); done
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c launch/constraints.txt "${arguments[@]}"
+        touch "$stamp"
+    fi
+    export PATH="$venv/bin:$PATH"
 }

@@ -2,7 +2,6 @@
 # Sets up an environment and runs the tests. Arguments go to pytest: bash launch/test.sh tests/metrics -x
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 install requirements.txt tests/requirements.txt
-export PATH="$venv/bin:$PATH"
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 ruff check .
 python -m pytest "$@"

@@ -1,0 +1,136 @@
+"""Checkpoints of a training run: `last`, to go on from, and `best`, by the mAP of the periodic evaluation."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from flax import nnx
+from ml_collections import ConfigDict
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.experiment import create_model, load_config
+
+KINDS = ("last", "best")
+
+
+@dataclass
+class Standing:
+    """How far a run is, beside its arrays.
+
+    Attributes:
+        step: finished training steps.
+        num_classes: identities of the training split.
+        evaluated: the step of the latest finished periodic evaluation, 0 before the first.
+        best: the highest mAP so far, -1 before the first.
+    """
+
+    step: int
+    num_classes: int
+    evaluated: int = 0
+    best: float = -1.0
+
+
+class Checkpoints:
+    """The checkpoints in `<workdir>/checkpoints`, one of each kind.
+
+    A checkpoint appears under its final name when it is complete, and its predecessor goes afterwards: whenever the
+    process ends, the latest complete one is there. `last` holds the network, the optimiser's state and the standing;
+    `best` holds no optimiser's state.
+
+    Args:
+        workdir: of the run.
+        read_only: change nothing in the folder, another process may be training there.
+    """
+
+    def __init__(self, workdir: str | Path, read_only: bool = False):
+        # Synchronous: the next training step overwrites the very buffers that are being written.
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else 1, enable_async_checkpointing=False, create=not read_only,
+            cleanup_tmp_directories=not read_only, read_only=read_only)
+        root = Path(workdir).absolute() / "checkpoints"
+        self._managers = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in KINDS}
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for manager in self._managers.values():
+            manager.close()
+
+    def step(self, kind: str) -> int | None:
+        """The step of the checkpoint of this kind, None if there is none."""
+        return self._managers[kind].latest_step()
+
+    def save(self, kind: str, standing: Standing, **trees) -> None:
+        """Saves pytrees of arrays under their names, with the standing; nothing if this step is already saved."""
+        if self.step(kind) == standing.step:
+            return
+        items = {name: ocp.args.StandardSave(_named_leaves(tree)) for name, tree in trees.items()}
+        self._managers[kind].save(standing.step, force=True, args=ocp.args.Composite(
+            standing=ocp.args.JsonSave(asdict(standing)), **items))
+
+    def standing(self, kind: str) -> Standing:
+        """The standing at the checkpoint of this kind; InputError if it is missing or incomplete."""
+        return Standing(**self._restore(kind, standing=ocp.args.JsonRestore())["standing"])
+
+    def restore(self, kind: str, **templates) -> dict:
+        """Pytrees of arrays, by name.
+
+        Args:
+            kind: "last" or "best".
+            templates: pytrees with arrays, or `jax.ShapeDtypeStruct`s with a sharding, of the same structure.
+
+        Raises:
+            InputError: there is no such checkpoint, it is incomplete, or it does not fit the templates.
+        """
+        items = self._restore(kind, **{name: ocp.args.StandardRestore(_named_leaves(template))
+                                       for name, template in templates.items()})
+        return {name: jax.tree.map_with_path(lambda path, _, leaves=items[name]: leaves[_name(path)], template)
+                for name, template in templates.items()}
+
+    def _restore(self, kind: str, **items) -> dict:
+        manager, step = self._managers[kind], self.step(kind)
+        if step is None:
+            remedy = {"last": "train first (--mode=train)",
+                      "best": "it is kept only when config.train.evaluate_every is above 0; take 'last'"}[kind]
+            raise InputError(f"{manager.directory}: there is no checkpoint '{kind}' here; {remedy}")
+        try:
+            return manager.restore(step, args=ocp.args.Composite(**items))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise InputError(f"{manager.directory / str(step)}: this checkpoint is incomplete, damaged or of another "
+                             f"network ({type(error).__name__}: {reason}); delete this folder to start again from "
+                             "nothing, or restore it from a copy") from error
+
+
+def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module, ConfigDict]:
+    """The trained network of a workdir, and its config.
+
+    Args:
+        workdir: of the training run.
+        which: "last", or "best" by the mAP of the periodic evaluation.
+
+    Returns:
+        the model in evaluation mode, and the config with which it was trained.
+
+    Raises:
+        InputError: the folder is no workdir, or has no such checkpoint, or an incomplete one.
+    """
+    config = load_config(workdir)
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        model = create_model(config, checkpoints.standing(which).num_classes)
+        graphdef, state = nnx.split(model)
+        state = checkpoints.restore(which, model=state)["model"]
+    model = nnx.merge(graphdef, state)
+    model.eval()
+    return model, config
+
+
+def _named_leaves(tree) -> dict:
+    """The leaves of a pytree by their names: independent of the classes that hold them."""
+    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

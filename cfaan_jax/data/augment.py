@@ -1,0 +1,82 @@
+"""From stored frames to the network's input, on the device: normalisation, masks, flip, random erasing."""
+
+import jax
+import jax.numpy as jnp
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# The released code draws up to 100 rectangles until one fits; each fits with a probability of about 0.9, so
+# that ten leave less than one frame in 10^9 as it is.
+_ERASING_TRIES = 10
+
+
+def prepare(frames: jax.Array, rectangles: jax.Array, stride: int = 16) -> tuple[jax.Array, jax.Array]:
+    """Normalises clips and brings their masks to the cells of the last feature map.
+
+    Args:
+        frames: uint8 `[B, T, H, W, 3]`, RGB.
+        rectangles: int32 `[B, T, 4]` `(y0, y1, x0, x1)` of real pixels.
+        stride: pixels to a cell.
+
+    Returns:
+        float32 `[B, T, H, W, 3]` with ImageNet's mean and standard deviation taken out, and int32 `[B, T, 4]` in cells:
+        both ends divided by the stride and rounded down, at least one cell high and wide.
+    """
+    mean, std = jnp.array(IMAGENET_MEAN), jnp.array(IMAGENET_STD)
+    clips = (frames.astype(jnp.float32) / 255 - mean) / std
+    return clips, _to_cells(rectangles, frames.shape[2], frames.shape[3], stride)
+
+
+def prepare_training(key: jax.Array, frames: jax.Array, rectangles: jax.Array, config,
+                     stride: int = 16) -> tuple[jax.Array, jax.Array]:
+    """`prepare`, then a flip of whole clips and random erasing of single frames.
+
+    A clip is mirrored as a whole, its masks with it. A frame's erased rectangle covers a share of the area drawn from
+    `erasing_area` at a height / width drawn from `erasing_aspect` and takes the value IMAGENET_MEAN after the
+    normalisation, as in the released code; the mask stays.
+
+    Args:
+        key: random key.
+        frames, rectangles, stride: see `prepare`.
+        config: `flip` (probability per clip), `erasing` (probability per frame), `erasing_area` and `erasing_aspect`
+            (ranges).
+    """
+    clips, cells = prepare(frames, rectangles, stride)
+    flip_key, erase_key = jax.random.split(key)
+    flipped = jax.random.bernoulli(flip_key, config.flip, frames.shape[:1])
+    clips = jnp.where(flipped[:, None, None, None, None], clips[..., ::-1, :], clips)
+    cells = jnp.where(flipped[:, None, None], mirror(cells, -(-frames.shape[3] // stride)), cells)
+    erased = _erased(erase_key, frames.shape[:4], config)
+    return jnp.where(erased[..., None], jnp.array(IMAGENET_MEAN), clips), cells
+
+
+def mirror(rectangles: jax.Array, width: int) -> jax.Array:
+    """Rectangles `[..., 4]` as they lie after everything `width` wide was mirrored left to right."""
+    y0, y1, x0, x1 = jnp.moveaxis(rectangles, -1, 0)
+    return jnp.stack([y0, y1, width - x1, width - x0], axis=-1)
+
+
+def _to_cells(rectangles: jax.Array, height: int, width: int, stride: int) -> jax.Array:
+    start = jnp.minimum(rectangles[..., 0::2], jnp.array([height - 1, width - 1])) // stride
+    end = jnp.maximum(rectangles[..., 1::2] // stride, start + 1)
+    return jnp.stack([start[..., 0], end[..., 0], start[..., 1], end[..., 1]], axis=-1).astype(jnp.int32)
+
+
+def _erased(key: jax.Array, shape: tuple[int, int, int, int], config) -> jax.Array:
+    """Where random erasing (Zhong et al., AAAI 2020) paints: bool `[B, T, H, W]`."""
+    *frames, height, width = shape
+    chosen_key, area_key, aspect_key, place_key = jax.random.split(key, 4)
+    tries = (*frames, _ERASING_TRIES)
+    area = height * width * jax.random.uniform(area_key, tries, jnp.float32, *config.erasing_area)
+    aspect = jax.random.uniform(aspect_key, tries, jnp.float32, *config.erasing_aspect)
+    tall, wide = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
+    fits = (tall < height) & (wide < width)
+    first = jnp.argmax(fits, axis=-1, keepdims=True)
+    tall, wide, fits = (jnp.take_along_axis(each, first, axis=-1) for each in (tall, wide, fits))
+    place = jax.random.uniform(place_key, (*frames, 2))
+    top, left = jnp.floor(place[..., :1] * (height - tall + 1)), jnp.floor(place[..., 1:] * (width - wide + 1))
+    rows, columns = jnp.arange(height), jnp.arange(width)
+    inside_rows = (rows >= top) & (rows < top + tall)
+    inside_columns = (columns >= left) & (columns < left + wide)
+    chosen = jax.random.bernoulli(chosen_key, config.erasing, tuple(frames)) & fits[..., 0]
+    return chosen[..., None, None] & inside_rows[..., :, None] & inside_columns[..., None, :]

@@ -1,0 +1,143 @@
+"""Batches of clips from a record set, decoded by threads ahead of the device.
+
+Each kind of batch is a random-access source: `source[i]` is a pure function of its settings and of i. So the whole
+state of reading is one integer, and a resumed run sees the batches that it would have seen.
+"""
+
+from collections.abc import Iterator
+
+import cv2
+import grain
+import numpy as np
+from PIL import Image
+
+from cfaan_jax.data.clips import test_clips, train_indices
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.samplers import IdentitySampler
+from cfaan_jax.errors import InputError
+
+
+class TrainBatches:
+    """Training batches: P identities x K tracklets, one clip of T frames from each by restricted random sampling.
+
+    `batches[step]` is a dict of frames uint8 `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels of `image_size`
+    and labels int32 `[B]`. It depends on the sampler (and its seed) and the step only.
+
+    Args:
+        records: the training split.
+        sampler: draws the tracklets.
+        clip_length: T.
+        image_size: (H, W) that the network sees.
+        steps: number of batches in the whole training.
+    """
+
+    def __init__(self, records: RecordSet, sampler: IdentitySampler, clip_length: int, image_size: tuple[int, int],
+                 steps: int):
+        self._records, self._sampler, self._steps = records, sampler, steps
+        self._clip_length, self._image_size = clip_length, tuple(image_size)
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng((1, self._sampler.seed, step))
+        positions = self._sampler.batch(step)
+        clips = [read_clip(self._records, position,
+                           train_indices(self._records.lengths[position], self._clip_length, rng), self._image_size)
+                 for position in positions]
+        frames, rectangles = (np.stack(parts) for parts in zip(*clips, strict=True))
+        return {"frames": frames, "rectangles": rectangles, "labels": self._sampler.labels[positions].astype(np.int32)}
+
+
+class ClipBatches:
+    """The clips of every tracklet, in order, for evaluation.
+
+    Iterating gives dicts of frames uint8 `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels of `image_size` and
+    tracklet int32 `[B]`: the position in the record set, -1 for what fills up the last batch. `batches[i]` gives one.
+
+    Args:
+        records: any split.
+        mode: which clips, see `clips.test_clips`.
+        clip_length: T.
+        image_size: (H, W) that the network sees.
+        batch_size: B.
+        workers: reading threads.
+    """
+
+    def __init__(self, records: RecordSet, mode: str, clip_length: int, image_size: tuple[int, int], batch_size: int,
+                 workers: int = 2):
+        clips = [test_clips(int(length), clip_length, mode) for length in records.lengths]
+        self._indices = np.concatenate(clips)
+        self._tracklets = np.repeat(np.arange(len(clips)), [len(each) for each in clips])
+        self._records, self._image_size = records, tuple(image_size)
+        self._batch_size, self._workers = batch_size, workers
+
+    def __len__(self) -> int:
+        return -(-len(self._indices) // self._batch_size)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        height, width = self._image_size
+        shape = (self._batch_size, self._indices.shape[1])
+        frames = np.zeros((*shape, height, width, 3), np.uint8)
+        rectangles = np.tile(np.array([0, height, 0, width], np.int32), (*shape, 1))
+        tracklet = np.full(self._batch_size, -1, np.int32)
+        start = index * self._batch_size
+        for row, clip in enumerate(range(start, min(start + self._batch_size, len(self._indices)))):
+            tracklet[row] = self._tracklets[clip]
+            frames[row], rectangles[row] = read_clip(
+                self._records, self._tracklets[clip], self._indices[clip], self._image_size)
+        return {"frames": frames, "rectangles": rectangles, "tracklet": tracklet}
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return read_ahead(self, 0, self._workers)
+
+
+def read_ahead(batches, start: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+    """Iterates over `batches[start:]` in order; `workers` threads read ahead of the caller, two batches each."""
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
+    return iter(grain.MapDataset.source(batches)[start:].to_iter_dataset(options))
+
+
+def read_clip(records: RecordSet, position: int, indices: np.ndarray,
+              image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Reads one clip.
+
+    Args:
+        records: the record set.
+        position: of the tracklet in it.
+        indices: int `[T]`, which frames.
+        image_size: (H, W). A stored frame of another size is resized as Pillow does it, bilinear and antialiased, and
+            its rectangle with it, outwards to whole pixels.
+
+    Returns:
+        frames uint8 `[T, H, W, 3]`, RGB, and rectangles int32 `[T, 4]`.
+
+    Raises:
+        InputError: a frame that cannot be decoded.
+    """
+    position = int(position)
+    decoded = {int(k): _decode(records, position, int(k), image_size) for k in np.unique(indices)}
+    frames = np.stack([decoded[int(k)] for k in indices])
+    return frames, _scale(records.rectangles(position)[indices], records.image_sizes(position)[indices], image_size)
+
+
+def _decode(records: RecordSet, position: int, k: int, image_size: tuple[int, int]) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(records.frame(position, k), np.uint8),
+                         cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise InputError(f"{records.shard(position)}: frame {k} of tracklet {records.names[position]} is not a "
+                         "readable JPEG; delete this shard and run data_prep/build_tfrecords.py again")
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if image.shape[:2] != tuple(image_size):
+        height, width = image_size
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return image
+
+
+def _scale(rectangles: np.ndarray, stored: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
+    """Rectangles `[T, 4]` in frames of stored sizes `[T, 2]`, brought to the wanted size, outwards to whole pixels."""
+    (height, width), (new_height, new_width) = stored.T, wanted
+    y0, y1, x0, x1 = rectangles.T
+    scaled = [y0 * new_height // height, -(-y1 * new_height // height),
+              x0 * new_width // width, -(-x1 * new_width // width)]
+    return np.stack(scaled, axis=-1).astype(np.int32)

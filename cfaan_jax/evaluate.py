@@ -1,0 +1,192 @@
+"""One feature per tracklet, then every protocol asked for, as figures, tables and pictures.
+
+`evaluate` is what `--mode=evaluate` and the end of a training run call. It leaves in the workdir: results.json, report/
+and the features, from which `python -m cfaan_jax.evaluate FEATURES.npz` scores again without the network.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from cfaan_jax import sharding
+from cfaan_jax.data.augment import prepare
+from cfaan_jax.data.loader import ClipBatches
+from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.errors import InputError
+from cfaan_jax.metrics import Score, protocols
+from cfaan_jax.metrics.search import About, Search
+from cfaan_jax.progress import Progress
+from cfaan_jax.report import pictures
+from cfaan_jax.report.summary import read_rows, write
+from cfaan_jax.report.tables import show
+
+RANKS = (1, 5, 10, 20)
+
+
+@partial(jax.jit, static_argnames="graphdef")
+def _features(graphdef: nnx.GraphDef, state: nnx.State, frames: jax.Array, rectangles: jax.Array) -> jax.Array:
+    model = nnx.merge(graphdef, state)
+    model.eval()
+    clips, cells = prepare(frames, rectangles, model.stride)
+    return model.features(clips, cells)
+
+
+def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: int, image_size: tuple[int, int],
+            batch_size: int, workers: int = 2) -> np.ndarray:
+    """Evaluation features of tracklets: the mean over each one's clips (paper, section 4.1), not normalised.
+
+    Clips of many tracklets share a batch, which is divided over all devices; all batches have one shape.
+
+    Args:
+        model: a `VideoReID`; it is not changed.
+        records: the tracklets.
+        clips: which clips stand for a tracklet (`data.clips.MODES`).
+        clip_length: T.
+        image_size: (H, W) that the network sees.
+        batch_size: clips in a batch, a multiple of the number of devices.
+        workers: reading threads.
+    Returns:
+        float32 [N, D], in the order of the records.
+    Raises:
+        InputError: a batch that the devices do not divide, a feature that is not finite.
+    """
+    mesh = sharding.data_mesh()
+    over_batch = sharding.over_batch(mesh, batch_size)
+    graphdef, state = nnx.split(model)
+    state = jax.device_put(state, sharding.replicated(mesh))
+    batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers)
+    mean = _TrackletMean(len(records))
+    with Progress(f"features of {len(records)} tracklets", len(batches)) as progress:
+        running = None
+        for batch in batches:
+            inputs = jax.device_put((batch["frames"], batch["rectangles"]), over_batch)
+            features = _features(graphdef, state, *inputs)
+            if running is not None:  # take a batch's features only when the device has the next batch to work on
+                mean.add(*running)
+                progress.advance()
+            running = batch["tracklet"], features
+        mean.add(*running)
+        progress.advance()
+    found = mean.result()
+    broken = ~np.isfinite(found).all(axis=1)
+    if broken.any():
+        raise InputError(f"the feature of tracklet {records.names[int(broken.argmax())]} is not finite; training went "
+                         "astray, or these are not the weights of this network")
+    return found
+
+
+class _TrackletMean:
+    """Mean over the clips of each of N tracklets, summed in float64."""
+
+    def __init__(self, tracklets: int):
+        self._sums = np.zeros((tracklets, 0))
+        self._counts = np.zeros(tracklets, np.int64)
+
+    def add(self, tracklets: np.ndarray, features: jax.Array) -> None:
+        """Adds features [B, D] to the tracklets [B]; -1 marks padding."""
+        real = tracklets >= 0
+        if self._sums.shape[1] == 0:
+            self._sums = np.zeros((len(self._counts), features.shape[1]))
+        np.add.at(self._sums, tracklets[real], np.asarray(features, np.float64)[real])
+        np.add.at(self._counts, tracklets[real], 1)
+
+    def result(self) -> np.ndarray:
+        return (self._sums / self._counts[:, None]).astype(np.float32)
+
+
+def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> Search:
+    """Features and labels of all test tracklets in `config.data.records`.
+
+    Args:
+        model: the network.
+        config: of the experiment.
+        weights: which weights the model holds: "last", "best" or "untrained".
+        clips: see `extract`.
+    """
+    manifest = load_manifest(config.data.records)
+    parts = [RecordSet.open(config.data.records, split) for split in ("query", "gallery")]
+    features = [extract(model, part, clips=clips, clip_length=config.data.clip_length, batch_size=config.eval.batch,
+                        image_size=tuple(config.data.image_size), workers=config.data.workers) for part in parts]
+    labels = {name: np.concatenate([getattr(part, name) for part in parts])
+              for name in ("names", "track_ids", "pids", "camids")}
+    about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=config.model.name, seed=config.seed,
+                  weights=weights, clips=clips)
+    return Search(np.concatenate(features), len(parts[0]), **labels, about=about)
+
+
+def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: str) -> list[dict]:
+    """Scores a network on the test tracklets, prints the table, and writes results.json, features and report/.
+
+    Args:
+        model: the network, with the weights named by `which`.
+        config: `config.eval` says clips, protocols, corrections, max_rank and batch.
+        workdir: where to write.
+        which: "last", "best" or "untrained".
+    Returns:
+        The new rows of results.json, one a protocol; each takes the place of an older one with the same weights,
+        protocol and clips.
+    """
+    workdir, settings = Path(workdir), config.eval
+    protocols.resolve(settings.protocols)  # a mistyped name shows before hours of features, not after them
+    found = search(model, config, which, settings.clips)
+    workdir.mkdir(parents=True, exist_ok=True)
+    found.save(workdir / f"features-{which}-{settings.clips}.npz")
+    scores = found.score(settings.protocols, settings.corrections, settings.max_rank)
+    rows = results(found.about, scores, settings.corrections)
+    _merge(workdir / "results.json", rows)
+    pictures.write(found, scores, config, workdir)
+    show_scores(found.about, rows)
+    return rows
+
+
+def results(about: About, scores: Mapping[str, Score], corrections: str | Path | None) -> list[dict]:
+    """Rows of results.json; figures are shares between 0 and 1."""
+    return [{"model": "untrained" if about.weights == "untrained" else about.model, "network": about.model,
+             "aligned": about.aligned, "protocol": name, "mAP": score.mAP,
+             **{f"rank{k}": float(score.cmc[min(k, len(score.cmc)) - 1]) for k in RANKS},
+             "gallery_size": score.gallery_size, "num_valid": score.num_valid, "num_queries": score.num_queries,
+             "seed": about.seed, "weights": about.weights, "clips": about.clips, "dataset": about.dataset,
+             "corrections": str(corrections) if corrections and protocols.get(name).revised else None,
+             "note": about.note} for name, score in scores.items()]
+
+
+def show_scores(about: About, rows: Sequence[dict]) -> None:
+    """Prints the table of one evaluation."""
+    headers = ["protocol", "mAP", *(f"rank-{k}" for k in RANKS), "gallery", "valid queries"]
+    lines = [[row["protocol"], *(f"{100 * row[name]:.1f}" for name in ("mAP", *(f"rank{k}" for k in RANKS))),
+              f"{row['gallery_size']:,}", f"{row['num_valid']:,} of {row['num_queries']:,}"] for row in rows]
+    files = dict.fromkeys(row["corrections"] for row in rows if row["corrections"])
+    show(about.line(), headers, lines, [f"Revised protocols use the identities in {file}." for file in files])
+
+
+def _merge(path: Path, rows: Sequence[dict]) -> None:
+    older = read_rows(path) if path.exists() else []
+    merged = {(row["weights"], row["protocol"], row["clips"]): row for row in (*older, *rows)}
+    write(path, json.dumps(list(merged.values()), indent=2) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.evaluate",
+                                     description="Scores features of an earlier evaluation again, without the network.")
+    parser.add_argument("features", type=Path, help="features-*.npz in a workdir")
+    parser.add_argument("--protocols", default="all", help=f"all, or some of {','.join(protocols.PROTOCOLS)}")
+    parser.add_argument("--corrections", help="corrections.csv or clean_tracks_test_info.mat, for revised protocols")
+    flags = parser.parse_args(arguments)
+    found = Search.load(flags.features)
+    show_scores(found.about, results(found.about, found.score(flags.protocols, flags.corrections), flags.corrections))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,112 @@
+"""A config, the network that it stands for, and the folder that belongs to it."""
+
+import difflib
+import json
+import os
+from pathlib import Path
+
+from flax import nnx
+from ml_collections import ConfigDict
+
+from cfaan_jax import models, weights
+from cfaan_jax.errors import InputError
+
+# What may change between two starts with the same workdir: nothing that is trained depends on it.
+_FREE = ("eval", "data.workers")
+
+
+def check(config: ConfigDict) -> None:
+    """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
+    batch, groups = config.data.identities * config.data.tracklets, config.model.bn_groups
+    for wrong, message in (
+            (not config.data.records, "config.data.records is not given; name the folder that "
+                                      "data_prep/build_tfrecords.py wrote: --config.data.records=FOLDER"),
+            (config.seed < 0, f"config.seed={config.seed}: must not be negative"),
+            (batch < 1 or batch % groups, f"config.model.bn_groups={groups} does not divide the batch of {batch} clips "
+                                          "(config.data.identities x config.data.tracklets); choose a divisor"),
+            (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
+            (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
+            (not (config.loss.triplet_weight or config.loss.id_weight),
+             "config.loss.triplet_weight and config.loss.id_weight are both 0; there is nothing to learn")):
+        if wrong:
+            raise InputError(message)
+
+
+def create_model(config: ConfigDict, num_classes: int) -> nnx.Module:
+    """The network of `config.model`, freshly initialised from `config.seed`."""
+    settings = {name: value for name, value in config.model.items() if name != "pretrained"}
+    return models.create(num_classes=num_classes, clip_length=config.data.clip_length,
+                         image_size=tuple(config.data.image_size), seed=config.seed, **settings)
+
+
+def initial_model(config: ConfigDict, num_classes: int) -> nnx.Module:
+    """The network with which training starts: `create_model`, with the weights of `config.model.pretrained` in it."""
+    model = create_model(config, num_classes)
+    if config.model.pretrained != "none":
+        weights.load_torch(model, config.model.pretrained)
+    return model
+
+
+def claim(config: ConfigDict, workdir: str | Path) -> None:
+    """Writes the config to `<workdir>/config.json`, or compares it with the one that is there.
+
+    Raises:
+        InputError: the folder belongs to an experiment with another config; fields that training does not depend on
+            (`config.eval`, `config.data.workers`) may differ.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".json.unfinished")
+        unfinished.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+        os.replace(unfinished, path)
+        return
+    stored, given = flatten(load_config(workdir).to_dict()), flatten(config.to_dict())
+    differing = [name for name in dict.fromkeys((*stored, *given))
+                 if stored.get(name) != given.get(name) and not name.startswith(_FREE)]
+    if differing:
+        lines = (f"  config.{name}: {stored.get(name)!r} there, {given.get(name)!r} now" for name in differing)
+        raise InputError("\n".join((f"{path}: this folder belongs to an experiment with another config:", *lines,
+                                    "give the same values again, or another --workdir")))
+
+
+def load_config(workdir: str | Path) -> ConfigDict:
+    """The config that `claim` wrote.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        return ConfigDict(_tuples(json.loads(path.read_text())))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {workdir} is not the workdir of an experiment; train one with "
+                         f"python -m cfaan_jax.main --config=... --workdir={workdir}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not readable as JSON ({error}); restore it, or use another --workdir") from None
+
+
+def nearest(name: str, names: list[str]) -> list[str]:
+    """The dotted names most like a mistyped one: on the whole, or in their last part."""
+    whole = difflib.get_close_matches(name, names, n=3, cutoff=0.8)
+    ends = [each.rpartition(".")[2] for each in names]
+    alike = difflib.get_close_matches(name.rpartition(".")[2], ends, n=3, cutoff=0.7)
+    return list(dict.fromkeys([*whole, *(each for each, end in zip(names, ends, strict=True) if end in alike)]))
+
+
+def flatten(tree: dict, prefix: str = "") -> dict:
+    """Every field of a config by its dotted name: {"model.width": 64, ...}."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _tuples(tree):
+    """JSON has lists only; configs have tuples only."""
+    if isinstance(tree, dict):
+        return {name: _tuples(value) for name, value in tree.items()}
+    return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree

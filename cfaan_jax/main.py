@@ -1,0 +1,140 @@
+"""Training and evaluation, from the command line.
+
+    python -m cfaan_jax.main --config=FILE --workdir=FOLDER [--mode=evaluate] [--config.FIELD=VALUE ...]
+
+--config names a Python file with get_config(), such as configs/mars.py or configs/mars.py:c2d; any of its fields can be
+set from the command line, for instance --config.optim.learning_rate=3e-4. --help together with --config lists them.
+A run that was stopped goes on when it is started again with the same command.
+
+Compiled programs are kept in ~/.cache/cfaan-jax; JAX_COMPILATION_CACHE_DIR names another folder,
+JAX_ENABLE_COMPILATION_CACHE=false keeps none.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from cfaan_jax import evaluate
+from cfaan_jax.checkpoint import KINDS, restore_model
+from cfaan_jax.errors import InputError
+from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest
+from cfaan_jax.interrupt import Interrupted
+from cfaan_jax.train import train, training_sampler
+
+_CONFIG = config_flags.DEFINE_config_file("config", None,
+                                          "Python file with get_config(); a colon and a variant may follow.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this experiment: checkpoints, figures, results.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"],
+                          "train: train, or go on, then score; evaluate: score config.eval.weights.")
+
+
+def main(_: Sequence[str]) -> int:
+    """Runs the command; returns the exit status."""
+    _keep_compiled_programs()
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells a page about every checkpoint
+    try:
+        if _MODE.value == "train":
+            train(_CONFIG.value, _WORKDIR.value)
+        else:
+            _evaluate(_CONFIG.value, _WORKDIR.value)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as interrupted:
+        print(f"stopped by {interrupted}; everything done so far is saved, the same command goes on", file=sys.stderr)
+        return 128 + interrupted.signum
+    return 0
+
+
+def _evaluate(config: ConfigDict, workdir: str) -> None:
+    check(config)
+    which = config.eval.weights
+    if which not in (*KINDS, "untrained"):
+        raise InputError(f"config.eval.weights={which!r}: choose one of {', '.join(KINDS)}, untrained")
+    if which == "untrained":
+        model = initial_model(config, training_sampler(config).num_classes)
+        claim(config, workdir)
+    else:
+        model, _ = restore_model(workdir, which)
+        claim(config, workdir)
+    evaluate.evaluate(model, config, workdir, which)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; what is wrong with them is told in one line, with exit status 2."""
+    if {"--help", "-help", "-h"} & set(argv):
+        print(_help([each for each in argv if each not in ("--help", "-help", "-h")]))
+        sys.exit(0)
+    try:
+        config = _config_alone(argv)
+        if config is not None:
+            overrides = [each.lstrip("-") for each in argv if each.lstrip("-").startswith("config.")]
+            _check_fields(config, [each.partition("=")[0] for each in overrides])
+        rest = flags.FLAGS(argv)
+        for name, holder in (("config", _CONFIG), ("workdir", _WORKDIR)):
+            if holder.value is None:
+                raise InputError(f"--{name} is missing; see python -m cfaan_jax.main --help")
+        if rest[1:]:
+            raise InputError(f"unexpected argument {rest[1]!r}; every setting is written --config.FIELD=VALUE")
+        return rest
+    except (flags.Error, InputError) as error:
+        print(f"error: {_explain(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _config_alone(argv: Sequence[str]) -> ConfigDict | None:
+    """The config as its file gives it, whatever the other flags say; None if there is no --config."""
+    alone = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, flag_values=alone, sys_argv=argv[:1])
+    alone(argv, known_only=True)
+    path = (config_flags.get_config_filename(alone["config"]) or "").partition(":")[0]
+    if path and not Path(path).is_file():
+        raise InputError(f"--config={path}: there is no such file; configs/ holds the experiments of this project")
+    return alone["config"].value
+
+
+def _check_fields(config: ConfigDict, given: Sequence[str]) -> None:
+    """Raises InputError for the first of the names ("config.model.width") that is no field, with the nearest ones."""
+    names = [f"config.{name}" for name in flatten(config.to_dict())]
+    for name in given:
+        if not any(each == name or each.startswith(f"{name}.") for each in names):
+            near = ", ".join(f"--{each}" for each in nearest(name, names))
+            raise InputError(f"--{name}: the config has no such field; {f'did you mean {near}? ' if near else ''}"
+                             "--help together with --config lists all fields")
+
+
+def _explain(error: BaseException) -> str:
+    """What the user should read: absl and ml_collections wrap what a config file raises; its own error says it."""
+    text, inner = str(error), error
+    while inner is not None:
+        text = str(inner) if isinstance(inner, InputError) else text
+        inner = inner.__cause__ or inner.__context__
+    return text
+
+
+def _help(argv: Sequence[str]) -> str:
+    own = [flags.FLAGS[name] for name in ("config", "workdir", "mode")]
+    lines = [__doc__, *(f"  --{flag.name}: {flag.help}" for flag in own)]
+    if any(each.lstrip("-").startswith("config=") for each in argv):
+        parse(argv + ["--workdir="])
+        fields = _CONFIG.value.to_dict()
+        lines += ["", "Fields of this config:",
+                  *(f"  --config.{name}={value}" for name, value in flatten(fields).items())]
+    return "\n".join(lines)
+
+
+def _keep_compiled_programs() -> None:
+    """Compiling a training step takes minutes on some machines: keep it, unless JAX's own variable says where."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "cfaan-jax"))
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,53 @@
+"""The figures of a training run: `metrics.csv` and TensorBoard scalars in the workdir."""
+
+import csv
+import os
+from pathlib import Path
+
+from tensorboard.summary import Writer
+
+COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "accuracy", "learning_rate", "clips_per_second", "mAP",
+           "rank1")
+
+
+class MetricLog:
+    """One row a step in `<workdir>/metrics.csv`, one for each periodic evaluation, and the same for TensorBoard.
+
+    A row of a step has no mAP and rank1; a row of an evaluation has these only. `step` counts finished steps.
+
+    Args:
+        workdir: of the run.
+        step: finished steps at the checkpoint from which this run goes on; later rows of the run that was cut off are
+            taken out, their steps are about to come again.
+        evaluated: the step of the latest evaluation in that checkpoint.
+    """
+
+    def __init__(self, workdir: str | Path, step: int = 0, evaluated: int = 0):
+        path = Path(workdir) / "metrics.csv"
+        rows = []
+        if path.exists():
+            with path.open(newline="") as file:
+                complete = (row for row in csv.DictReader(file) if None not in row.values())
+                rows = [row for row in complete if int(row["step"]) <= (evaluated if row["mAP"] else step)]
+        unfinished = path.with_suffix(".csv.unfinished")
+        with unfinished.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(unfinished, path)
+        self._file = path.open("a", newline="", buffering=1)
+        self._rows = csv.DictWriter(self._file, COLUMNS)
+        self._curves = Writer(str(Path(workdir) / "tensorboard"))
+
+    def __enter__(self) -> "MetricLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+        self._curves.close()
+
+    def write(self, group: str, step: int, epoch: int, **figures: float) -> None:
+        """Writes figures named as in `COLUMNS`; `group` is their heading in TensorBoard."""
+        self._rows.writerow({"step": step, "epoch": epoch, **figures})
+        for name, value in figures.items():
+            self._curves.add_scalar(f"{group}/{name}", value, step)

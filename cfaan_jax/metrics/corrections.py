@@ -1,0 +1,132 @@
+"""Corrected identities of the test tracklets: `corrections.csv` and the authors' `clean_tracks_test_info.mat`.
+
+The CSV has a header `track_id,pid,second_pid` (more columns may follow) and a line for every tracklet to correct: its
+row in `tracks_test_info` (0-based), its true identity (0 = distractor, -1 = junk) and, where it is ambiguous, the other
+identity it may show, otherwise its own again. The .mat holds `track_test_info` with a row for every test tracklet:
+first and last frame, identity, camera, corrected identity, second identity.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+from scipy.io.matlab import MatReadError
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.metrics.protocols import DISTRACTOR
+
+_COLUMNS = ("track_id", "pid", "second_pid")
+_IDENTITIES_OF_A_MARKER = 3
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Corrections of M tracklets, int64 [M] each; `stored` is the identity they replace where the file tells it."""
+
+    source: str
+    track_ids: np.ndarray
+    pids: np.ndarray
+    second: np.ndarray
+    stored: np.ndarray | None = None
+
+    def apply(self, track_ids: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Corrected identities and second identities of the tracklets given, int64 [N] each.
+
+        Args:
+            track_ids, pids: row in the data set's list, and identity as stored, of all test tracklets, int [N].
+        Raises:
+            InputError: a correction of a tracklet that is not there or had another identity; a shared marker.
+        """
+        row_of = {track: row for row, track in enumerate(np.asarray(track_ids).tolist())}
+        if len(row_of) != len(track_ids):
+            raise InputError(f"{self.source}: two test tracklets share a track id; corrections need different ones")
+        unknown = [track for track in self.track_ids.tolist() if track not in row_of]
+        if unknown:
+            raise InputError(f"{self.source}: no test tracklet has track_id {_some(unknown)}; "
+                             "it is the row in tracks_test_info, counted from 0")
+        rows = np.array([row_of[track] for track in self.track_ids.tolist()], np.int64)
+        corrected = np.array(pids, np.int64)
+        if self.stored is not None and (corrected[rows] != self.stored).any():
+            wrong = self.track_ids[corrected[rows] != self.stored].tolist()
+            raise InputError(f"{self.source}: track_id {_some(wrong)} had another identity than in the records; "
+                             "the file belongs to other data")
+        corrected[rows] = self.pids
+        second = corrected.copy()
+        second[rows] = self.second
+        refuse_shared_marker(self.pids, self.second, corrected, self.source)
+        return corrected, second
+
+
+def read(path: str | Path) -> Corrections:
+    """Reads corrections from a .csv or .mat file (see the module); wrong content is an `InputError`."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a corrections.csv or clean_tracks_test_info.mat")
+    corrections = _read_mat(path) if path.suffix == ".mat" else _read_csv(path)
+    tracks, counts = np.unique(corrections.track_ids, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"{path}: track_id {_some(tracks[counts > 1].tolist())} is corrected more than once")
+    return corrections
+
+
+def _read_csv(path: Path) -> Corrections:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(f"{path}: the first line must name the columns {','.join(_COLUMNS)}; "
+                             f"missing: {','.join(missing)}")
+        values = []
+        for line in reader:
+            try:
+                values.append([int(line[name]) for name in _COLUMNS])
+            except (TypeError, ValueError):
+                shown = ",".join(str(line[name]) for name in _COLUMNS)
+                raise InputError(f"{path}, line {reader.line_num}: {shown!r} are not three whole numbers") from None
+    table = np.array(values, np.int64).reshape(-1, 3)
+    return Corrections(str(path), *table.T)
+
+
+def _read_mat(path: Path) -> Corrections:
+    try:
+        table = np.asarray(scipy.io.loadmat(path)["track_test_info"])
+    except (MatReadError, KeyError, ValueError, OSError, NotImplementedError) as error:
+        raise InputError(f"{path}: no readable matrix track_test_info ({error})") from error
+    if table.ndim != 2 or table.shape[1] != 6:
+        raise InputError(f"{path}: track_test_info is {'x'.join(map(str, table.shape))}; six columns are needed: "
+                         "start, end, identity, camera, corrected identity, second identity")
+    if not np.array_equal(table, np.round(table)):
+        raise InputError(f"{path}: track_test_info holds values that are no whole numbers")
+    table = table.astype(np.int64)
+    return Corrections(str(path), np.arange(len(table)), table[:, 4], table[:, 5], stored=table[:, 2])
+
+
+def refuse_shared_marker(pids: np.ndarray, second: np.ndarray, people: np.ndarray, source: str) -> None:
+    """An unambiguous tracklet's second identity is its own; a marker for "none" would make every pair a match.
+
+    Refused are 0 and negative numbers as the second identity of somebody else; and a number that is nobody's identity
+    and stands at tracklets of several people, more often than tracklets repeat their own.
+
+    Args:
+        pids, second: identities and second identities, int [N] each.
+        people: all identities that there are, int.
+        source: where they were read, for the message.
+    """
+    odd = second != pids
+    suspects = [value for value in np.unique(second[odd]).tolist()
+                if value <= DISTRACTOR or value not in people and _is_common(value, pids, second)]
+    if suspects:
+        count = int((odd & (second == suspects[0])).sum())
+        raise InputError(f"{source}: second identity {suspects[0]} of {count} tracklets looks like a marker for "
+                         "'not ambiguous', by which they would all match each other; repeat their own identity there")
+
+
+def _is_common(value: int, pids: np.ndarray, second: np.ndarray) -> bool:
+    there = second == value
+    return len(np.unique(pids[there])) >= _IDENTITIES_OF_A_MARKER and there.sum() > (second == pids).sum()
+
+
+def _some(values: list[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")

@@ -1,0 +1,164 @@
+"""Scores a distance matrix under named protocols."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.metrics import protocols as known
+from cfaan_jax.metrics.corrections import refuse_shared_marker
+from cfaan_jax.metrics.protocols import Protocol
+from cfaan_jax.metrics.ranking import Identities, Ranks, View, rank
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one protocol says of a distance matrix; all figures are shares between 0 and 1.
+
+    Attributes:
+        protocol: its name.
+        cmc: float64 [max_rank]; entry k-1 is the share of queries with a right answer among the first k rows. The curve
+            goes on level where fewer than max_rank rows are left.
+        mAP: mean average precision.
+        ap: float64 [num_valid], average precision of the valid queries.
+        valid: int [num_valid], which queries these are.
+        num_valid: number of queries with at least one right answer in the gallery.
+        num_queries: number of all queries.
+        gallery_size: rows of the gallery, those ignored for some or all queries included.
+    """
+
+    protocol: str
+    cmc: np.ndarray
+    mAP: float
+    ap: np.ndarray
+    valid: np.ndarray
+    num_valid: int
+    num_queries: int
+    gallery_size: int
+
+
+def score(distmat, q_pids, g_pids, q_camids, g_camids, protocol: str = "mars", q_second=None, g_second=None,
+          max_rank: int = 50, check_sizes: bool = False) -> Score:
+    """Scores distances [Q, G] between queries and exactly the gallery of one protocol.
+
+    Args:
+        distmat: [Q, G], smaller is nearer; equal distances rank in the gallery's order.
+        q_pids, g_pids, q_camids, g_camids: identities and cameras, int [Q] and [G]; rows with pid -1 are ignored. For a
+            revised protocol these are the corrected identities.
+        protocol: a name of `protocols.PROTOCOLS`.
+        q_second, g_second: second identities of ambiguous tracklets, the own identity of all others; None = nobody is
+            ambiguous. Only the revised protocols look at them.
+        max_rank: length of the CMC curve.
+        check_sizes: refuse other numbers of queries, gallery rows and valid queries than the real data set has.
+    Raises:
+        InputError: unknown protocol, lengths that do not fit, NaN among the distances, empty gallery, no query with a
+            match, a marker shared as second identity, wrong sizes.
+    """
+    return score_all(distmat, q_pids, g_pids, q_camids, g_camids, [protocol], q_second, g_second, max_rank,
+                     check_sizes)[protocol]
+
+
+def score_all(distmat, q_pids, g_pids, q_camids, g_camids, protocols: str | Sequence[str], q_second=None, g_second=None,
+              max_rank: int = 50, check_sizes: bool = False, *, q_corrected=None, g_corrected=None,
+              galleries: Mapping[str, np.ndarray] | None = None) -> dict[str, Score]:
+    """Scores distances under several protocols from one ranking; arguments as for `score`, and:
+
+    Args:
+        protocols: names, or "all".
+        q_corrected, g_corrected: identities for the revised protocols, int [Q] and [G]; None = `q_pids`, `g_pids`.
+        galleries: for each protocol the columns that make up its gallery, in its order, int [N]
+            (`protocols.gallery_rows`); None = every protocol's gallery is all columns.
+    Returns:
+        A `Score` for each name.
+    """
+    chosen = known.resolve(protocols)
+    distmat = _matrix(distmat)
+    given = _Given(distmat.shape, q_camids, g_camids)
+    original = given.identities(q_pids, g_pids, q_pids, g_pids, revised=False)
+    revised = None
+    if any(protocol.revised for protocol in chosen):
+        q_corrected = q_pids if q_corrected is None else q_corrected
+        g_corrected = g_pids if g_corrected is None else g_corrected
+        revised = given.identities(q_corrected, g_corrected, q_corrected if q_second is None else q_second,
+                                   g_corrected if g_second is None else g_second, revised=True)
+        people = np.concatenate([revised.q_pids, revised.g_pids])
+        refuse_shared_marker(people, np.concatenate([revised.q_second, revised.g_second]), people, "q_second, g_second")
+    if max_rank < 1:
+        raise InputError(f"max_rank is {max_rank}; it must be at least 1")
+
+    rows = [np.arange(distmat.shape[1]) if galleries is None else _rows(galleries, protocol, distmat.shape[1])
+            for protocol in chosen]
+    views = [View(revised if protocol.revised else original, _places(selected, distmat.shape[1]))
+             for protocol, selected in zip(chosen, rows, strict=True)]
+    scores = {}
+    for protocol, selected, ranks in zip(chosen, rows, rank(distmat, views), strict=True):
+        scores[protocol.name] = _summary(protocol, ranks, len(distmat), len(selected), max_rank)
+        if check_sizes:
+            _check_sizes(protocol, scores[protocol.name])
+    return scores
+
+
+def _matrix(distmat) -> np.ndarray:
+    distmat = np.asarray(distmat)
+    if distmat.ndim != 2 or distmat.dtype.kind not in "fiu":
+        raise InputError(f"distmat has shape {distmat.shape} and dtype {distmat.dtype}; it must be a real matrix "
+                         "[queries, gallery]")
+    if 0 in distmat.shape:
+        missing = "query" if len(distmat) == 0 else "gallery"
+        raise InputError(f"distmat has shape {distmat.shape}: there is no {missing}")
+    return distmat
+
+
+class _Given:
+    """Turns arrays given by the caller into checked integers."""
+
+    def __init__(self, shape: tuple[int, int], q_camids, g_camids):
+        self._shape = shape
+        self._cameras = self._integers(0, q_camids, "q_camids"), self._integers(1, g_camids, "g_camids")
+
+    def _integers(self, axis: int, values, name: str) -> np.ndarray:
+        values = np.asarray(values)
+        if values.shape != (self._shape[axis],):
+            raise InputError(f"{name} has shape {values.shape}; distmat {self._shape} needs ({self._shape[axis]},)")
+        whole = values.astype(np.int64)
+        if not np.array_equal(whole, values):
+            raise InputError(f"{name} holds values that are no whole numbers")
+        return whole
+
+    def identities(self, q_pids, g_pids, q_second, g_second, revised: bool) -> Identities:
+        return Identities(self._integers(0, q_pids, "q_pids"), self._integers(1, g_pids, "g_pids"), *self._cameras,
+                          self._integers(0, q_second, "q_second"), self._integers(1, g_second, "g_second"), revised)
+
+
+def _rows(galleries: Mapping[str, np.ndarray], protocol: Protocol, columns: int) -> np.ndarray:
+    rows = np.asarray(galleries[protocol.name])
+    if len(rows) == 0:
+        raise InputError(f"the gallery of protocol {protocol.name} is empty")
+    if rows.min() < 0 or rows.max() >= columns or len(np.unique(rows)) != len(rows):
+        raise InputError(f"the gallery of protocol {protocol.name} must be different columns out of {columns}")
+    return rows
+
+
+def _places(rows: np.ndarray, columns: int) -> np.ndarray:
+    place = np.full(columns, -1)
+    place[rows] = np.arange(len(rows))
+    return place
+
+
+def _summary(protocol: Protocol, ranks: Ranks, queries: int, gallery: int, max_rank: int) -> Score:
+    valid = len(ranks.valid)
+    if valid == 0:
+        raise InputError(f"protocol {protocol.name}: none of the {queries} queries has a right answer (the same person "
+                         f"under another camera) in a gallery of {gallery}; check identities and cameras")
+    ap, share = ranks.average_precision(protocol.trapezoid), valid / queries if protocol.every_query else 1.0
+    return Score(protocol=protocol.name, cmc=ranks.cmc(max_rank) * share, mAP=float(ap.mean() * share), ap=ap,
+                 valid=ranks.valid, num_valid=valid, num_queries=queries, gallery_size=gallery)
+
+
+def _check_sizes(protocol: Protocol, result: Score) -> None:
+    wanted, got = protocol.sizes, (result.num_queries, result.gallery_size, result.num_valid)
+    expected = (wanted.queries, wanted.gallery, result.num_valid if wanted.valid is None else wanted.valid)
+    if got != expected:
+        raise InputError(f"protocol {protocol.name}: {got[0]} queries ({got[2]} of them valid), gallery of {got[1]}; "
+                         f"the real data set has {expected[0]} ({expected[2]}), {expected[1]}")

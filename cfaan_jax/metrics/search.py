@@ -1,0 +1,138 @@
+"""A finished search: features of queries and gallery with who they show, ready to be scored under any protocol."""
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.metrics import corrections, protocols
+from cfaan_jax.metrics.protocols import JUNK, Protocol
+from cfaan_jax.metrics.ranking import Identities
+from cfaan_jax.metrics.scores import Score, score_all
+
+
+@dataclass(frozen=True)
+class About:
+    """What a figure made from these features must say beside itself.
+
+    Attributes:
+        dataset, note: name of the data set, and the caveat that goes with it ("" = none).
+        aligned: whether the tracklets went through Re-Detect and Link.
+        model: name of the network; seed: of its training.
+        weights: "last", "best" or "untrained".
+        clips: which clips of a tracklet were averaged.
+    """
+
+    dataset: str
+    note: str
+    aligned: bool
+    model: str
+    seed: int
+    weights: str
+    clips: str
+
+    def line(self) -> str:
+        """One line of text."""
+        tracklets = f"{'aligned' if self.aligned else 'raw'} tracklets of {self.dataset}"
+        line = f"{self.model}, {tracklets}, weights {self.weights}, clips {self.clips}, seed {self.seed}"
+        return f"{line}; {self.note}" if self.note else line
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One entry of a ranked list: the tracklet's row in the search, its distance, "right", "wrong" or "ignored"."""
+
+    row: int
+    distance: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Search:
+    """N test tracklets: first the queries, then the rest, each part in the order of the data set's list.
+
+    Attributes:
+        features: float32 [N, D], not normalised.
+        num_queries: Q.
+        names: [N]; track_ids, pids, camids: int64 [N], as stored.
+        about: where the features come from.
+    """
+
+    features: np.ndarray
+    num_queries: int
+    names: np.ndarray
+    track_ids: np.ndarray
+    pids: np.ndarray
+    camids: np.ndarray
+    about: About
+
+    def save(self, path: Path) -> None:
+        """Writes everything to one .npz file, which appears when it is complete."""
+        unfinished = path.with_suffix(".unfinished.npz")
+        np.savez(unfinished, features=self.features, num_queries=self.num_queries, names=self.names,
+                 track_ids=self.track_ids, pids=self.pids, camids=self.camids, about=json.dumps(asdict(self.about)))
+        os.replace(unfinished, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Search":
+        """Reads what `save` wrote; anything else is an `InputError`."""
+        try:
+            with np.load(path) as stored:
+                fields = {name: stored[name] for name in stored.files}
+            return cls(**fields | {"num_queries": int(fields["num_queries"]),
+                                   "about": About(**json.loads(str(fields["about"])))})
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error
+
+    def distances(self) -> np.ndarray:
+        """Minus the cosine of every query with every tracklet, float32 [Q, N]."""
+        unit = self._unit()
+        return -(unit[:self.num_queries] @ unit.T)
+
+    def _unit(self) -> np.ndarray:
+        return self.features / np.maximum(np.linalg.norm(self.features, axis=1, keepdims=True), 1e-12)
+
+    def gallery(self, protocol: Protocol) -> np.ndarray:
+        """Rows that make up the gallery of a protocol, in its order."""
+        q = self.num_queries
+        return protocols.gallery_rows(protocol, self.pids[:q], self.pids[q:], self.track_ids[:q], self.track_ids[q:])
+
+    def labels(self, corrections_file: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+        """Corrected and second identities, int64 [N] each; without a file both are as stored."""
+        if not corrections_file:
+            return self.pids, self.pids
+        return corrections.read(corrections_file).apply(self.track_ids, self.pids)
+
+    def score(self, names: str | Sequence[str], corrections_file: str | Path | None = None,
+              max_rank: int = 50) -> dict[str, Score]:
+        """Scores under protocols (names, or "all"); on the real data sets their sizes are checked."""
+        chosen, q = protocols.resolve(names, self.about.dataset), self.num_queries
+        pids, second = self.labels(corrections_file)
+        return score_all(
+            self.distances(), self.pids[:q], self.pids, self.camids[:q], self.camids,
+            [protocol.name for protocol in chosen], second[:q], second, max_rank,
+            check_sizes=protocols.sizes_apply(chosen, self.about.dataset, len(self.pids)),
+            q_corrected=pids[:q], g_corrected=pids,
+            galleries={protocol.name: self.gallery(protocol) for protocol in chosen})
+
+    def nearest(self, queries: Sequence[int], protocol: Protocol, corrections_file: str | Path | None = None,
+                count: int = 10) -> list[list[Answer]]:
+        """Ranked lists of some queries under one protocol, rows that the query ignores included."""
+        pids, second = self.labels(corrections_file if protocol.revised else None)
+        rows, q = self.gallery(protocol), self.num_queries
+        people = Identities(pids[:q], pids[rows], self.camids[:q], self.camids[rows], second[:q], second[rows],
+                            protocol.revised)
+        unit, lists = self._unit(), []
+        for query in queries:
+            distances = -(unit[rows] @ unit[query])
+            kinds = np.where(people.g_pids == JUNK, "ignored", "wrong").astype(object)
+            relevant, ignored = people.of_query(query)
+            kinds[relevant], kinds[ignored] = "right", "ignored"
+            first = np.argsort(distances, kind="stable")[:count]
+            lists.append([Answer(int(rows[i]), float(distances[i]), str(kinds[i])) for i in first])
+        return lists

@@ -1,0 +1,5 @@
+"""The networks; `create` builds any of them by name."""
+
+from cfaan_jax.models.video_reid import SYSTEMS, VideoReID, create
+
+__all__ = ["SYSTEMS", "VideoReID", "create"]

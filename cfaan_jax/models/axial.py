@@ -1,0 +1,251 @@
+"""Coarse-to-Fine Axial Attention (paper, section 3.2): position-sensitive attention along single axes at several scales.
+
+Letters in einsum strings: n line, o query position, p key position, m head, d channel of a query or key, c channel of a
+value.
+"""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.models.normalization import BatchNorm
+
+AXES = {"h": 2, "w": 3, "t": 1}  # place of height, width and time in [B, T, H, W, C]
+POSITIONAL = ("none", "sinusoidal", "relative", "relative_q")
+_SINUSOID_BASE = 1000.0  # the released code's; 10,000 is usual
+
+
+@dataclass(frozen=True)
+class AxialSettings:
+    """The options of a CF-AA block; the defaults are the published network.
+
+    Attributes:
+        scales: number of scales S, each with an equal share of the channels; scale s works on a map 2^s times smaller.
+        heads: heads of all scales together; each scale has heads // scales.
+        positional: "relative" (paper, eq. 4: learnt distances for queries, keys and values), "relative_q" (for queries
+            only), "sinusoidal" (added to the input of each axis) or "none".
+        order: in which order the axes are attended.
+        inter_channels: channels inside the block; None keeps those of the backbone.
+    """
+
+    scales: int = 4
+    heads: int = 8
+    positional: str = "relative"
+    order: str = "hwt"
+    inter_channels: int | None = None
+
+    def __post_init__(self):
+        if self.positional not in POSITIONAL:
+            raise InputError(f"positional={self.positional!r}: choose one of {', '.join(POSITIONAL)}")
+        if sorted(self.order) != sorted(AXES):
+            raise InputError(f"order={self.order!r}: write each of h, w and t once, such as 'hwt'")
+        if self.scales < 1 or self.heads < self.scales:
+            raise InputError(f"scales={self.scales}, heads={self.heads}: each scale needs at least one head")
+
+
+class AxialAttention(nnx.Module):
+    """Self-attention along one axis (paper, eq. 4).
+
+    One projection gives queries, keys and values; every term of the logits and both parts of the output are normalised on
+    their own before they are added, and nothing is divided by the root of the depth, as in the released code.
+
+    Args:
+        inputs, outputs: channels; outputs divides by 2 * heads.
+        heads: number of heads.
+        length: positions along the axis.
+        axis: "h", "w" or "t".
+        positional: see `AxialSettings`.
+        groups: see `BatchNorm`.
+        rngs: random keys for the initial weights.
+    """
+
+    def __init__(self, inputs: int, outputs: int, heads: int, length: int, axis: str, positional: str, groups: int,
+                 rngs: nnx.Rngs):
+        self.heads, self.length, self.axis, self.positional = heads, length, AXES[axis], positional
+        self.value_depth = outputs // heads
+        self.key_depth = self.value_depth // 2
+        if self.key_depth * 2 * heads != outputs:
+            raise InputError(f"axial attention with {outputs} channels cannot have {heads} heads: each head needs an "
+                             "even share; choose other heads, scales, width or inter_channels")
+        rows = {"relative": 2 * self.value_depth, "relative_q": self.key_depth}.get(positional)
+        terms = {"relative": 3, "relative_q": 2}.get(positional, 1)
+        parts = 2 if positional == "relative" else 1
+        self.qkv = nnx.Param(jax.random.normal(rngs.params(), (inputs, 2 * outputs)) * math.sqrt(1 / inputs))
+        self.relative = None if rows is None else nnx.Param(
+            jax.random.normal(rngs.params(), (rows, 2 * length - 1)) * math.sqrt(1 / self.value_depth))
+        self.bn_qkv = BatchNorm(2 * outputs, groups=groups)
+        self.bn_similarity = BatchNorm(terms * heads, groups=groups)
+        self.bn_output = BatchNorm(parts * outputs, groups=groups)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, T, H, W, inputs]` -> `[B, T, H, W, outputs]`."""
+        x = jnp.moveaxis(x, self.axis, 3)
+        lines = x.reshape(-1, self.length, x.shape[-1])
+        if self.positional == "sinusoidal":
+            lines = lines + sinusoid(self.length, x.shape[-1])
+        query, key, value = self.project(lines)
+        attention = self.attend(query, key)
+        out = self.read(attention, value)
+        return jnp.moveaxis(out.reshape(*x.shape[:-1], -1), 3, self.axis)
+
+    def project(self, lines: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """`[N, L, inputs]` -> queries, keys `[N, L, heads, depth / 2]` and values `[N, L, heads, depth]`."""
+        qkv = self.bn_qkv(jnp.einsum("nlc,cd->nld", lines, self.qkv[...]))
+        qkv = qkv.reshape(*lines.shape[:2], self.heads, 2 * self.value_depth)
+        return jnp.split(qkv, (self.key_depth, 2 * self.key_depth), axis=-1)
+
+    def attend(self, query: jax.Array, key: jax.Array) -> jax.Array:
+        """Attention `[N, heads, query, key]`: softmax over the keys of the three terms in eq. 4."""
+        to_query, to_key, _ = self._tables()
+        terms = [jax.vmap(_query_key)(query, key)]
+        if to_query is not None:
+            terms.append(jax.vmap(_query_position, (0, None))(query, to_query))
+        if to_key is not None:
+            terms.append(jax.vmap(_key_position, (0, None))(key, to_key))
+        normalised = self.bn_similarity(jnp.concatenate(terms, axis=1), axis=1)
+        logits = normalised.reshape(len(query), len(terms), *terms[0].shape[1:]).sum(axis=1)
+        return jax.nn.softmax(logits, axis=-1)
+
+    def read(self, attention: jax.Array, value: jax.Array) -> jax.Array:
+        """The sum over keys of attention times (value + r^v) in eq. 4: `[N, L, outputs]`."""
+        *_, to_value = self._tables()
+        parts = [jax.vmap(_attended_value)(attention, value)]
+        if to_value is not None:
+            parts.append(jax.vmap(_attended_position, (0, None))(attention, to_value))
+        interleaved = jnp.stack(parts, axis=-1).reshape(*value.shape[:2], -1)
+        return self.bn_output(interleaved).reshape(*value.shape[:2], -1, len(parts)).sum(axis=-1)
+
+    def _tables(self) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
+        """r^q, r^k, r^v of eq. 4 as `[channels, query, key]`, None where there is none.
+
+        Queries and values look up the distance o - p, keys the opposite one, as the released code does.
+        """
+        if self.relative is None:
+            return None, None, None
+        position = jnp.arange(self.length)
+        distance = position[:, None] - position[None, :] + self.length - 1
+        rows = self.relative[...]
+        if self.positional == "relative_q":
+            return rows[:, distance], None, None
+        query, key, value = jnp.split(rows, (self.key_depth, 2 * self.key_depth))
+        return query[:, distance], key[:, distance.T], value[:, distance]
+
+
+def _query_key(query, key):
+    """q_o . k_p along one line."""
+    return jnp.einsum("omd,pmd->mop", query, key)
+
+
+def _query_position(query, table):
+    """q_o . r^q_{p-o} along one line."""
+    return jnp.einsum("omd,dop->mop", query, table)
+
+
+def _key_position(key, table):
+    """k_p . r^k_{p-o} along one line."""
+    return jnp.einsum("pmd,dop->mop", key, table)
+
+
+def _attended_value(attention, value):
+    """Sum over p of a_op v_p along one line, heads behind one another: `[L, outputs]`."""
+    return jnp.einsum("mop,pmc->omc", attention, value).reshape(len(value), -1)
+
+
+def _attended_position(attention, table):
+    """Sum over p of a_op r^v_{p-o} along one line: `[L, outputs]`."""
+    return jnp.einsum("mop,cop->omc", attention, table).reshape(attention.shape[1], -1)
+
+
+def sinusoid(length: int, channels: int) -> jax.Array:
+    """Sine and cosine of the position at falling frequencies, `[length, channels]` (Vaswani et al. 2017)."""
+    position = jnp.arange(length)[:, None]
+    channel = jnp.arange(channels)
+    angle = position / _SINUSOID_BASE ** (2 * (channel // 2) / channels)
+    return jnp.where(channel % 2 == 0, jnp.sin(angle), jnp.cos(angle))
+
+
+class CoarseToFineBlock(nnx.Module):
+    """Attends the axes one after another at several scales and adds the result to its input (paper, fig. 4).
+
+    The channels are split over the scales. Scale s is max-pooled by 2^s, attended, and up-sampled by its nearest cells.
+
+    Args:
+        channels: of input and output.
+        size: frames, rows and columns of the input.
+        settings: see `AxialSettings`.
+        groups: see `BatchNorm`.
+        rngs: random keys for the initial weights.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int, int], settings: AxialSettings, groups: int,
+                 rngs: nnx.Rngs):
+        inner = settings.inter_channels or channels
+        if inner % settings.scales:
+            raise InputError(f"{inner} channels cannot be split over scales={settings.scales}")
+        self.settings = settings
+        reduces = settings.inter_channels is not None
+        self.reduction = nnx.Param(_torch_default(rngs, channels, inner)) if reduces else None
+        self.bn1 = BatchNorm(inner, groups=groups) if reduces else None
+        frames, height, width = size
+        self.scales = nnx.List([])
+        for scale in range(settings.scales):
+            rows, columns = pooled_size(height, width, scale)
+            share, heads = inner // settings.scales, settings.heads // settings.scales
+            self.scales.append(nnx.List([
+                AxialAttention(share, share, heads, length, axis, settings.positional, groups, rngs)
+                for axis, length in (("h", rows), ("w", columns), ("t", frames))]))
+        self.expansion = nnx.Param(_torch_default(rngs, inner, channels))
+        self.bn2 = BatchNorm(channels, groups=groups, zero_init=True)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, T, H, W, channels]` -> the same."""
+        y = x
+        if self.reduction is not None:
+            y = nnx.relu(self.bn1(jnp.einsum("bthwc,cd->bthwd", x, self.reduction[...])))
+        height, width = x.shape[2:4]
+        results = []
+        for scale, share in enumerate(jnp.split(y, self.settings.scales, axis=-1)):
+            rows, columns = pooled_size(height, width, scale)
+            share = _max_pool(_max_pool(share, 2, rows), 3, columns)
+            for axis in self.settings.order:
+                share = self.scales[scale]["hwt".index(axis)](share)
+            results.append(_nearest(_nearest(share, 2, height), 3, width))
+        y = jnp.einsum("bthwc,cd->bthwd", jnp.concatenate(results, axis=-1), self.expansion[...])
+        return x + self.bn2(y)
+
+
+def pooled_size(height: int, width: int, scale: int) -> tuple[int, int]:
+    """Rows and columns of the map at a scale; at least one, which small images need."""
+    return max(1, height >> scale), max(1, width >> scale)
+
+
+def _torch_default(rngs: nnx.Rngs, inputs: int, outputs: int) -> jax.Array:
+    """Kernel `[inputs, outputs]` of a 1x1 convolution as torch initialises it where nothing else is said."""
+    bound = math.sqrt(1 / inputs)
+    return jax.random.uniform(rngs.params(), (inputs, outputs), minval=-bound, maxval=bound)
+
+
+def _max_pool(x: jax.Array, axis: int, cells: int) -> jax.Array:
+    """Adaptive max pooling of one axis: cell i covers floor(i * in / out) to ceil((i + 1) * in / out)."""
+    length = x.shape[axis]
+    if length == cells:
+        return x
+    if length % cells == 0:
+        return x.reshape(*x.shape[:axis], cells, length // cells, *x.shape[axis + 1:]).max(axis + 1)
+    windows = [jax.lax.slice_in_dim(x, i * length // cells, -(-(i + 1) * length // cells), axis=axis).max(axis)
+               for i in range(cells)]
+    return jnp.stack(windows, axis)
+
+
+def _nearest(x: jax.Array, axis: int, cells: int) -> jax.Array:
+    """Nearest-neighbour up-sampling of one axis: cell i shows source cell floor(i * in / out)."""
+    length = x.shape[axis]
+    if length == cells:
+        return x
+    if cells % length == 0:
+        return jnp.repeat(x, cells // length, axis)
+    return jnp.take(x, jnp.arange(cells) * length // cells, axis)

@@ -1,0 +1,60 @@
+"""From feature maps to one feature and class scores: masked pooling, the BN neck, the classifier."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from cfaan_jax.models.normalization import BatchNorm
+
+_CLASSIFIER_SCALE = 0.001  # standard deviation of the classifier's initial weights
+
+
+def masked_average(maps: jax.Array, rectangles: jax.Array | None) -> jax.Array:
+    """Averages each frame's feature map over its real pixels (paper, section 3.1).
+
+    Args:
+        maps: `[B, T, H, W, C]`.
+        rectangles: int `[B, T, 4]`, (y0, y1, x0, x1) in cells, end exclusive; None for whole maps. A frame without
+            a cell gives 0, never NaN; `cfaan_jax.data.augment` makes every rectangle hold one.
+
+    Returns:
+        `[B, T, C]`.
+    """
+    if rectangles is None:
+        return maps.mean((2, 3))
+    y0, y1, x0, x1 = jnp.split(rectangles, 4, axis=-1)
+    row, column = jnp.arange(maps.shape[2]), jnp.arange(maps.shape[3])
+    rows = ((row >= y0) & (row < y1)).astype(maps.dtype)
+    columns = ((column >= x0) & (column < x1)).astype(maps.dtype)
+    cells = rows.sum(-1) * columns.sum(-1)
+    total = jnp.einsum("bthwc,bth,btw->btc", maps, rows, columns)
+    return total / jnp.maximum(cells, 1)[..., None]
+
+
+class Head(nnx.Module):
+    """BN neck and classifier over pooled frames (paper, section 3.3; Luo et al. 2019).
+
+    Args:
+        channels: of a pooled frame.
+        num_classes: training identities.
+        per_frame: normalise and classify every frame and average afterwards, as the released c2d does, instead of
+            averaging the frames first.
+        groups: see `BatchNorm`.
+        rngs: random keys for the initial weights.
+    """
+
+    def __init__(self, channels: int, num_classes: int, per_frame: bool, groups: int, rngs: nnx.Rngs):
+        self.per_frame = per_frame
+        self.neck = BatchNorm(channels, groups=groups, use_bias=False)
+        self.classifier = nnx.Param(_CLASSIFIER_SCALE * jax.random.normal(rngs.params(), (channels, num_classes)))
+
+    def __call__(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Pooled frames `[B, T, C]` -> scores `[B, classes]`, feature behind the neck `[B, C]`."""
+        batch, _, channels = frames.shape
+        samples = frames.reshape(-1, channels) if self.per_frame else frames.mean(1)
+        normalised = self.neck(samples)
+        scores = jnp.einsum("nc,ck->nk", normalised, self.classifier[...])
+        if self.per_frame:
+            normalised = normalised.reshape(batch, -1, channels).mean(1)
+            scores = scores.reshape(batch, -1, scores.shape[-1]).mean(1)
+        return scores, normalised

@@ -1,0 +1,59 @@
+"""Batch normalisation with the semantics of torch, which the released weights and statistics rely on."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+EPSILON = 1e-5
+MOMENTUM = 0.1  # share of the new batch in the running statistics, in torch's sense
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over every axis but the channels.
+
+    It differs from `flax.nnx.BatchNorm` where the released code needs it: the running variance is the UNBIASED one, the
+    variance is computed in two passes, and statistics can be taken over equal groups of the batch, as if each group had
+    lain on a device of its own. The running statistics then follow the first group, as those of
+    `torch.nn.DataParallel` follow its first replica.
+
+    Args:
+        channels: number of channels.
+        groups: number of groups that the leading axis is divided into in training.
+        use_bias: whether there is an offset; without one it is 0, as in the frozen neck.
+        zero_init: start with scale 0, so that a residual branch starts as nothing.
+    """
+
+    def __init__(self, channels: int, *, groups: int = 1, use_bias: bool = True, zero_init: bool = False):
+        self.scale = nnx.Param(jnp.zeros(channels) if zero_init else jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels)) if use_bias else None
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.groups = groups
+        self.use_running_average = False
+
+    def __call__(self, x: jax.Array, axis: int = -1) -> jax.Array:
+        """Normalises `x`, channels on `axis`; the shape stays.
+
+        After `model.train()` it uses the statistics of the batch and updates the running ones, after `model.eval()` it
+        uses the running ones.
+        """
+        axis %= x.ndim
+        if self.use_running_average:
+            shape = [x.shape[i] if i == axis else 1 for i in range(x.ndim)]
+            return self._scaled(x, self.mean[...].reshape(shape), self.var[...].reshape(shape), axis)
+        grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:])
+        others = tuple(i for i in range(1, grouped.ndim) if i != axis + 1)
+        mean = grouped.mean(others, keepdims=True)
+        var = jnp.square(grouped - mean).mean(others, keepdims=True)
+        self._update(mean[0].ravel(), var[0].ravel(), samples=grouped[0].size // x.shape[axis])
+        return self._scaled(grouped, mean, var, axis + 1).reshape(x.shape)
+
+    def _scaled(self, x: jax.Array, mean: jax.Array, var: jax.Array, axis: int) -> jax.Array:
+        shape = [x.shape[i] if i == axis else 1 for i in range(x.ndim)]
+        y = (x - mean) * (jax.lax.rsqrt(var + EPSILON) * self.scale[...].reshape(shape))
+        return y if self.bias is None else y + self.bias[...].reshape(shape)
+
+    def _update(self, mean: jax.Array, var: jax.Array, samples: int) -> None:
+        unbiased = var * (samples / max(samples - 1, 1))
+        self.mean[...] = (1 - MOMENTUM) * self.mean[...] + MOMENTUM * jax.lax.stop_gradient(mean)
+        self.var[...] = (1 - MOMENTUM) * self.var[...] + MOMENTUM * jax.lax.stop_gradient(unbiased)

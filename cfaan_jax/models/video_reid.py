@@ -1,0 +1,124 @@
+"""The networks by name: backbone, attention and head put together from one record of settings each."""
+
+from dataclasses import dataclass, fields
+
+import jax
+from flax import nnx
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.models.axial import AxialSettings, CoarseToFineBlock
+from cfaan_jax.models.heads import Head, masked_average
+from cfaan_jax.models.resnet import STRIDE, ResNet, ResNetSettings
+
+# How many bottlenecks at the end of a stage are followed by attention: after conv3_3, 3_4, 4_4, 4_5 and 4_6 of
+# ResNet-50 (paper, section 4.2).
+_ATTENDED = {1: 2, 2: 3}
+
+
+@dataclass(frozen=True)
+class System:
+    """What tells one network from another.
+
+    Attributes:
+        stem_relu: see `ResNetSettings`; the released value of each network.
+        per_frame_head: see `Head`; the released value of each network.
+        axial: whether it has CF-AA blocks, and so takes the options of `AxialSettings`.
+        feature_behind_neck: whether its evaluation feature is taken behind the BN neck or before it.
+    """
+
+    stem_relu: bool = True
+    per_frame_head: bool = False
+    axial: bool = False
+    feature_behind_neck: bool = True
+
+
+SYSTEMS = {
+    "c2d": System(stem_relu=False, per_frame_head=True),
+    "cfaan": System(axial=True),
+    "ide": System(feature_behind_neck=False),  # Zheng et al. 2016: classifier on single frames, pool5 feature
+}
+
+
+class VideoReID(nnx.Module):
+    """A network that turns clips into features and identity scores; made by `create`, ready for evaluation.
+
+    Attributes:
+        name: its name in `SYSTEMS`.
+        stride: pixels to a cell of its last feature map.
+        feature_size: length of a feature.
+    """
+
+    def __init__(self, name: str, backbone: ResNet, head: Head, feature_size: int):
+        self.name, self.stride, self.feature_size = name, STRIDE, feature_size
+        self.backbone, self.head = backbone, head
+        self.eval()
+
+    def __call__(self, clips: jax.Array, rectangles: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """Training: scores `[B, classes]` and the feature before the neck `[B, D]`.
+
+        Args:
+            clips: normalised float `[B, T, H, W, 3]`.
+            rectangles: int `[B, T, 4]`, (y0, y1, x0, x1) of the real pixels in cells of the last feature map, end
+                exclusive; None for whole frames.
+        """
+        frames = masked_average(self.backbone(clips), rectangles)
+        scores, _ = self.head(frames)
+        return scores, frames.mean(1)
+
+    def features(self, clips: jax.Array, rectangles: jax.Array | None = None) -> jax.Array:
+        """The evaluation feature of each clip, `[B, D]`; arguments as for a call. Not normalised to unit length.
+
+        Raises:
+            ValueError: the model is in training mode.
+        """
+        if not self.head.neck.use_running_average:
+            raise ValueError("features are taken in evaluation mode: call model.eval() first")
+        frames = masked_average(self.backbone(clips), rectangles)
+        return self.head(frames)[1] if SYSTEMS[self.name].feature_behind_neck else frames.mean(1)
+
+
+def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tuple[int, int] = (256, 128),
+           width: int = 64, depths: tuple[int, ...] = (3, 4, 6, 3), bn_groups: int = 1, seed: int = 0,
+           **options) -> VideoReID:
+    """Builds a network with freshly drawn weights, in evaluation mode; call `.train()` on it to train.
+
+    Args:
+        name: one of `SYSTEMS`.
+        num_classes: training identities.
+        clip_length: frames of a clip; axial networks accept no other.
+        image_size: height and width of a frame in pixels, multiples of 16; axial networks accept no other.
+        width, depths: see `ResNetSettings`; the defaults are ResNet-50.
+        bn_groups: groups of the training batch with statistics of their own, see `BatchNorm`.
+        seed: of the initial weights.
+        **options: those of `AxialSettings`, for axial networks.
+
+    Raises:
+        InputError: unknown name or option, or a size that does not fit.
+    """
+    system = _system(name, options)
+    if any(length < STRIDE or length % STRIDE for length in image_size):
+        raise InputError(f"image_size={tuple(image_size)}: height and width must be multiples of {STRIDE}")
+    if len(depths) != 4 or min(depths) < 1:
+        raise InputError(f"depths={tuple(depths)}: write the number of bottlenecks of four stages, at least 1 each")
+    axial = AxialSettings(**options) if system.axial else None
+    rngs = nnx.Rngs(seed)
+
+    def attention(stage: int, block: int, channels: int) -> nnx.Module | None:
+        if axial is None or block < depths[stage] - _ATTENDED.get(stage, 0):
+            return None
+        rows, columns = (length // (4 * 2**stage) for length in image_size)
+        return CoarseToFineBlock(channels, (clip_length, rows, columns), axial, bn_groups, rngs)
+
+    settings = ResNetSettings(width, tuple(depths), system.stem_relu, bn_groups)
+    backbone = ResNet(settings, attention, rngs)
+    head = Head(settings.channels, num_classes, system.per_frame_head, bn_groups, rngs)
+    return VideoReID(name, backbone, head, settings.channels)
+
+
+def _system(name: str, options: dict) -> System:
+    if name not in SYSTEMS:
+        raise InputError(f"model name {name!r}: choose one of {', '.join(SYSTEMS)}")
+    known = {option.name for option in fields(AxialSettings)} if SYSTEMS[name].axial else set()
+    if unknown := sorted(set(options) - known):
+        raise InputError(f"model {name!r} has no option {', '.join(unknown)}; it has: {', '.join(sorted(known)) or 'none'}")
+    return SYSTEMS[name]

@@ -1,0 +1,52 @@
+"""The optimiser of the released code: Adam with coupled weight decay, and step decay of the learning rate."""
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from cfaan_jax.errors import InputError
+
+
+def learning_rate(settings: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+    """Learning rate as a function of the number of finished steps; constant within an epoch.
+
+    Args:
+        settings: `learning_rate`, `milestones` (epochs after which it is multiplied by `gamma`), `gamma`,
+            `warmup_epochs` (0: none) and `warmup_factor` (share of the rate at which a linear warm-up starts).
+        steps_per_epoch: steps of one epoch.
+    """
+    milestones = jnp.array(settings.milestones, jnp.int32)
+
+    def rate(step):
+        epoch = step // steps_per_epoch
+        decay = settings.gamma ** jnp.sum(epoch >= milestones)
+        return settings.learning_rate * decay * _warm_up(settings, epoch)
+
+    return rate
+
+
+def _warm_up(settings: ConfigDict, epoch):
+    if not settings.warmup_epochs:
+        return 1.0
+    progress = jnp.minimum(epoch / settings.warmup_epochs, 1.0)
+    return settings.warmup_factor + (1 - settings.warmup_factor) * progress
+
+
+def create(settings: ConfigDict, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Adam with L2 regularisation added to the gradient (not AdamW), all parameters in one group.
+
+    Args:
+        settings: those of `learning_rate`, and `weight_decay`.
+        steps_per_epoch: steps of one epoch.
+
+    Raises:
+        InputError: a negative rate or decay.
+    """
+    for name in ("learning_rate", "weight_decay"):
+        if settings[name] < 0:
+            raise InputError(f"optim.{name}={settings[name]}: must not be negative")
+    return optax.chain(
+        optax.add_decayed_weights(settings.weight_decay),
+        optax.scale_by_adam(),
+        optax.scale_by_learning_rate(learning_rate(settings, steps_per_epoch)),
+    )

@@ -1,0 +1,280 @@
+"""Training: batches in, state out, checkpoints, periodic evaluation, and the final one.
+
+The whole state of a run is its arrays and the number of finished steps: batches and random numbers are pure functions
+of (seed, step). A run that was stopped and started again ends with the same bits as one that was not, on the same
+machine.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from cfaan_jax import evaluate, losses, optim
+from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
+from cfaan_jax.data import augment
+from cfaan_jax.data.loader import TrainBatches, read_ahead
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.samplers import IdentitySampler
+from cfaan_jax.errors import InputError
+from cfaan_jax.experiment import check, claim, create_model, initial_model
+from cfaan_jax.interrupt import Interrupted, StopSignal
+from cfaan_jax.metric_log import MetricLog
+from cfaan_jax.metrics import protocols
+from cfaan_jax.progress import Progress
+from cfaan_jax.sharding import data_mesh, over_batch, replicated
+
+
+class TrainState(NamedTuple):
+    """What a training step takes and gives.
+
+    Attributes:
+        params: what the optimiser changes.
+        stats: the running statistics of batch normalisation.
+        optimizer: the state of the optimiser.
+        step: int32, finished steps.
+    """
+
+    params: nnx.State
+    stats: nnx.State
+    optimizer: optax.OptState
+    step: jax.Array
+
+
+def train(config: ConfigDict, workdir: str | Path) -> None:
+    """Trains the network of a config, or goes on with it, and scores it at the end.
+
+    Leaves in `workdir`: config.json, checkpoints/, metrics.csv, tensorboard/, results.json, report/.
+
+    Raises:
+        InputError: bad config or records, a workdir of another config, or a loss that is not finite.
+        Interrupted: SIGTERM or Ctrl-C; everything done so far is saved.
+    """
+    check(config)
+    sampler = training_sampler(config)
+    claim(config, workdir)
+    total = config.train.epochs * sampler.steps_per_epoch
+    with StopSignal() as stop:
+        with Checkpoints(workdir) as checkpoints:
+            done = checkpoints.step("last") == total
+            kinds = [kind for kind in ("last", "best") if checkpoints.step(kind) is not None]
+            if done and not (missing := _unscored(config, workdir, kinds)):
+                print(f"{workdir} is finished: {total} steps, results in {Path(workdir) / 'results.json'}; "
+                      "score it again with --mode=evaluate")
+                return
+            if not done:
+                Run(config, workdir, sampler, checkpoints, stop).train(total)
+                missing = [kind for kind in ("last", "best") if checkpoints.step(kind) is not None]
+        for which in missing:
+            with stop.at_once():
+                evaluate.evaluate(restore_model(workdir, which)[0], config, workdir, which)
+
+
+def training_sampler(config: ConfigDict) -> IdentitySampler:
+    """The sampler over the training split of `config.data.records`; it also numbers the classes."""
+    pids = RecordSet.open(config.data.records, "train").pids
+    return IdentitySampler(pids, config.data.identities, config.data.tracklets, config.seed)
+
+
+def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, config: ConfigDict, stride: int,
+              mesh: Mesh):
+    """The jitted training step: (state, batch) -> (state, metrics); the given state is used up.
+
+    The loss is `triplet_weight` * batch-hard triplet on the feature before the neck + `id_weight` * cross entropy. The
+    random key is that of the config's seed, folded with the step.
+
+    Args:
+        graphdef: of the model in training mode.
+        optimizer: the optimiser.
+        config: `seed`, `augment` and `loss` are read.
+        stride: pixels to a cell of the model's last feature map.
+        mesh: the devices.
+    """
+
+    def loss_fn(params, stats, clips, cells, labels):
+        model = nnx.merge(graphdef, params, stats, copy=True)
+        logits, features = model(clips, cells)
+        parts = {}
+        if config.loss.triplet_weight:
+            parts["triplet"] = losses.triplet(features, labels, margin=config.loss.margin)
+        if config.loss.id_weight:
+            parts["id_loss"] = losses.cross_entropy(logits, labels, smoothing=config.loss.smoothing)
+        loss = (config.loss.triplet_weight * parts.get("triplet", 0.0)
+                + config.loss.id_weight * parts.get("id_loss", 0.0))
+        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+        _, _, stats = nnx.split(model, nnx.Param, ...)
+        return loss, (stats, {"loss": loss, **parts, "accuracy": accuracy})
+
+    def step(state: TrainState, batch: dict[str, jax.Array]):
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        clips, cells = augment.prepare_training(key, batch["frames"], batch["rectangles"], config.augment, stride)
+        gradients, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+            state.params, state.stats, clips, cells, batch["labels"])
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, stats, optimizer_state, state.step + 1), metrics
+
+    return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+
+
+class Run:
+    """One training run in its folder: set up fresh or from the checkpoint `last`, then `train`.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        sampler: of the training split.
+        checkpoints: of the folder.
+        stop: says when the run is asked to stop.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: str | Path, sampler: IdentitySampler, checkpoints: Checkpoints,
+                 stop: StopSignal):
+        self.config, self.workdir = config, workdir
+        self._sampler, self._checkpoints, self._stop = sampler, checkpoints, stop
+        self._mesh = data_mesh()
+        self._batch_size = config.data.identities * config.data.tracklets
+        self._batch_sharding = over_batch(self._mesh, self._batch_size)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        config, classes = self.config, self._sampler.num_classes
+        resumed = self._checkpoints.step("last") is not None
+        model = (create_model if resumed else initial_model)(config, classes)
+        model.train()
+        optimizer = optim.create(config.optim, self._sampler.steps_per_epoch)
+        self._learning_rate = optim.learning_rate(config.optim, self._sampler.steps_per_epoch)
+        self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
+        state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32))
+        self.state = jax.device_put(state, replicated(self._mesh))
+        self.standing = Standing(step=0, num_classes=classes)
+        if resumed:
+            self._resume()
+        self._step = make_step(self._graphdef, optimizer, config, model.stride, self._mesh)
+
+    def _resume(self) -> None:
+        self.standing = self._checkpoints.standing("last")
+        if self.standing.num_classes != self._sampler.num_classes:
+            raise InputError(
+                f"config.data.records={self.config.data.records}: {self._sampler.num_classes} training identities, but "
+                f"the checkpoint in {self.workdir} was trained on {self.standing.num_classes}; give the same records "
+                "again, or another --workdir")
+        template = nnx.merge_state(self.state.params, self.state.stats)
+        restored = self._checkpoints.restore("last", model=template, optimizer=self.state.optimizer)
+        params, stats = nnx.split_state(restored["model"], nnx.Param, ...)
+        step = jax.device_put(jnp.int32(self.standing.step), replicated(self._mesh))
+        self.state = TrainState(params, stats, restored["optimizer"], step)
+
+    def train(self, total: int) -> None:
+        """Trains up to `total` finished steps, with checkpoints and periodic evaluations.
+
+        Raises:
+            InputError: the loss is not finite.
+            Interrupted: the run was asked to stop; the checkpoint `last` holds everything done so far.
+        """
+        config, standing = self.config, self.standing
+        batches = TrainBatches(RecordSet.open(config.data.records, "train"), self._sampler, config.data.clip_length,
+                               config.data.image_size, total)
+        print(f"training {config.model.name}: {standing.num_classes} identities, {total} steps of {self._batch_size} "
+              f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
+              + (f", going on after step {standing.step}" if standing.step else ""))
+        reader = read_ahead(batches, standing.step, config.data.workers)
+        with MetricLog(self.workdir, standing.step, standing.evaluated) as log:
+            while True:
+                if self._due(config.train.evaluate_every, total) and standing.evaluated < standing.step:
+                    self._evaluate(log)
+                if standing.step == total or self._due(config.train.checkpoint_every, total):
+                    self._save()
+                if standing.step == total:
+                    return
+                self._train_until(self._next_pause(total), reader, log, total)
+                if self._stop.received is not None:
+                    self._save()
+                    raise Interrupted(self._stop.received)
+
+    def _train_until(self, until: int, reader: Iterator[dict], log: MetricLog, total: int) -> None:
+        """Trains up to a step, or until the run is asked to stop."""
+        standing, pending = self.standing, None
+        with Progress(f"train {self.config.model.name}", total, standing.step) as progress:
+            self._clock = time.monotonic()
+            while standing.step < until and self._stop.received is None:
+                batch = jax.device_put(next(reader), self._batch_sharding)
+                self.state, metrics = self._step(self.state, batch)
+                standing.step += 1
+                # A step's figures are fetched after the next one was sent off, so that the device never waits.
+                if pending is not None:
+                    self._report(log, progress, *pending)
+                pending = (standing.step, metrics)
+            if pending is not None:
+                self._report(log, progress, *pending)
+
+    def _next_pause(self, total: int) -> int:
+        """The next step after which something is evaluated or saved."""
+        epochs = [self.config.train.evaluate_every, self.config.train.checkpoint_every]
+        steps = [every * self._sampler.steps_per_epoch for every in epochs if every]
+        return min([total, *(self.standing.step // each * each + each for each in steps)])
+
+    def _due(self, every: int, total: int) -> bool:
+        """Whether what is done every so many epochs (0: never) and at the end is due after this step."""
+        step = self.standing.step
+        return bool(every) and step > 0 and (step == total or step % (every * self._sampler.steps_per_epoch) == 0)
+
+    def _save(self) -> None:
+        self._checkpoints.save("last", self.standing, model=nnx.merge_state(self.state.params, self.state.stats),
+                               optimizer=self.state.optimizer)
+
+    def _evaluate(self, log: MetricLog) -> None:
+        """One clip a tracklet; keeps the network if it is the best so far."""
+        model = nnx.merge(self._graphdef, self.state.params, self.state.stats)
+        settings, standing = self.config.eval, self.standing
+        protocol = protocols.resolve(settings.protocols)[0].name
+        try:
+            with self._stop.at_once():
+                found = evaluate.search(model, self.config, "last", "test")
+                score = found.score([protocol], settings.corrections, settings.max_rank)[protocol]
+        except Interrupted:
+            self._save()
+            raise
+        mean, rank1 = float(score.mAP), float(score.cmc[0])
+        print(f"step {standing.step}, one clip a tracklet, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
+        log.write("evaluation", standing.step, self._epoch(standing.step), mAP=mean, rank1=rank1)
+        standing.evaluated = standing.step
+        if mean > standing.best:
+            standing.best = mean
+            self._checkpoints.save("best", standing, model=nnx.merge_state(self.state.params, self.state.stats))
+
+    def _report(self, log: MetricLog, progress: Progress, step: int, metrics: dict[str, jax.Array]) -> None:
+        figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not math.isfinite(figures["loss"]):
+            last = self._checkpoints.step("last")
+            raise InputError(
+                f"the loss is {figures['loss']} at step {step} (epoch {self._epoch(step)}), after figures {figures}; "
+                f"{f'the checkpoint of step {last} is kept' if last else 'no checkpoint was saved yet'}; try a lower "
+                "config.optim.learning_rate or a longer config.optim.warmup_epochs, in another --workdir")
+        figures["learning_rate"] = float(self._learning_rate(step - 1))
+        now = time.monotonic()
+        figures["clips_per_second"], self._clock = self._batch_size / (now - self._clock), now
+        log.write("train", step, self._epoch(step), **figures)
+        progress.advance(loss=figures["loss"], accuracy=figures["accuracy"], lr=figures["learning_rate"],
+                         **{"clips/s": figures["clips_per_second"]})
+
+    def _epoch(self, step: int) -> int:
+        """The epoch, counted from 1, to which a finished step belongs."""
+        return (step - 1) // self._sampler.steps_per_epoch + 1
+
+
+def _unscored(config: ConfigDict, workdir: str | Path, kinds: list[str]) -> list[str]:
+    """Which of the kinds of checkpoints have no row of `config.eval.clips` in results.json."""
+    path = Path(workdir) / "results.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    scored = {row["weights"] for row in rows if row["clips"] == config.eval.clips}
+    return [kind for kind in kinds if kind not in scored]

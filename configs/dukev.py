@@ -1,0 +1,18 @@
+"""CF-AAN and its baseline on DukeMTMC-VideoReID: the recipe of configs/mars.py with that data set's protocol.
+
+    python -m cfaan_jax.main --config=configs/dukev.py --workdir=runs/dukev --config.data.records=/data/dukev-dl
+
+Variants, hardware and pretrained weights as in configs/mars.py. Published figures: table 4 of the paper. This recipe
+has not been run to its end here. Duke University has withdrawn DukeMTMC; see "Consent and licences" in the README.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import mars
+
+
+def get_config(variant: str = "cfaan") -> ConfigDict:
+    """The config of a variant: "cfaan" or "c2d"."""
+    config = mars.get_config(variant)
+    config.eval.protocols = ("dukev",)
+    return config

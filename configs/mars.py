@@ -1,0 +1,82 @@
+"""CF-AAN and its baseline on MARS: the paper's recipe (section 4.2), as its released code runs it.
+
+    python -m cfaan_jax.main --config=configs/mars.py --workdir=runs/mars --config.data.records=/data/mars-dl
+    python -m cfaan_jax.main --config=configs/mars.py:c2d --workdir=runs/mars-c2d --config.data.records=/data/mars-dl
+
+Variants: `cfaan` (default) and `c2d`. Hardware: one GPU or TPU, or several; a CPU takes configs/quickstart.py. The
+authors trained on 2 GPUs, each normalising its own half of the batch, which is `--config.model.bn_groups=2`.
+
+Published for CF-AAN on MARS aligned by Re-Detect and Link: 86.5 % mAP, 91.3 % rank-1 (abstract; the epoch with the best
+test mAP). This recipe has not been run to its end here.
+
+Training starts from torchvision's ImageNet ResNet-50: put
+https://download.pytorch.org/models/resnet50-0676ba61.pth into weights/, or name a file by
+`--config.model.pretrained=PATH`, which may also be a checkpoint of the released code.
+`--config.model.pretrained=none` starts from random weights.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from cfaan_jax.errors import InputError
+
+MODELS = {
+    "c2d": {},
+    # scales S and heads M of the coarse-to-fine block; relative positions for q, k and v; axes in the order height,
+    # width, time (paper, section 3.2); inter_channels None keeps the backbone's channels inside the block.
+    "cfaan": dict(scales=4, heads=8, positional="relative", order="hwt", inter_channels=config_dict.placeholder(int)),
+}
+
+
+def get_config(variant: str = "cfaan") -> ConfigDict:
+    """The config of a variant: "cfaan" or "c2d"."""
+    if variant not in MODELS:
+        raise InputError(f"variant '{variant}': there are {', '.join(MODELS)}, as in configs/mars.py:c2d")
+    config = ConfigDict()
+    config.seed = 0
+    config.model = ConfigDict(dict(
+        name=variant,
+        pretrained="weights/resnet50-0676ba61.pth",  # "none": random weights
+        width=64,  # channels of the stem; ResNet-50 has 64
+        depths=(3, 4, 6, 3),  # bottlenecks of each stage
+        bn_groups=1,  # into how many equal parts BatchNorm divides the batch
+        **MODELS[variant],
+    ))
+    config.data = ConfigDict(dict(
+        records="",  # the folder that data_prep/build_tfrecords.py wrote
+        clip_length=6,  # T
+        image_size=(256, 128),
+        identities=8,  # P, in a batch
+        tracklets=4,  # K, of each identity
+        workers=8,  # reading threads
+    ))
+    config.augment = ConfigDict(dict(
+        flip=0.5,  # probability, per clip
+        erasing=0.5,  # probability, per frame
+        erasing_area=(0.02, 0.4),  # share of the frame
+        erasing_aspect=(0.3, 1 / 0.3),  # height / width
+    ))
+    config.loss = ConfigDict(dict(
+        triplet_weight=1.0,
+        id_weight=1.0,
+        margin=config_dict.placeholder(float),  # None: soft margin
+        smoothing=0.0,  # of the labels
+    ))
+    config.optim = ConfigDict(dict(
+        learning_rate=1e-4,
+        weight_decay=5e-5,  # coupled
+        milestones=(50, 100, 150, 200),  # epochs after which the rate is multiplied by gamma
+        gamma=0.1,
+        warmup_epochs=0,  # 0: none
+        warmup_factor=0.01,  # share of the rate at which a warm-up starts
+    ))
+    # In epochs; evaluate_every=0: never, and there is no checkpoint "best".
+    config.train = ConfigDict(dict(epochs=220, checkpoint_every=2, evaluate_every=10))
+    config.eval = ConfigDict(dict(
+        clips="all_sampled",  # test, test_0, all_sampled, all_continuous
+        protocols=("mars", "mars_with_queries", "mars_matlab", "cfaan_released", "mars_revised"),
+        corrections="",  # corrected labels for the revised protocols; "": the labels as they are
+        max_rank=50,
+        batch=32,  # clips
+        weights="last",  # what --mode=evaluate scores: last, best, untrained
+    ))
+    return config

@@ -1,0 +1,24 @@
+"""The configs of MARS and IDE, shrunk by settings until two CPU cores train them in about two minutes.
+
+    bash launch/quickstart.sh
+    python -m cfaan_jax.main --config=configs/quickstart.py:c2d --workdir=runs/small --config.data.records=RECORDS
+
+Variants: `cfaan` (default), `c2d`, `ide`. Figures of the quickstart: README.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ide, mars
+
+
+def get_config(variant: str = "cfaan") -> ConfigDict:
+    """The config of a variant: "cfaan", "c2d" or "ide"."""
+    config = ide.get_config() if variant == "ide" else mars.get_config(variant)
+    config.model.update(pretrained="none", width=16, depths=(1, 2, 3, 1))
+    config.data.update(image_size=(128, 64), identities=4, tracklets=4, workers=2)
+    if variant != "ide":
+        config.data.clip_length = 4
+    config.optim.update(learning_rate=1e-3, milestones=(30, 40))
+    config.train.update(epochs=45, checkpoint_every=1, evaluate_every=0)
+    config.eval.update(protocols=("mars", "mars_revised"))
+    return config

@@ -1,0 +1,79 @@
+"""Data sets as tracklets: every reader yields the same plain record, whatever the layout on disk.
+
+`DATASETS[name](root, **options)` opens one. A reader checks at once what is cheap to check (files, lists, ranges,
+cameras); the images themselves are read by whoever asks a tracklet for its frames.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cfaan_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Tracklet:
+    """A cropped sequence of one pedestrian under one camera.
+
+    Attributes:
+        name: unique in the data set, made of letters, digits, `_` and `-`.
+        split: `train`, `query` or `gallery`.
+        track_id: row in the data set's own list of its training or test tracklets, from 0.
+        pid: identity as stored; in MARS's layout -1 is junk and 0 a distractor.
+        camid: camera as stored, from 1.
+        sources: names of the frames, for people, relative to the data set.
+        read: `read(i)` returns the bytes of the image file of frame `i`.
+    """
+
+    name: str
+    split: str
+    track_id: int
+    pid: int
+    camid: int
+    sources: tuple[str, ...]
+    read: Callable[[int], bytes]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Tracklets in the order train, query, gallery, each by `track_id`.
+
+    Attributes:
+        note: a caveat that every printed figure must carry, or "".
+    """
+
+    name: str
+    tracklets: list[Tracklet]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """Reads the frames of a tracklet from image files `names` under `root`; it can be sent to another process."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    def __call__(self, index: int) -> bytes:
+        path = self.root / self.names[index]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: frame {index} of its tracklet cannot be read ({error.strerror}); "
+                             "unpack the data set again") from error
+
+
+def _imported_when_called(name: str) -> Callable[..., Dataset]:
+    def open_dataset(root: Path, **options) -> Dataset:
+        return importlib.import_module(f"{__name__}.{name}").open(Path(root), **options)
+
+    return open_dataset
+
+
+# A reader's own needs (SciPy, the tracker of `video`) are imported only when that data set is opened.
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    name: _imported_when_called(name) for name in ("mars", "dukev", "synthetic", "video")}

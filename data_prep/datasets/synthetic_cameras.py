@@ -1,0 +1,179 @@
+"""Where people are drawn: four places, each with its camera's scale, light, colour cast and blur.
+
+A place is a painted background in metres: u to the right, v down, the ground below `HORIZON`. A window is
+`(top, bottom, left, right)` in these metres; every window becomes a crop of `CROP` pixels, as MARS resizes its crops.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+CROP = (256, 128)          # rows, columns
+SIZE = (6.0, 14.0)         # metres, down and across
+HORIZON = 3.5
+_PIXELS_A_METRE = 64       # of the painted background
+_NOISE_TILE = 384
+_JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How one camera sees its place.
+
+    Attributes:
+        pixels_a_metre: what one metre covers on the sensor.
+        directions: yaws, in radians, in which people walk here; `spread` is how far they stray from them.
+        pitch: radians by which it looks down. light: 1 when the light comes from the right, else -1.
+        colour: 3x3, sensor RGB from RGB in neutral light. haze: what is added to it, 0 to 255.
+        gamma: above 1 darkens the middle tones. blur and noise: sigma in sensor pixels and in grey values.
+    """
+
+    place: str
+    pixels_a_metre: float
+    directions: tuple[float, ...]
+    spread: float
+    pitch: float
+    light: int
+    colour: tuple[tuple[float, float, float], ...]
+    haze: tuple[float, float, float]
+    gamma: float
+    blur: float
+    noise: float
+
+
+CAMERAS = (
+    Camera("plaza", 88, (1.57, -1.57), 0.25, 0.12, 1,
+           ((1.06, 0.02, 0.0), (0.02, 1.02, 0.0), (0.0, 0.04, 0.94)), (0, 0, 0), 0.95, 0.6, 3.0),
+    Camera("park", 60, (0.0, 3.14), 0.35, 0.22, -1,
+           ((0.80, 0.06, 0.01), (0.03, 0.88, 0.04), (0.01, 0.08, 1.00)), (0, 1, 6), 1.15, 0.8, 5.0),
+    Camera("hall", 72, (0.75, -0.75, 2.4, -2.4), 0.25, 0.30, 1,
+           ((0.68, 0.10, 0.02), (0.05, 0.78, 0.03), (0.02, 0.09, 0.68)), (28, 33, 26), 0.95, 1.0, 4.0),
+    Camera("street", 68, (1.2, -1.2, 0.3, 2.8), 0.30, 0.16, -1,
+           ((1.08, 0.08, 0.02), (0.06, 0.88, 0.02), (0.02, 0.06, 0.74)), (5, 2, 0), 1.08, 0.8, 6.0),
+)
+
+
+class Studio:
+    """The places of one seed, painted once, and what every picture of them needs."""
+
+    def __init__(self, seed: int):
+        rng = np.random.default_rng([seed, 1])
+        self._backgrounds = [_PAINTERS[camera.place](rng) for camera in CAMERAS]
+        noise = rng.normal(size=(_NOISE_TILE, _NOISE_TILE, 3))
+        self._noise = [np.round(noise * camera.noise).astype(np.int16) for camera in CAMERAS]
+
+    def view(self, camera: int, window: np.ndarray) -> np.ndarray:
+        """Returns the empty place through a window, uint8 `[256, 128, 3]`, RGB in neutral light."""
+        top, bottom, left, right = window * _PIXELS_A_METRE
+        scale = np.array([(right - left) / CROP[1], (bottom - top) / CROP[0]])
+        matrix = np.array([[scale[0], 0, left], [0, scale[1], top]])
+        return cv2.warpAffine(self._backgrounds[camera], matrix, CROP[::-1],
+                              flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101)
+
+    def develop(self, camera: int, image: np.ndarray, window: np.ndarray, exposure: np.ndarray,
+                grain: tuple[int, int]) -> bytes:
+        """Returns the JPEG that the camera makes of a picture in neutral light.
+
+        Args:
+            image: uint8 `[256, 128, 3]`, RGB; it shows `window`.
+            exposure: `[3]`, factors on red, green and blue in this tracklet.
+            grain: where in the noise tile this frame lies, two numbers from 0.
+        """
+        own = CAMERAS[camera]
+        rows = int(np.clip((window[1] - window[0]) * own.pixels_a_metre, 32, CROP[0]))
+        columns = int(np.clip((window[3] - window[2]) * own.pixels_a_metre, 16, CROP[1]))
+        seen = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+        seen = cv2.GaussianBlur(seen, (0, 0), own.blur)
+        mixing = np.column_stack([own.colour, own.haze]) * exposure[:, None]
+        seen = cv2.transform(seen, mixing[::-1])  # from RGB to OpenCV's BGR
+        seen = cv2.LUT(seen, _gamma_table(own.gamma))
+        y, x = grain[0] % (_NOISE_TILE - CROP[0]), grain[1] % (_NOISE_TILE - CROP[1])
+        seen = cv2.add(seen, self._noise[camera][y:y + rows, x:x + columns], dtype=cv2.CV_8U)
+        crop = cv2.resize(seen, CROP[::-1], interpolation=cv2.INTER_LINEAR)
+        return cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+
+
+def _gamma_table(gamma: float) -> np.ndarray:
+    return np.round(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+
+
+def _canvas(colour: tuple[int, int, int]) -> np.ndarray:
+    rows, columns = (int(metres * _PIXELS_A_METRE) for metres in SIZE)
+    return np.full((rows, columns, 3), colour, np.uint8)
+
+
+def _fill(image: np.ndarray, top: float, bottom: float, left: float, right: float, colour) -> None:
+    """Fills a rectangle given in metres."""
+    corners = [(int(x * _PIXELS_A_METRE), int(y * _PIXELS_A_METRE)) for x, y in ((left, top), (right, bottom))]
+    cv2.rectangle(image, *corners, [float(value) for value in colour], cv2.FILLED)
+
+
+def _weathered(rng: np.random.Generator, image: np.ndarray, stains: float, grain: float) -> np.ndarray:
+    """Adds uneven brightness: large stains and fine grain, as parts of the colour."""
+    rows, columns = image.shape[:2]
+    coarse = cv2.resize(rng.normal(size=(rows // 64, columns // 64)), (columns, rows), interpolation=cv2.INTER_CUBIC)
+    texture = 1 + stains * coarse + grain * rng.normal(size=(rows, columns))
+    return np.clip(image * texture[..., None], 0, 255).astype(np.uint8)
+
+
+def _plaza(rng: np.random.Generator) -> np.ndarray:
+    """Paving in front of a facade with windows."""
+    image = _canvas((172, 166, 156))
+    for left in np.arange(0.4, SIZE[1], 1.9):
+        for top in (0.5, 1.9):
+            _fill(image, top, top + 1.0, left, left + 1.1, (96, 112, 128) + rng.normal(0, 10, 3))
+            _fill(image, top + 0.48, top + 0.52, left, left + 1.1, (150, 150, 148))
+    _fill(image, HORIZON - 0.45, HORIZON, 0, SIZE[1], (136, 128, 120))
+    for row, top in enumerate(np.arange(HORIZON, SIZE[0], 0.32)):
+        for left in np.arange(-0.5 * (row % 2), SIZE[1], 1.0):
+            _fill(image, top, top + 0.30, max(left, 0), left + 0.98, np.array([166, 160, 152]) + rng.normal(0, 4))
+    return _weathered(rng, image, 0.12, 0.02)
+
+
+def _park(rng: np.random.Generator) -> np.ndarray:
+    """A path between a hedge, tree trunks and grass."""
+    image = _canvas((128, 138, 120))
+    for left in rng.uniform(0, SIZE[1], 9):
+        width = rng.uniform(0.15, 0.4)
+        _fill(image, 0, HORIZON + rng.uniform(0, 0.4), left, left + width, (98, 86, 74))
+    for _ in range(260):
+        centre = (rng.uniform([0, 0], [SIZE[1], HORIZON * 0.8]) * _PIXELS_A_METRE).astype(int)
+        leaves = np.array([106, 124, 94]) * rng.uniform(0.75, 1.25)
+        cv2.circle(image, centre.tolist(), int(rng.uniform(8, 26)), leaves.tolist(), cv2.FILLED, cv2.LINE_AA)
+    _fill(image, HORIZON, SIZE[0], 0, SIZE[1], (138, 144, 116))
+    _fill(image, HORIZON + 0.7, HORIZON + 2.2, 0, SIZE[1], (170, 160, 138))
+    return _weathered(rng, image, 0.12, 0.05)
+
+
+def _hall(rng: np.random.Generator) -> np.ndarray:
+    """A bright tiled floor with columns before a glass wall."""
+    image = _canvas((176, 182, 186))
+    for left in np.arange(0, SIZE[1], 0.9):
+        _fill(image, 0.3, HORIZON - 0.2, left + 0.04, left + 0.86, (158, 172, 180) + rng.normal(0, 7, 3))
+    for left in rng.uniform(0, SIZE[1], 4):
+        _fill(image, 0.0, HORIZON + 0.3, left, left + 0.45, (196, 194, 188))
+        _fill(image, 0.0, HORIZON + 0.3, left + 0.3, left + 0.45, (166, 164, 160))
+    for row, top in enumerate(np.arange(HORIZON, SIZE[0], 0.45)):
+        for column, left in enumerate(np.arange(0, SIZE[1], 0.75)):
+            _fill(image, top, top + 0.45, left, left + 0.75, (190, 186, 176) if (row + column) % 2 else (168, 164, 156))
+    return _weathered(rng, image, 0.12, 0.015)
+
+
+def _street(rng: np.random.Generator) -> np.ndarray:
+    """Asphalt and a kerb before bricks, shop windows and posters."""
+    image = _canvas((140, 118, 106))
+    for row, top in enumerate(np.arange(0, HORIZON, 0.16)):
+        for left in np.arange(-0.2 * (row % 2), SIZE[1], 0.4):
+            _fill(image, top, top + 0.14, max(left, 0), left + 0.37, np.array([138, 116, 104]) + rng.normal(0, 6))
+    for left in np.arange(0.6, SIZE[1], 3.3):
+        _fill(image, 0.9, 2.9, left, left + 1.9, (74, 82, 92))
+        _fill(image, 1.0, 2.8, left + 0.1, left + 1.8, (104, 116, 126) + rng.normal(0, 10, 3))
+        _fill(image, 1.3, 2.2, left + 2.25, left + 2.85, rng.uniform(90, 200, 3))
+    _fill(image, HORIZON, SIZE[0], 0, SIZE[1], (140, 139, 138))
+    _fill(image, HORIZON, HORIZON + 0.35, 0, SIZE[1], (150, 148, 144))
+    _fill(image, HORIZON + 1.9, HORIZON + 2.0, 0, SIZE[1], (196, 194, 186))
+    return _weathered(rng, image, 0.12, 0.04)
+
+
+_PAINTERS = {"plaza": _plaza, "park": _park, "hall": _hall, "street": _street}

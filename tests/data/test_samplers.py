@@ -1,0 +1,71 @@
+"""P x K batches."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfaan_jax.data.samplers import IdentitySampler
+from cfaan_jax.errors import InputError
+
+PIDS = np.array([30, 7, 7, 30, 12, 7, 30, 7, 30, 5, 5, 5, 5, 5, 7])  # pid 12 has one tracklet
+
+
+def epoch(sampler: IdentitySampler, number: int) -> np.ndarray:
+    first = number * sampler.steps_per_epoch
+    return np.stack([sampler.batch(first + place) for place in range(sampler.steps_per_epoch)])
+
+
+def test_each_epoch_has_every_identity_once_with_k_different_tracklets():
+    sampler = IdentitySampler(PIDS, identities=2, tracklets=4, seed=0)
+    for number in range(5):
+        drawn = epoch(sampler, number)
+        assert drawn.shape == (2, 8)
+        groups = PIDS[drawn].reshape(4, 4)
+        assert (groups == groups[:, :1]).all()
+        assert sorted(groups[:, 0]) == [5, 7, 12, 30]
+        for group in drawn.reshape(4, 4):
+            assert len(set(group)) == (1 if PIDS[group[0]] == 12 else 4)
+
+
+def test_identities_left_over_are_dropped_and_change_from_epoch_to_epoch():
+    sampler = IdentitySampler(PIDS, identities=3, tracklets=2, seed=0)
+    assert sampler.steps_per_epoch == 1
+    seen = {frozenset(PIDS[epoch(sampler, number)].reshape(-1)) for number in range(20)}
+    assert len(seen) == 4 and all(len(each) == 3 for each in seen)
+
+
+def test_mars_takes_78_batches_an_epoch():
+    sampler = IdentitySampler(np.repeat(np.arange(1, 626), 13), identities=8, tracklets=4, seed=0)
+    assert (sampler.num_classes, sampler.steps_per_epoch) == (625, 78)
+
+
+@given(seed=st.integers(0, 1000), step=st.integers(0, 1000))
+def test_a_batch_is_a_pure_function_of_seed_and_step(seed, step):
+    straight = IdentitySampler(PIDS, 2, 2, seed)
+    np.testing.assert_array_equal(straight.batch(step), IdentitySampler(PIDS, 2, 2, seed).batch(step))
+
+
+def test_seeds_and_epochs_differ():
+    one, other = IdentitySampler(PIDS, 2, 4, seed=0), IdentitySampler(PIDS, 2, 4, seed=1)
+    assert not np.array_equal(epoch(one, 0), epoch(other, 0))
+    assert not np.array_equal(epoch(one, 0), epoch(one, 1))
+
+
+def test_classes_follow_the_sorted_pids_whatever_the_order_of_tracklets():
+    shuffled = np.random.default_rng(0).permutation(PIDS)
+    sampler = IdentitySampler(shuffled, 2, 2, seed=0)
+    np.testing.assert_array_equal(sampler.pids, [5, 7, 12, 30])
+    np.testing.assert_array_equal(sampler.pids[sampler.labels], shuffled)
+
+
+def test_junk_and_distractors_are_never_drawn():
+    pids = np.concatenate([PIDS, [-1, 0, 0, -1]])
+    sampler = IdentitySampler(pids, 4, 8, seed=3)
+    assert sampler.num_classes == 4
+    assert all((pids[epoch(sampler, number)] > 0).all() for number in range(10))
+
+
+def test_too_few_identities_names_field_value_and_remedy():
+    with pytest.raises(InputError, match="config.data.identities=8.*4 identities.*at most 4"):
+        IdentitySampler(PIDS, identities=8, tracklets=4, seed=0)

@@ -1,0 +1,297 @@
+"""Re-Detect and Link: every rule of the alignment, case by case, and the promises about the mask."""
+
+import argparse
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cfaan_jax.errors import InputError
+from data_prep import alignment, linking
+from data_prep.alignment import AlignmentSettings, align_tracklet
+from data_prep.detectors import Detections
+
+HEIGHT, WIDTH = 256, 128
+BORDER = 48  # of the default padding
+
+
+class Planted:
+    """Finds in frame i the boxes planted there, given in pixels of the crop without its border."""
+
+    def __init__(self, *frames, border=BORDER):
+        self.frames, self.border, self.images = frames, border, []
+
+    def detect(self, images):
+        self.images = list(images)
+        return [Detections(np.array(boxes, np.float32).reshape(-1, 4) + self.border,
+                           np.linspace(1, 0.5, len(boxes), dtype=np.float32))
+                for boxes in self.frames[:len(images)]]
+
+
+class MeanColour:
+    """A linker whose feature is the mean colour of a crop; remembers what it was asked."""
+
+    def __init__(self):
+        self.calls = []
+
+    def features(self, crops):
+        self.calls.append(len(crops))
+        return np.stack([crop.mean(axis=(0, 1)) for crop in crops]).astype(np.float32)
+
+
+def crop(height=HEIGHT, width=WIDTH, seed=0):
+    """Noise without a black pixel, so that black means padding."""
+    return np.random.default_rng(seed).integers(1, 256, (height, width, 3), dtype=np.uint8)
+
+
+def align_one(box, image=None, **changes):
+    image = crop() if image is None else image
+    boxes = [] if box is None else [box]
+    return align_tracklet([image], Planted(boxes), linking.LargestLinker(), AlignmentSettings(**changes))[0]
+
+
+def check_mask(frame, size=(HEIGHT, WIDTH)):
+    """The mask has a pixel, lies inside, and is exactly where the image is not black."""
+    y0, y1, x0, x1 = frame.rectangle
+    assert 0 <= y0 < y1 <= size[0] and 0 <= x0 < x1 <= size[1]
+    inside = np.zeros(size, bool)
+    inside[y0:y1, x0:x1] = True
+    assert frame.image.shape == (*size, 3) and frame.image.dtype == np.uint8
+    np.testing.assert_array_equal(frame.image.any(axis=2), inside)
+
+
+def test_slim_box_at_the_left_border_goes_to_the_right():
+    frame = align_one((0, 256, 0, 32))
+    assert (frame.rectangle, frame.action) == ((0, 256, 96, 128), "largest|shift_right")
+    check_mask(frame)
+
+
+def test_slim_box_at_the_right_border_goes_to_the_left():
+    frame = align_one((0, 256, 96, 128))
+    assert (frame.rectangle, frame.action) == ((0, 256, 0, 32), "largest|shift_left")
+    check_mask(frame)
+
+
+def test_slim_box_in_the_middle_is_centred():
+    frame = align_one((0, 256, 48, 80))
+    assert (frame.rectangle, frame.action) == ((0, 256, 48, 80), "largest")
+    check_mask(frame)
+
+
+def test_slim_box_of_a_slim_crop_touches_both_borders_and_is_centred():
+    frame = align_one((0, 256, 0, 32), crop(256, 32))
+    assert (frame.rectangle, frame.action) == ((0, 256, 48, 80), "largest")
+
+
+def test_box_of_usual_width_at_the_border_is_centred():
+    frame = align_one((0, 200, 0, 100))
+    assert (frame.rectangle, frame.action) == ((0, 256, 0, 128), "largest")
+    assert align_one((0, 200, 0, 80)).rectangle == (0, 256, 13, 115)
+
+
+def test_wide_box_at_the_bottom_goes_to_the_top():
+    frame = align_one((128, 256, 0, 128))
+    assert (frame.rectangle, frame.action) == ((0, 128, 0, 128), "largest|shift_up")
+    check_mask(frame)
+
+
+def test_wide_box_at_the_top_goes_to_the_bottom():
+    assert align_one((0, 128, 0, 128)).action == "largest|shift_down"
+
+
+def test_wide_box_in_the_middle_is_centred():
+    frame = align_one((64, 192, 0, 128))
+    assert (frame.rectangle, frame.action) == ((64, 192, 0, 128), "largest")
+    check_mask(frame)
+
+
+def test_border_reach_says_what_touches():
+    assert align_one((0, 256, 4, 36)).action == "largest"
+    assert align_one((0, 256, 4, 36), border_reach=4 / 128).action == "largest|shift_right"
+
+
+def test_box_over_the_border_is_clipped_to_the_crop():
+    image = crop()
+    frame = align_one((-30.4, 300, 20.4, 147.6), image)
+    assert frame.box == (0, 256, 20, 128)
+    assert frame.candidates.boxes.tolist() == [[0, 256, 20, 128]]
+    np.testing.assert_array_equal(frame.image[:, 10:118], image[:, 20:128])  # not scaled: the crop's own pixels
+    check_mask(frame)
+
+
+def test_box_in_the_border_alone_counts_as_no_box():
+    assert align_one((10, 200, -40, 0), minimum_area=0).action == "fallback"
+
+
+def test_pixels_come_from_the_source_when_nothing_is_scaled():
+    image = crop(512, 256)
+    frame = align_one((100, 356, 30, 158), image, padding=BORDER / 512)
+    np.testing.assert_array_equal(frame.image, image[100:356, 30:158])
+
+
+def test_aspect_ratio_is_kept():
+    frame = align_one((10, 110, 20, 60))
+    y0, y1, x0, x1 = frame.rectangle
+    assert (y1 - y0, x1 - x0) == (256, 102)  # 100 x 40, enlarged 2.56 times
+
+
+def test_one_pixel_box_gives_a_mask_with_pixels():
+    frame = align_one((17, 18, 40, 41), minimum_area=0)
+    assert frame.box == (17, 18, 40, 41) and frame.rectangle == (64, 192, 0, 128)
+    check_mask(frame)
+
+
+@pytest.mark.parametrize("box, rectangle", [((0, 256, 60, 61), (0, 256, 63, 64)), ((60, 61, 0, 128), (127, 128, 0, 128))])
+def test_line_boxes_keep_at_least_one_row_and_column(box, rectangle):
+    frame = align_one(box, minimum_area=0)
+    assert frame.rectangle == rectangle
+    check_mask(frame)
+
+
+def test_small_detections_are_ignored():
+    assert align_one((17, 18, 40, 41)).action == "fallback"
+    assert align_one((0, 64, 0, 32), minimum_area=0.0625).action == "largest"  # exactly a sixteenth
+    assert align_one((0, 64, 0, 31), minimum_area=0.0625).action == "fallback"
+
+
+def test_frame_without_a_box_takes_the_nearest_frames_box():
+    near, far = (20, 200, 30, 110), (40, 220, 20, 100)
+    frames = align_tracklet([crop(seed=k) for k in range(6)], Planted([near], [], [], [], [far], []),
+                            linking.LargestLinker(), AlignmentSettings(fallback_reach=2))
+    assert [frame.box for frame in frames] == [near, near, near, far, far, far]  # frame 2: the earlier of two
+    assert [frame.action for frame in frames] == ["largest", "fallback", "fallback", "fallback", "linked", "fallback"]
+    for frame in frames:
+        check_mask(frame)
+
+
+def test_frame_too_far_from_a_box_keeps_the_whole_crop():
+    box = (20, 200, 30, 110)
+    images = [crop(seed=k) for k in range(4)]
+    frames = align_tracklet(images, Planted([box], [], [], []), linking.LargestLinker(),
+                            AlignmentSettings(fallback_reach=2))
+    assert [frame.box for frame in frames] == [box, box, box, (0, 256, 0, 128)]
+    np.testing.assert_array_equal(frames[3].image, images[3])
+    assert frames[3].rectangle == (0, 256, 0, 128)
+
+
+def test_fallback_scales_with_the_size_of_the_crop():
+    images = [crop(256, 128), crop(128, 100)]
+    frames = align_tracklet(images, Planted([(64, 256, 32, 96)], []), linking.LargestLinker(), AlignmentSettings())
+    assert frames[1].box == (32, 128, 25, 75)
+
+
+def test_first_frame_without_a_box():
+    frames = align_tracklet([crop(seed=k) for k in range(3)],
+                            Planted([], [(0, 100, 0, 50), (0, 200, 20, 120)], [(0, 200, 20, 120)]),
+                            MeanColour(), AlignmentSettings())
+    assert [frame.action for frame in frames] == ["fallback", "largest", "linked"]
+    assert frames[0].box == frames[1].box == (0, 200, 20, 120)
+
+
+def test_all_frames_without_a_box():
+    images = [crop(seed=k) for k in range(3)]
+    linker = MeanColour()
+    frames = align_tracklet(images, Planted([], [], []), linker, AlignmentSettings())
+    for image, frame in zip(images, frames, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+        assert (frame.box, frame.action, frame.candidates.chosen) == ((0, 256, 0, 128), "fallback", None)
+    assert linker.calls == []
+
+
+def test_of_two_boxes_of_equal_size_the_first_is_taken():
+    first, second = (0, 200, 0, 60), (0, 200, 60, 120)
+    frames = align_tracklet([crop()], Planted([first, second]), MeanColour(), AlignmentSettings())
+    assert frames[0].box == first
+
+
+def test_a_crossing_person_is_not_followed():
+    own, other = (0, 250, 0, 60), (0, 256, 60, 128)
+    images = []
+    for _ in range(3):
+        image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+        image[:, :60], image[:, 60:] = (200, 30, 30), (30, 30, 200)
+        images.append(image)
+    linker = MeanColour()
+    frames = align_tracklet(images, Planted([own], [other, own], [own, other]), linker, AlignmentSettings())
+    assert [frame.box for frame in frames] == [own] * 3
+    assert [frame.candidates.chosen for frame in frames] == [0, 1, 0]
+    assert linker.calls == [5]  # one call for the whole tracklet
+    np.testing.assert_allclose(frames[1].candidates.distances[1], 0, atol=1e-4)
+    assert frames[1].candidates.distances[0] > 100
+    largest = align_tracklet(images, Planted([own], [other, own], [own, other]), linking.LargestLinker(),
+                             AlignmentSettings())
+    assert [frame.box for frame in largest] == [own, other, other]
+
+
+def test_features_are_not_computed_where_nothing_is_compared():
+    linker = MeanColour()
+    frames = align_tracklet([crop()] * 2, Planted([(0, 200, 20, 100)], [(0, 200, 30, 110)]), linker, AlignmentSettings())
+    assert linker.calls == [] and frames[1].candidates.distances is None
+    assert [frame.action for frame in frames] == ["largest", "linked"]
+
+
+@pytest.mark.parametrize("mode", ["replicate", "zero"])
+def test_detector_sees_the_padded_crop(mode):
+    image = crop(64, 32)
+    detector = Planted([(0, 64, 0, 32)], border=16)
+    frame = align_tracklet([image], detector, linking.LargestLinker(),
+                           AlignmentSettings(padding=0.25, padding_mode=mode))[0]
+    seen = detector.images[0]
+    assert seen.shape == (96, 64, 3)
+    np.testing.assert_array_equal(seen[16:80, 16:48], image)
+    np.testing.assert_array_equal(seen[16:80, 0], image[:, 0] if mode == "replicate" else 0)
+    assert frame.box == (0, 64, 0, 32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 60), st.integers(1, 60), st.lists(st.lists(st.tuples(*[st.integers(-20, 80)] * 4), max_size=3),
+                                                        min_size=1, max_size=4),
+       st.sampled_from([(16, 8), (17, 31), (1, 1)]))
+def test_mask_holds_whatever_is_detected(height, width, boxes, size):
+    tidy = [[(min(a, b), max(a, b), min(c, d), max(c, d)) for a, b, c, d in frame] for frame in boxes]
+    chosen = AlignmentSettings(image_size=size, minimum_area=0, padding=0)
+    images = [crop(height, width, seed) for seed in range(len(tidy))]
+    frames = align_tracklet(images, Planted(*tidy, border=0), MeanColour(), chosen)
+    again = align_tracklet(images, Planted(*tidy, border=0), MeanColour(), chosen)
+    for frame, same in zip(frames, again, strict=True):
+        check_mask(frame, size)
+        y0, y1, x0, x1 = frame.box
+        assert 0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width
+        np.testing.assert_array_equal(frame.image, same.image)
+        assert (frame.rectangle, frame.action) == (same.rectangle, same.action)
+
+
+def parsed(*arguments):
+    parser = argparse.ArgumentParser()
+    alignment.add_flags(parser)
+    return alignment.settings_from(parser.parse_args(arguments))
+
+
+def test_flags_default_to_the_settings_and_set_them():
+    assert parsed() == AlignmentSettings()
+    given = parsed("--image_size=64x32", "--detector_size", "320x160", "--slim_ratio=0.2", "--fallback_reach=0",
+                   "--padding_mode=zero", "--detector_confidence=0.7")
+    assert given == AlignmentSettings(image_size=(64, 32), detector_size=(320, 160), slim_ratio=0.2, fallback_reach=0,
+                                      padding_mode="zero", detector_confidence=0.7)
+
+
+def test_help_tells_every_default(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    for part in ("--image_size", "(default 256x128)", "--momentum", "(default 0.9)", "--padding_mode", "replicate"):
+        assert part in shown
+
+
+@pytest.mark.parametrize("flag", ["--padding=-0.1", "--momentum=1.5", "--padding_mode=mirror", "--fallback_reach=-1",
+                                  "--minimum_area=2", "--border_reach=0.6"])
+def test_values_out_of_range_name_their_flag(flag):
+    with pytest.raises(InputError, match=flag.partition("=")[0]):
+        parsed(flag)
+
+
+@pytest.mark.parametrize("size", ["256", "x128", "0x12", "256x-1", "axb"])
+def test_bad_sizes_are_refused(size):
+    with pytest.raises(argparse.ArgumentTypeError, match="HEIGHTxWIDTH"):
+        alignment.parse_size(size)

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import scipy.io
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.metrics import corrections
+
+TRACKS, PIDS = np.array([10, 11, 12, 13]), np.array([5, 0, 6, -1])
+
+
+def csv_file(tmp_path, text):
+    path = tmp_path / "corrections.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def mat_file(tmp_path, table, key="track_test_info"):
+    path = tmp_path / "clean_tracks_test_info.mat"
+    scipy.io.savemat(path, {key: table})
+    return path
+
+
+def test_csv(tmp_path):
+    path = csv_file(tmp_path, "track_id,pid,second_pid,kind\n12,5,6,ambiguous\n11,6,6,a person after all\n")
+    corrected, second = corrections.read(path).apply(TRACKS, PIDS)
+    assert corrected.tolist() == [5, 6, 5, -1]
+    assert second.tolist() == [5, 6, 6, -1]
+    assert PIDS.tolist() == [5, 0, 6, -1]
+
+
+def test_mat(tmp_path):
+    """Row i of the file is tracklet i; the tracklets may come in any order."""
+    table = np.array([[1, 9, 0, 1, 0, 0], [10, 19, 5, 2, 5, 6], [20, 29, 6, 3, 5, 5]], np.int32)
+    corrected, second = corrections.read(mat_file(tmp_path, table)).apply(np.array([2, 0, 1]), np.array([6, 0, 5]))
+    assert corrected.tolist() == [5, 0, 5]
+    assert second.tolist() == [5, 0, 6]
+
+
+def test_mat_of_other_data_is_refused(tmp_path):
+    table = np.array([[1, 9, 0, 1, 0, 0], [10, 19, 5, 2, 5, 6]], np.int32)
+    with pytest.raises(InputError, match="track_id 1 had another identity than in the records"):
+        corrections.read(mat_file(tmp_path, table)).apply(np.array([0, 1]), np.array([0, 7]))
+
+
+@pytest.mark.parametrize("text, message", [
+    ("track_id,pid\n10,5\n", "first line must name .*missing: second_pid"),
+    ("", "first line must name"),
+    ("track_id,pid,second_pid\n10,five,5\n", "line 2: '10,five,5' are not three whole numbers"),
+    ("track_id,pid,second_pid\n10,5\n", "line 2: '10,5,None' are not three whole numbers"),
+    ("track_id,pid,second_pid\n10,5,5\n10,6,6\n", "track_id 10 is corrected more than once"),
+])
+def test_malformed_csv_is_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        corrections.read(csv_file(tmp_path, text))
+
+
+def test_unknown_row_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"corrections.csv: no test tracklet has track_id 14"):
+        corrections.read(csv_file(tmp_path, "track_id,pid,second_pid\n14,5,5\n")).apply(TRACKS, PIDS)
+
+
+def test_track_ids_that_repeat_cannot_be_corrected(tmp_path):
+    with pytest.raises(InputError, match="share a track id"):
+        corrections.read(csv_file(tmp_path, "track_id,pid,second_pid\n1,5,5\n")).apply(np.array([1, 1]), PIDS[:2])
+
+
+def test_malformed_mat_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no readable matrix track_test_info"):
+        corrections.read(mat_file(tmp_path, np.zeros((2, 6)), key="other"))
+    with pytest.raises(InputError, match="is 2x4; six columns"):
+        corrections.read(mat_file(tmp_path, np.zeros((2, 4))))
+    with pytest.raises(InputError, match="no whole numbers"):
+        corrections.read(mat_file(tmp_path, np.full((2, 6), 0.5)))
+    (tmp_path / "broken.mat").write_bytes(b"not a matrix")
+    with pytest.raises(InputError, match="broken.mat: no readable matrix"):
+        corrections.read(tmp_path / "broken.mat")
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="nowhere.csv: no such file"):
+        corrections.read(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize("marker", [-1, 0])
+def test_marker_below_every_identity_is_refused(tmp_path, marker):
+    path = csv_file(tmp_path, f"track_id,pid,second_pid\n12,5,{marker}\n")
+    with pytest.raises(InputError, match=f"second identity {marker} of 1 tracklets looks like a marker"):
+        corrections.read(path).apply(TRACKS, PIDS)
+
+
+def test_marker_above_every_identity_is_refused(tmp_path):
+    pids = np.array([1, 2, 3, 3])
+    with pytest.raises(InputError, match="second identity 9999 of 3 tracklets"):
+        corrections.refuse_shared_marker(pids, np.array([9999, 9999, 9999, 3]), pids, "labels")
+    lines = "".join(f"{track},{pid},9999\n" for track, pid in ((0, 1), (1, 2), (2, 3)))
+    path = csv_file(tmp_path, f"track_id,pid,second_pid\n{lines}3,3,1\n")
+    with pytest.raises(InputError, match="corrections.csv: second identity 9999 of 3 tracklets"):
+        corrections.read(path).apply(np.arange(20), np.full(20, 3))
+
+
+def test_ambiguous_identities_are_no_marker():
+    """One real person may be the second identity of many, and a person without a tracklet that of one or two."""
+    pids = np.array([1, 2, 3, 4, 0, -1])
+    corrections.refuse_shared_marker(pids, np.array([4, 4, 4, 4, 4, -1]), pids, "labels")
+    corrections.refuse_shared_marker(pids, np.array([77, 77, 3, 4, 0, -1]), pids, "labels")
+    corrections.refuse_shared_marker(pids[:2], np.array([77, 77]), pids, "labels")
+
+
+def test_a_person_without_tracklets_may_be_the_second_identity_of_several():
+    pids = np.array([1, 2, 3, 4, 5, 6, 0])
+    corrections.refuse_shared_marker(pids, np.array([77, 77, 77, 4, 5, 6, 0]), pids, "labels")

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.metrics import protocols
+from cfaan_jax.metrics.search import About, Search
+
+ABOUT = About(dataset="synthetic", note="pseudo-cameras", aligned=True, model="cfaan", seed=3, weights="best",
+              clips="all_sampled")
+
+
+def small_search(**changes):
+    """Two queries (people 7 and 9, camera 1) and five more tracklets, as angles."""
+    degrees = np.array([0, 90, 5, 10, 20, 30, 88])
+    features = np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1) * 3
+    fields = dict(features=features.astype(np.float32), num_queries=2, names=np.array(list("abcdefg")),
+                  track_ids=np.array([1, 4, 0, 2, 3, 5, 6]), pids=np.array([7, 9, 7, -1, 0, 7, 9]),
+                  camids=np.array([1, 1, 1, 2, 1, 2, 2]), about=ABOUT)
+    return Search(**fields | changes)
+
+
+def corrections_file(tmp_path, lines):
+    path = tmp_path / "corrections.csv"
+    path.write_text("track_id,pid,second_pid\n" + lines)
+    return path
+
+
+def test_distances_are_minus_the_cosine():
+    found = small_search()
+    np.testing.assert_allclose(found.distances()[0], -np.cos(np.radians([0, 90, 5, 10, 20, 30, 88])), atol=1e-6)
+    assert found.distances().dtype == np.float32
+
+
+def test_a_zero_feature_is_far_from_everything_but_no_error():
+    found = small_search(features=np.zeros((7, 2), np.float32))
+    assert not found.distances().any()
+
+
+def test_scores_by_hand():
+    """Query a, in order of angle: c ignored, d junk, e distractor, f right. Query b: g right."""
+    scores = small_search().score(["mars", "mars_matlab", "cfaan_released", "mars_revised"])
+    assert {name: score.gallery_size for name, score in scores.items()} == {
+        "mars": 4, "mars_matlab": 7, "cfaan_released": 3, "mars_revised": 4}
+    assert scores["mars"].ap.tolist() == [1 / 2, 1]
+    assert scores["cfaan_released"].ap.tolist() == [1, 1]
+    assert scores["mars_revised"].ap.tolist() == [1, 1]  # the distractor is in the query's camera
+    assert scores["mars_matlab"].ap.tolist() == [pytest.approx((0 + 1 / 2) / 2), 1]
+
+
+def test_all_is_every_protocol_of_the_data_set():
+    assert list(small_search().score("all")) == [protocol.name for protocol in protocols.resolve("all")]
+    about = About(**vars(ABOUT) | {"dataset": "dukev"})
+    assert list(small_search(about=about).score("all")) == ["dukev", "dukev_revised"]
+
+
+def test_corrections_change_the_revised_protocols_only(tmp_path):
+    """The junk tracklet stays out of the gallery of `mars_revised`; tracklet 3, the distractor, is person 9 or 7."""
+    path = corrections_file(tmp_path, "3,9,7\n2,7,7\n5,9,9\n")
+    scores = small_search().score(["mars", "mars_revised", "mars_matlab_revised"], path)
+    assert scores["mars"].ap.tolist() == [1 / 2, 1]
+    assert scores["mars_revised"].valid.tolist() == [1]
+    assert scores["mars_revised"].ap.tolist() == [1]  # g and f are person 9; the ambiguous one is in the own camera
+    assert scores["mars_matlab_revised"].ap.tolist() == [1, 1]
+
+
+def test_corrections_of_other_tracklets_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no test tracklet has track_id 70"):
+        small_search().score("mars", corrections_file(tmp_path, "70,9,9\n"))
+
+
+def test_nearest_by_hand():
+    lists = small_search().nearest([0, 1], protocols.get("mars_matlab"), count=4)
+    first, second = ([(each.row, each.kind) for each in answers] for answers in lists)
+    assert first == [(0, "ignored"), (2, "ignored"), (3, "ignored"), (4, "wrong")]
+    assert second == [(1, "ignored"), (6, "right"), (5, "wrong"), (4, "wrong")]
+    assert lists[0][1].distance == pytest.approx(-np.cos(np.radians(5)))
+
+
+def test_nearest_under_the_revised_rules(tmp_path):
+    path = corrections_file(tmp_path, "5,9,7\n")
+    [[*answers]] = small_search().nearest([0], protocols.get("mars_revised"), path)
+    assert [(each.row, each.kind) for each in answers] == [(2, "ignored"), (4, "ignored"), (5, "right"), (6, "wrong")]
+    [[*answers]] = small_search().nearest([0], protocols.get("mars"), path)
+    assert [(each.row, each.kind) for each in answers] == [(2, "ignored"), (4, "wrong"), (5, "right"), (6, "wrong")]
+
+
+def test_round_trip(tmp_path):
+    found = small_search()
+    found.save(tmp_path / "features.npz")
+    again = Search.load(tmp_path / "features.npz")
+    assert again.about == found.about and again.num_queries == 2
+    for name in ("features", "names", "track_ids", "pids", "camids"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+        assert getattr(again, name).dtype == getattr(found, name).dtype
+    assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
+
+
+def test_other_files_are_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", x=1)
+    (tmp_path / "text.npz").write_text("no archive")
+    for name in ("other.npz", "text.npz", "missing.npz"):
+        with pytest.raises(InputError, match=f"{name}: no readable features"):
+            Search.load(tmp_path / name)
+
+
+def test_sizes_are_checked_on_the_whole_of_mars_only():
+    mars = About(**vars(ABOUT) | {"dataset": "mars"})
+    assert small_search(about=mars).score("mars")["mars"].gallery_size == 4  # a part of the data set
+    n = 12180
+    rng = np.random.default_rng(0)
+    whole = Search(rng.standard_normal((n, 2), np.float32), 2, np.arange(n).astype(str), np.arange(n), np.full(n, 5),
+                   np.arange(n) % 6 + 1, mars)
+    with pytest.raises(InputError, match="protocol mars: 2 queries .*the real data set has 1980"):
+        whole.score("mars")
+
+
+def test_the_line_says_what_a_figure_belongs_to():
+    assert small_search().about.line() == (
+        "cfaan, aligned tracklets of synthetic, weights best, clips all_sampled, seed 3; pseudo-cameras")

@@ -1,0 +1,86 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.report import summary
+
+
+def row(model="cfaan", protocol="mars", aligned=False, seed=0, mAP=0.5, **more):
+    return {"model": model, "network": model, "aligned": aligned, "protocol": protocol, "mAP": mAP, "rank1": 0.6,
+            "rank5": 0.7, "rank10": 0.8, "rank20": 0.9, "gallery_size": 1200, "num_valid": 40, "num_queries": 42,
+            "seed": seed, "weights": "last", "clips": "all_sampled", "dataset": "synthetic", "corrections": None,
+            "note": "", **more}
+
+
+def results(tmp_path, name, *rows):
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def test_rows_and_columns(tmp_path):
+    files = [results(tmp_path, "a", row("untrained", weights="untrained"), row("untrained", "mars_revised", mAP=0.25,
+                                                                               weights="untrained")),
+             results(tmp_path, "b", row("c2d"), row("c2d", "mars_revised")),
+             results(tmp_path, "c", row(aligned=True), row(protocol="mars_revised", aligned=True))]
+    [(headers, lines, notes)] = summary.tables(summary.collect(files))
+    assert headers == ["model", "tracklets", "weights", "clips", "seeds", "mars mAP", "rank-1", "rank-5", "rank-10",
+                       "mars_revised mAP", "rank-1", "rank-5", "rank-10"]
+    assert [line[:3] for line in lines] == [["untrained", "raw", "untrained"], ["C2D", "raw", "last"],
+                                            ["CF-AAN", "aligned", "last"]]
+    assert lines[0][4:] == ["1", "50.0", "60.0", "70.0", "80.0", "25.0", "60.0", "70.0", "80.0"]
+    assert notes[:2] == ["mars: gallery of 1,200 tracklets, 40 valid queries",
+                         "mars_revised: gallery of 1,200 tracklets, 40 valid queries"]
+
+
+def test_seeds_share_a_line():
+    rows = [row(seed=seed, mAP=mAP, gallery_size=size, note="pseudo-cameras")
+            for seed, mAP, size in ((0, 0.5, 1200), (1, 0.6, 1190), (2, 0.7, 1200))]
+    [(_, lines, notes)] = summary.tables(rows)
+    assert [line[4:7] for line in lines] == [["3", "60.0 ± 10.0", "60.0 ± 0.0"]]
+    assert notes[0] == "mars: gallery of 1,190 to 1,200 tracklets, 40 valid queries"
+    assert notes.count("Note: pseudo-cameras") == 1
+
+
+def test_other_weights_and_other_clips_have_lines_of_their_own():
+    [(_, lines, _)] = summary.tables([row(), row(weights="best", mAP=0.7), row(clips="test", mAP=0.3)])
+    assert [line[2:4] + line[5:6] for line in lines] == [
+        ["last", "all_sampled", "50.0"], ["best", "all_sampled", "70.0"], ["last", "test", "30.0"]]
+
+
+def test_many_protocols_make_several_tables_and_gaps_are_marked():
+    rows = [row(protocol="mars"), row(protocol="mars_revised"), row("c2d", protocol="cfaan_released")]
+    first, second = summary.tables(rows)
+    assert first[1][1][5:] == ["-"] * 8
+    assert second[0][5] == "cfaan_released mAP" and second[1][1][5] == "50.0"
+
+
+def test_the_same_run_twice_is_refused(tmp_path):
+    files = [results(tmp_path, "a", row()), results(tmp_path, "b", row(mAP=0.9))]
+    with pytest.raises(InputError, match="b.json and .*a.json both hold the row model cfaan, aligned False"):
+        summary.collect(files)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("{", "no results of an evaluation"), ("[{}]", "KeyError"), ("[1]", "TypeError"), ("[]", "no rows"),
+])
+def test_unreadable_results_are_refused(tmp_path, text, message):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(InputError, match=f"results.json: .*{message}"):
+        summary.collect([tmp_path / "results.json"])
+
+
+def test_the_command(tmp_path):
+    inputs = [results(tmp_path, "a", row()), results(tmp_path, "b", row("c2d"))]
+    out = tmp_path / "new" / "results.json"
+    command = [sys.executable, "-m", "cfaan_jax.report.summary", f"--out={out}"]
+    done = subprocess.run([*command, *map(str, inputs)], capture_output=True, text=True, check=True)
+    assert json.loads(out.read_text()) == [row(), row("c2d")]
+    assert (tmp_path / "new" / "results.md").read_text().startswith("| model")
+    assert "| CF-AAN | raw       | last    | all_sampled |     1 |     50.0 |" in done.stdout
+    assert sorted(path.name for path in out.parent.iterdir()) == ["results.json", "results.md"]
+    failed = subprocess.run([*command, str(tmp_path / "missing.json")], capture_output=True, text=True, check=False)
+    assert failed.returncode == 2 and failed.stderr.startswith("error: ") and "missing.json" in failed.stderr

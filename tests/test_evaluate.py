@@ -1,0 +1,267 @@
+"""Feature extraction with a small network, and what an evaluation leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+from PIL import Image
+
+from cfaan_jax import evaluate
+from cfaan_jax.data import augment, clips, example, loader, records
+from cfaan_jax.errors import InputError
+from cfaan_jax.metrics.search import Search
+
+SIZE = (32, 16)
+T = 3
+
+
+class Network(nnx.Module):
+    """Mean colour inside the mask, normalised by running statistics: stands in for a VideoReID."""
+
+    stride = 16
+
+    def __init__(self):
+        self.linear = nnx.Linear(3, 8, rngs=nnx.Rngs(0))
+        self.norm = nnx.BatchNorm(8, rngs=nnx.Rngs(0))
+        self.norm.mean[...] = jax.numpy.linspace(-1, 1, 8)
+
+    def features(self, clips, rectangles):
+        cells = clips.reshape(*clips.shape[:2], 2, 16, 1, 16, 3).mean(axis=(3, 5))[:, :, :, 0]
+        rows = jax.numpy.arange(2)
+        inside = (rows >= rectangles[..., :1]) & (rows < rectangles[..., 1:2])
+        pooled = (cells * inside[..., None]).sum(axis=2) / inside.sum(axis=2, keepdims=True)
+        return self.norm(self.linear(pooled.mean(axis=1)))
+
+
+QUERY = dict(pids=[1, 2, 3, 4], camids=[1, 1, 2, 2], lengths=[5, 1, 9, 3], track_ids=[2, 5, 7, 9])
+GALLERY = dict(pids=[1, 2, 3, 4, 0, -1, 1], camids=[2, 2, 1, 1, 1, 3, 1], lengths=[2, 7, 3, 4, 13, 6, 2],
+               track_ids=[0, 1, 3, 4, 6, 8, 10])
+
+
+def jpeg(rng, pid):
+    colour = np.random.default_rng(1000 + pid).integers(0, 256, 3)
+    image = colour + rng.normal(0, 60, (*SIZE, 3)) + rng.normal(0, 20, 3)
+    return cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8))[1].tobytes()
+
+
+def write_split(directory, split, pids, camids, lengths, track_ids):
+    """Tracklets of noisy single-coloured frames; in every third frame the upper half is padding."""
+    rng = np.random.default_rng(len(pids))
+    with (directory / f"synthetic-{split}.tfrecord-00000-of-00001").open("wb") as file:
+        for i, (pid, camid, length, track_id) in enumerate(zip(pids, camids, lengths, track_ids, strict=True)):
+            masks = np.array([[16 * ((i + k) % 3 == 0), SIZE[0], 0, SIZE[1]] for k in range(length)])
+            file.write(example.frame(records.encode(records.TrackletRecord(
+                f"{split}-{i}", split, track_id, pid, camid, tuple(jpeg(rng, pid) for _ in range(length)),
+                masks, masks, ("none",) * length, ("",) * length))))
+    records.build_index(directory, split)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("records")
+    write_split(directory, "query", **QUERY)
+    write_split(directory, "gallery", **GALLERY)
+    (directory / "manifest.json").write_text(json.dumps({
+        "schema_version": records.SCHEMA_VERSION, "dataset": "synthetic", "note": "drawn by code", "aligned": False}))
+    return directory
+
+
+@pytest.fixture
+def query(directory):
+    return records.RecordSet.open(directory, "query")
+
+
+@pytest.fixture
+def gallery(directory):
+    return records.RecordSet.open(directory, "gallery")
+
+
+def extract(network, split, batch_size=4, mode="all_sampled"):
+    return evaluate.extract(network, split, clips=mode, clip_length=T, image_size=SIZE, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("mode", clips.MODES)
+def test_feature_is_the_mean_over_clips_computed_one_by_one(mode, gallery):
+    network = Network()
+    network.eval()
+    found = extract(network, gallery, mode=mode)
+    assert found.shape == (7, 8) and found.dtype == np.float32
+    for i, length in enumerate(gallery.lengths):
+        alone = []
+        for indices in clips.test_clips(int(length), T, mode):
+            frames, rectangles = loader.read_clip(gallery, i, indices, SIZE)
+            alone.append(network.features(*augment.prepare(frames[None], rectangles[None], network.stride))[0])
+        np.testing.assert_allclose(found[i], np.mean(alone, axis=0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 16, 64])
+def test_batch_size_and_padding_change_nothing(batch_size, gallery):
+    network = Network()
+    found, expected = extract(network, gallery, batch_size), extract(network, gallery, 7)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_never_reaches_a_tracklet(monkeypatch, gallery):
+    network = Network()
+    expected = extract(network, gallery, 16)
+    clean = loader.ClipBatches.__getitem__
+
+    def with_garbage(self, index):
+        batch = clean(self, index)
+        padding = batch["tracklet"] < 0
+        batch["frames"][padding] = 255
+        batch["rectangles"][padding] = [16, 32, 0, 16]
+        with_garbage.rows += padding.sum()
+        return batch
+
+    with_garbage.rows = 0
+    monkeypatch.setattr(loader.ClipBatches, "__getitem__", with_garbage)
+    np.testing.assert_array_equal(extract(network, gallery, 16), expected)
+    assert with_garbage.rows > 0
+
+
+def test_the_model_is_evaluated_and_left_as_it_was(query):
+    network = Network()
+    expected = extract(network, query)
+    network.train()
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(network))]
+    np.testing.assert_allclose(extract(network, query), expected, rtol=1e-5, atol=1e-5)
+    for left, right in zip(before, jax.tree.leaves(nnx.state(network)), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert network.norm.use_running_average is False
+
+
+def test_all_splits_and_all_weights_share_one_compilation(query, gallery):
+    network = Network()
+    extract(network, query, 8)
+    compiled = evaluate._features._cache_size()
+    extract(network, gallery, 8)
+    network.linear.kernel[...] *= 2
+    extract(network, gallery, 8)
+    assert evaluate._features._cache_size() == compiled
+
+
+def test_a_feature_that_is_not_finite_is_refused(query):
+    network = Network()
+    network.linear.bias[...] = np.nan
+    with pytest.raises(InputError, match="feature of tracklet query-0 is not finite"):
+        extract(network, query)
+
+
+SHARDED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np, jax
+import test_evaluate as t
+from cfaan_jax.errors import InputError
+assert jax.device_count() == 4
+gallery = t.records.RecordSet.open(sys.argv[3], "gallery")
+np.save(sys.argv[2], t.extract(t.Network(), gallery, 8))
+try:
+    t.extract(t.Network(), gallery, 6)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_four_devices_give_the_features_of_one(tmp_path, directory, gallery):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED, str(Path(__file__).parent), str(tmp_path / "features.npy"), str(directory)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}, capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), extract(Network(), gallery, 8), rtol=1e-5,
+                               atol=1e-5)
+    assert "config.eval.batch" in done.stdout
+
+
+@pytest.fixture
+def config(directory):
+    return ConfigDict({
+        "seed": 5, "model": {"name": "c2d"},
+        "data": {"records": str(directory), "clip_length": T, "image_size": SIZE, "workers": 2},
+        "eval": {"clips": "all_sampled", "protocols": ("mars", "mars_revised"), "corrections": "", "max_rank": 50,
+                 "batch": 4}})
+
+
+def test_search_joins_queries_and_gallery(config, gallery):
+    found = evaluate.search(Network(), config, "last", "all_sampled")
+    assert found.num_queries == 4 and found.features.shape == (11, 8)
+    assert found.pids.tolist() == [1, 2, 3, 4, 1, 2, 3, 4, 0, -1, 1]
+    assert found.names[:5].tolist() == ["query-0", "query-1", "query-2", "query-3", "gallery-0"]
+    assert found.track_ids.tolist() == [2, 5, 7, 9, 0, 1, 3, 4, 6, 8, 10]
+    np.testing.assert_array_equal(found.features[4:], extract(Network(), gallery))
+    assert vars(found.about) == {"dataset": "synthetic", "note": "drawn by code", "aligned": False, "model": "c2d",
+                                 "seed": 5, "weights": "last", "clips": "all_sampled"}
+
+
+def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsys):
+    rows = evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert json.loads((tmp_path / "results.json").read_text()) == rows
+    assert [row["protocol"] for row in rows] == ["mars", "mars_revised"]
+    found = Search.load(tmp_path / "features-last-all_sampled.npz")
+    score = found.score("mars")["mars"]
+    assert rows[0] == {
+        "model": "c2d", "network": "c2d", "aligned": False, "protocol": "mars", "mAP": score.mAP,
+        "rank1": score.cmc[0], "rank5": score.cmc[4], "rank10": score.cmc[9], "rank20": score.cmc[19],
+        "gallery_size": 6, "num_valid": 4, "num_queries": 4, "seed": 5, "weights": "last", "clips": "all_sampled",
+        "dataset": "synthetic", "corrections": None, "note": "drawn by code"}
+    text = capsys.readouterr().out
+    for part in ("mars_revised", "weights last", "clips all_sampled", "raw tracklets of synthetic", "drawn by code",
+                 f"{100 * score.mAP:.1f}", "4 of 4", "gallery"):
+        assert part in text
+    pictures = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert pictures == ["cmc-last-all_sampled.png", "ranked-typical-last-all_sampled.png",
+                        "ranked-worst-last-all_sampled.png"]
+    assert min(Image.open(tmp_path / "report" / name).width for name in pictures) > 500
+
+
+def test_rows_are_merged_by_weights_protocol_and_clips(config, tmp_path):
+    first = evaluate.evaluate(Network(), config, tmp_path, "last")
+    config.eval.protocols, config.eval.clips = ("mars",), "test"
+    second = evaluate.evaluate(Network(), config, tmp_path, "last")
+    best = evaluate.evaluate(Network(), config, tmp_path, "best")
+    assert json.loads((tmp_path / "results.json").read_text()) == [*first, *second, *best]
+    config.seed = 6
+    again = evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert again != second
+    assert json.loads((tmp_path / "results.json").read_text()) == [*first, *again, *best]
+
+
+def test_untrained_weights_are_a_row_of_their_own(config, tmp_path):
+    rows = evaluate.evaluate(Network(), config, tmp_path, "untrained")
+    assert {(row["model"], row["network"], row["weights"]) for row in rows} == {("untrained", "c2d", "untrained")}
+
+
+def test_a_mistyped_protocol_shows_before_the_work(config, tmp_path, monkeypatch):
+    config.eval.protocols = ("mars", "mers")
+    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were taken"))
+    with pytest.raises(InputError, match="unknown protocol 'mers'"):
+        evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scoring_again_needs_no_network(config, tmp_path):
+    corrections = tmp_path / "corrections.csv"
+    corrections.write_text("track_id,pid,second_pid\n6,2,2\n")
+    evaluate.evaluate(Network(), config, tmp_path, "last")
+    command = [sys.executable, "-m", "cfaan_jax.evaluate", str(tmp_path / "features-last-all_sampled.npz")]
+    done = subprocess.run([*command, f"--corrections={corrections}"], capture_output=True, text=True, check=True,
+                          cwd=Path(__file__).parents[1])
+    again = Search.load(command[-1]).score("all", corrections)
+    lines = done.stdout.split("\n")
+    for name, score in again.items():
+        assert any(f"| {name} " in line and f" {100 * score.mAP:.1f} " in line for line in lines), name
+    assert str(corrections) in done.stdout
+    failed = subprocess.run([*command, "--protocols=mers"], capture_output=True, text=True, check=False,
+                            cwd=Path(__file__).parents[1])
+    assert failed.returncode == 2 and failed.stderr.startswith("error: unknown protocol 'mers'")

@@ -1,0 +1,33 @@
+import io
+
+from rich.console import Console
+
+from cfaan_jax import progress
+
+
+def run(monkeypatch, terminal, total=3, start=0):
+    shown = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda: Console(file=shown, force_terminal=terminal, width=100))
+    with progress.Progress("reading <b>[x]</b>", total, start) as bar:
+        for number in range(start, total):
+            bar.advance(loss=0.123456 * (number + 1))
+    return shown.getvalue()
+
+
+def test_a_log_gets_plain_lines_with_count_rate_and_figures(monkeypatch):
+    text = run(monkeypatch, terminal=False)
+    assert text.splitlines()[-1].startswith("reading <b>[x]</b>: 3/3  ")
+    assert "loss 0.3704" in text
+    assert "\x1b" not in text
+
+
+def test_a_log_is_not_flooded(monkeypatch):
+    assert len(run(monkeypatch, terminal=False, total=1000).splitlines()) < 10
+
+
+def test_resumed_work_starts_where_it_stopped(monkeypatch):
+    assert "1000/1000" in run(monkeypatch, terminal=False, total=1000, start=990)
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    assert "3/3" in run(monkeypatch, terminal=True)
