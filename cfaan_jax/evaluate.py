@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 
 import jax
@@ -31,12 +31,21 @@ from cfaan_jax.report.tables import show
 RANKS = (1, 5, 10, 20)
 
 
-@partial(jax.jit, static_argnames="graphdef")
-def _features(graphdef: nnx.GraphDef, state: nnx.State, frames: jax.Array, rectangles: jax.Array) -> jax.Array:
-    model = nnx.merge(graphdef, state)
-    model.eval()
-    clips, cells = prepare(frames, rectangles, model.stride)
-    return model.features(clips, cells)
+@lru_cache(maxsize=4)
+def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef):
+    """Features of one batch: (arrays of the network, frames, rectangles) -> [B, D]; the same for any weights.
+
+    The arrays come as a plain list, because a network's own containers cost 20 ms for each batch.
+    """
+
+    @jax.jit
+    def features(arrays: list[jax.Array], frames: jax.Array, rectangles: jax.Array) -> jax.Array:
+        model = nnx.merge(graphdef, jax.tree.unflatten(structure, arrays))
+        model.eval()
+        clips, cells = prepare(frames, rectangles, model.stride)
+        return model.features(clips, cells)
+
+    return features
 
 
 def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: int, image_size: tuple[int, int],
@@ -61,14 +70,15 @@ def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: i
     mesh = sharding.data_mesh()
     over_batch = sharding.over_batch(mesh, batch_size)
     graphdef, state = nnx.split(model)
-    state = jax.device_put(state, sharding.replicated(mesh))
+    arrays, structure = jax.tree.flatten(jax.device_put(state, sharding.replicated(mesh)))
+    features_of = _compiled(graphdef, structure)
     batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers)
     mean = _TrackletMean(len(records))
     with Progress(f"features of {len(records)} tracklets", len(batches)) as progress:
         running = None
         for batch in batches:
             inputs = jax.device_put((batch["frames"], batch["rectangles"]), over_batch)
-            features = _features(graphdef, state, *inputs)
+            features = features_of(arrays, *inputs)
             if running is not None:  # take a batch's features only when the device has the next batch to work on
                 mean.add(*running)
                 progress.advance()

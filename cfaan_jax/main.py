@@ -36,8 +36,6 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"],
 def main(_: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     _keep_compiled_programs()
-    if flags.FLAGS["verbosity"].using_default_value:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells a page about every checkpoint
     try:
         if _MODE.value == "train":
             train(_CONFIG.value, _WORKDIR.value)
@@ -77,6 +75,8 @@ def parse(argv: Sequence[str]) -> list[str]:
             overrides = [each.lstrip("-") for each in argv if each.lstrip("-").startswith("config.")]
             _check_fields(config, [each.partition("=")[0] for each in overrides])
         rest = flags.FLAGS(argv)
+        if flags.FLAGS["verbosity"].using_default_value:
+            flags.FLAGS.verbosity = logging.WARNING  # at absl's own default Orbax writes a page about every checkpoint
         for name, holder in (("config", _CONFIG), ("workdir", _WORKDIR)):
             if holder.value is None:
                 raise InputError(f"--{name} is missing; see python -m cfaan_jax.main --help")

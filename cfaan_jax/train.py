@@ -8,6 +8,7 @@ machine.
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,8 @@ from cfaan_jax.metric_log import MetricLog
 from cfaan_jax.metrics import protocols
 from cfaan_jax.progress import Progress
 from cfaan_jax.sharding import data_mesh, over_batch, replicated
+
+_RATE_STEPS = 10  # clips per second are a mean over so many steps
 
 
 class TrainState(NamedTuple):
@@ -205,10 +208,11 @@ class Run:
         """Trains up to a step, or until the run is asked to stop."""
         standing, pending = self.standing, None
         with Progress(f"train {self.config.model.name}", total, standing.step) as progress:
-            self._clock = time.monotonic()
+            self._moments = deque([time.monotonic()], maxlen=_RATE_STEPS + 1)
             while standing.step < until and self._stop.received is None:
                 batch = jax.device_put(next(reader), self._batch_sharding)
                 self.state, metrics = self._step(self.state, batch)
+                self._moments.append(time.monotonic())
                 standing.step += 1
                 # A step's figures are fetched after the next one was sent off, so that the device never waits.
                 if pending is not None:
@@ -235,6 +239,7 @@ class Run:
     def _evaluate(self, log: MetricLog) -> None:
         """One clip a tracklet; keeps the network if it is the best so far."""
         model = nnx.merge(self._graphdef, self.state.params, self.state.stats)
+        model.eval()
         settings, standing = self.config.eval, self.standing
         protocol = protocols.resolve(settings.protocols)[0].name
         try:
@@ -261,8 +266,8 @@ class Run:
                 f"{f'the checkpoint of step {last} is kept' if last else 'no checkpoint was saved yet'}; try a lower "
                 "config.optim.learning_rate or a longer config.optim.warmup_epochs, in another --workdir")
         figures["learning_rate"] = float(self._learning_rate(step - 1))
-        now = time.monotonic()
-        figures["clips_per_second"], self._clock = self._batch_size / (now - self._clock), now
+        seconds = (self._moments[-1] - self._moments[0]) / (len(self._moments) - 1)
+        figures["clips_per_second"] = self._batch_size / seconds
         log.write("train", step, self._epoch(step), **figures)
         progress.advance(loss=figures["loss"], accuracy=figures["accuracy"], lr=figures["learning_rate"],
                          **{"clips/s": figures["clips_per_second"]})

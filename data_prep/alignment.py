@@ -37,7 +37,10 @@ def _setting(default: Any, kind: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """Every choice of Re-Detect and Link; each field is a flag of the same name, and its help is its documentation."""
+    """Every choice of Re-Detect and Link; each field is a flag of the same name, and its help is its documentation.
+
+    The paper gives the momentum; the other values are ours.
+    """
 
     image_size: tuple[int, int] = _setting((256, 128), parse_size, "size of the written frames, HEIGHTxWIDTH")
     detector_confidence: float | None = _setting(
@@ -220,6 +223,8 @@ def _choose(images: Sequence[np.ndarray], candidates: Sequence[Candidates], link
     features = np.split(linker.features(crops), ends[:-1])
     choices = link(features, [found.boxes for found in candidates], settings.momentum)
     distances = link_distances(features, choices, settings.momentum)
+    if features[0].shape[1] == 0:
+        distances = [None] * len(candidates)
     return [replace(found, chosen=choice, distances=distance)
             for found, choice, distance in zip(candidates, choices, distances, strict=True)]
 

@@ -4,70 +4,93 @@
     python data_prep/build_tfrecords.py --dataset=mars --root=/data/MARS --out=/data/mars-dl \\
         --detector=hog --linker=ide:runs/ide
 
-A run that was stopped goes on when it is started again. The same input gives the same bytes, whatever the number of
-workers.
+A run that was stopped goes on when the same command is started again. The same input gives the same bytes, whatever
+the number of workers.
 """
 
 import argparse
 import json
 import os
-import signal
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-if __package__ in (None, ""):  # run as a script: the packages lie beside this folder
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a script: the packages lie beside this folder, and nothing in it is one by itself
+    _here = str(Path(__file__).resolve().parent)
+    sys.path[:] = [str(Path(_here).parent), *(path for path in sys.path if path != _here)]
 
 import cv2
+import google_crc32c
 import numpy as np
 
-from cfaan_jax.data.records import RecordSet, TrackletRecord
+from cfaan_jax.data.records import TrackletRecord, load_index, load_manifest
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import written_whole
+from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.progress import Progress
-from data_prep import alignment, detectors, linking, preview, writer
-from data_prep.datasets import DATASETS, Tracklet
+from data_prep import alignment, detectors, linking, writer
+from data_prep.datasets import DATASETS, Dataset
+from data_prep.packing import Aligner, Packer, in_order
 
-_INTERRUPTED = 130  # the exit status of a command that Ctrl-C ended
+SUMMARY = "summary.json"
 
-# Flags that only some data sets have: flag -> (data set, name of its option, type, help).
-_OPTIONS = {
-    "identities": ("synthetic", "identities", int, "identities to draw, half of them for training (default 64)"),
-    "seed": ("synthetic video", "seed", int, "of what is drawn, or of which tracks are for training (default 0)"),
-    "video_detector": ("video", "detector", str, "finds people in full frames, named as for --detector (default hog)"),
-    "video_confidence": ("video", "confidence", float, "lowest score there (default: the detector's own)"),
-    "video_size": ("video", "input_size", alignment.parse_size, "HEIGHTxWIDTH at which it sees a frame"),
-    "video_stride": ("video", "stride", int, "use only every so many frames (default 1)"),
-    "minimum_length": ("video", "minimum_length", int, "drop tracks with fewer frames (default 16)"),
-    "minimum_height": ("video", "minimum_height", int, "ignore people with fewer rows (default 32)"),
-}
+
+@dataclass(frozen=True)
+class _Option:
+    """A flag that only some data sets have: `name` is what their `open` calls it."""
+
+    flag: str
+    datasets: tuple[str, ...]
+    name: str
+    kind: Any
+    default: Any
+    text: str
+
+
+OPTIONS = (
+    _Option("seed", ("synthetic", "video"), "seed", int, 0, "of what is drawn, or of which tracks are for training"),
+    _Option("identities", ("synthetic",), "identities", int, 64, "identities to draw, half of them for training"),
+    _Option("video_detector", ("video",), "detector", str, "hog", "finds persons in full frames, named as --detector"),
+    _Option("video_confidence", ("video",), "confidence", float, None, "lowest score there; unset: the detector's own"),
+    _Option("video_size", ("video",), "input_size", alignment.parse_size, None,
+            "HEIGHTxWIDTH at which it sees a frame; unset: 960 pixels on the longer side for hog, else 640"),
+    _Option("video_stride", ("video",), "stride", int, 1, "use only every so many frames"),
+    _Option("minimum_length", ("video",), "minimum_length", int, 16, "drop tracks with fewer frames"),
+    _Option("minimum_height", ("video",), "minimum_height", int, 32, "ignore persons with fewer rows of pixels"),
+)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the flags of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, choices=sorted(DATASETS), help="layout of --root")
-    parser.add_argument("--root", required=True, type=Path,
-                        help="where the data set lies; for synthetic: where it is drawn, if it is not there yet")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the records")
-    parser.add_argument("--detector", default="hog",
-                        help="none (frames as they are), hog (built in), or darknet:<cfg>,<weights> (default hog)")
-    parser.add_argument("--linker", help="which detection to follow: ide:<workdir of a trained configs/ide.py>, or largest "
-                                         "(always the largest box); needed unless --detector=none")
-    parser.add_argument("--shard_size", type=int, default=64, help="tracklets in a shard (default 64)")
-    parser.add_argument("--jpeg_quality", type=int, default=95, help="of frames that are cut anew (default 95)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(),
-                        help="tracklets worked on at a time (default: number of cores)")
-    parser.add_argument("--preview", type=int, default=0, metavar="N",
-                        help="draw contact sheets of N tracklets (before, after, mask) into <out>/preview")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    data = parser.add_argument_group("data set")
+    data.add_argument("--dataset", required=True, choices=sorted(DATASETS), help="layout of --root")
+    data.add_argument("--root", required=True, type=Path,
+                      help="where the data set lies; for synthetic: where it is drawn, if it is not there yet")
+    for option in OPTIONS:
+        default = "" if option.default is None else f" (default {option.default})"
+        data.add_argument(f"--{option.flag}", type=option.kind,
+                          help=f"{', '.join(option.datasets)}: {option.text}{default}")
+    records = parser.add_argument_group("records")
+    records.add_argument("--out", required=True, type=Path, help="folder for the records")
+    records.add_argument("--shard_size", type=int, default=128, help="tracklets in a shard (default 128)")
+    records.add_argument("--jpeg_quality", type=int, default=95,
+                         help="1 to 100, of frames that are cut anew; without a detector JPEG files stay as they are "
+                              "(default 95)")
+    records.add_argument("--workers", type=int, default=os.cpu_count(),
+                         help="tracklets worked on at a time (default: number of cores)")
+    records.add_argument("--preview", type=int, default=0, metavar="N",
+                         help="first draw contact sheets (before, after, mask) of N tracklets, evenly spread, into "
+                              "<out>/preview")
+    persons = parser.add_argument_group("detector and linker")
+    persons.add_argument("--detector", required=True,
+                         help="none (frames as they are), hog (needs no file), or darknet:<cfg>,<weights>")
+    persons.add_argument("--linker", help="which detection to follow: ide:<workdir of a trained configs/ide.py>, or "
+                                          "largest (always the largest box); needed unless --detector=none")
     alignment.add_flags(parser)
-    options = parser.add_argument_group("options of single data sets")
-    for flag, (datasets, _, kind, text) in _OPTIONS.items():
-        options.add_argument(f"--{flag}", type=kind, help=f"{', '.join(datasets.split())}: {text}")
     return parser.parse_args(arguments)
 
 
@@ -77,183 +100,201 @@ def build(args: argparse.Namespace) -> None:
     Raises:
         InputError: bad flags or data; what is complete in `--out` stays.
     """
-    _check(args)
-    options = _dataset_options(args)
-    settings = alignment.settings_from(args)
+    options, thresholds = _dataset_options(args), alignment.settings_from(args)
+    _check(args, thresholds)
     aligned = args.detector != "none"
-    dataset = DATASETS[args.dataset](args.root, **options)
-    made_by = {"detector": args.detector, "linker": args.linker if aligned else None}
-    choices = {"jpeg_quality": args.jpeg_quality, **asdict(settings)} if aligned else {}
-    writer.claim(args.out, dataset, {"dataset": args.dataset, **{name: str(value) for name, value in options.items()},
-                                     **made_by, "shard_size": args.shard_size, **choices})
+    about = {"aligned": aligned, "detector": _identify(args.detector),
+             "linker": _identify(args.linker) if aligned else None,
+             "image_size": thresholds.image_size if aligned else None}
+    settings = {
+        "dataset": args.dataset,
+        **{flag: _identify(value) if isinstance(value, str) else value for flag, value in options.items()},
+        "detector": about["detector"], "linker": about["linker"], "shard_size": args.shard_size,
+        "jpeg_quality": args.jpeg_quality, **(asdict(thresholds) if aligned else {})}
+    summary = args.out / SUMMARY
+    if writer.is_finished(args.out, settings, args.root) and summary.exists() and _sheets(args.out) >= args.preview:
+        print(f"{args.out}: everything is there already; to pack a data set that has changed, give another --out")
+        _show(json.loads(summary.read_text()))
+        return
+    pack = _packer(args, thresholds)
+    dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
+                                                   if option.flag in options})
+    settings = writer.claim(args.out, dataset, settings)
+    # Tracklets are worked on side by side, so OpenCV itself must not start threads for each image.
+    cv2.setNumThreads(1)
+    _preview(args, dataset, pack)
     shards = writer.plan(dataset, args.out, args.shard_size)
-    missing = [shard for shard in shards if not shard.path.exists()]
-    if len(missing) < len(shards):
-        print(f"{args.out}: {len(shards) - len(missing)} of {len(shards)} shards are there already")
-    if missing:
-        convert = Aligner(args, settings) if aligned else Packer(args)
-        _write(missing, convert, f"{'Re-Detect and Link' if aligned else 'pack'} {dataset.name}")
-    writer.finish(args.out, dataset, shards, missing, {"aligned": aligned, **made_by})
-    _summarise(args.out, aligned)
+    speed = _write(args, dataset, shards, pack)
+    writer.finish(args.out, dataset, args.root, shards, settings, about)
+    content = summarise(args.out) | {"frames_per_second": speed}
+    with written_whole(summary) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+    _show(content)
+    if speed is not None:
+        print(f"{speed:,.1f} frames per second")
 
 
-def _check(args: argparse.Namespace) -> None:
-    if args.detector != "none" and not args.linker:
-        raise InputError("--linker is missing: name the trained linker, --linker=ide:<workdir>, or --linker=largest, "
-                         "or keep the frames as they are with --detector=none")
-    for name, low, high in (("shard_size", 1, None), ("workers", 1, None), ("preview", 0, None), ("jpeg_quality", 1, 100)):
-        value = getattr(args, name)
-        if value < low or (high is not None and value > high):
-            raise InputError(f"--{name}={value}: must be at least {low}" + (f" and at most {high}" if high else ""))
+def _check(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> None:
+    for name, low, high in (("shard_size", 1, np.inf), ("workers", 1, np.inf), ("preview", 0, np.inf),
+                            ("jpeg_quality", 1, 100)):
+        if not low <= getattr(args, name) <= high:
+            raise InputError(f"--{name}={getattr(args, name)}: must lie between {low} and {high}")
+    if args.detector != "none":
+        if not args.linker:
+            raise InputError("--linker is missing: name a trained linker, --linker=ide:<workdir>, or --linker=largest, "
+                             "or keep the frames as they are with --detector=none")
+        return
+    default = alignment.AlignmentSettings()
+    names = [field.name for field in fields(default)]
+    useless = [name for name in names if getattr(thresholds, name) != getattr(default, name)]
+    useless += [name for name in ("linker", "preview") if getattr(args, name)]
+    if useless:
+        raise InputError(f"--{useless[0]}={getattr(args, useless[0])}: has no meaning with --detector=none, which "
+                         "keeps frames as they are; leave it out or name a detector")
 
 
-def _dataset_options(args: argparse.Namespace) -> dict:
+def _dataset_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of the data set asked for, by flag, defaults filled in."""
     options = {}
-    for flag, (datasets, name, _, _) in _OPTIONS.items():
-        value = getattr(args, flag)
-        if value is None:
-            continue
-        if args.dataset not in datasets.split():
-            raise InputError(f"--{flag}: an option of {' and '.join(datasets.split())}, not of --dataset={args.dataset}")
-        options[name] = value
+    for option in OPTIONS:
+        given = getattr(args, option.flag)
+        if args.dataset in option.datasets:
+            options[option.flag] = option.default if given is None else given
+        elif given is not None:
+            raise InputError(f"--{option.flag}={given}: an option of {' and '.join(option.datasets)}, not of "
+                             f"--dataset={args.dataset}; leave it out")
     return options
 
 
-class Packer:
-    """Keeps JPEG files byte for byte; other image files become JPEGs. Every frame is decoded once to be sure of it."""
-
-    def __init__(self, args: argparse.Namespace):
-        self._workers, self._quality = args.workers, args.jpeg_quality
-
-    def __call__(self, tracklets: Iterable[Tracklet]) -> Iterator[TrackletRecord]:
-        return _in_order(self._record, tracklets, self._workers)
-
-    def _record(self, tracklet: Tracklet) -> TrackletRecord:
-        frames, sizes = [], []
-        for index in range(len(tracklet)):
-            data = tracklet.read(index)
-            image = decode_frame(tracklet, index, data)
-            frames.append(data if data.startswith(b"\xff\xd8") else encode_frame(image, self._quality))
-            sizes.append((0, image.shape[0], 0, image.shape[1]))
-        return _record(tracklet, frames, sizes, sizes, ["none"] * len(frames))
+def _identify(spec: str) -> str:
+    """Says which detector or linker a flag names: by the content of its files, so that they may be moved."""
+    kind, _, names = spec.partition(":")
+    known = []
+    for path in map(Path, names.split(",") if names else ()):
+        # A linker is named by its training folder, in which only the checkpoints matter.
+        files = sorted((path / "checkpoints").rglob("*")) if path.is_dir() else [path]
+        checksum = google_crc32c.Checksum()
+        for file in files:
+            if file.is_file():  # a missing one gets its error where it is opened
+                checksum.update(file.read_bytes())
+        known.append(f"{path.name} {checksum.hexdigest().decode()}")
+    return f"{kind}: {', '.join(known)}" if known else kind
 
 
-class Aligner:
-    """Re-detects and links tracklets, and draws some of them for the eye."""
-
-    def __init__(self, args: argparse.Namespace, settings: alignment.AlignmentSettings):
-        self._settings, self._workers, self._quality = settings, args.workers, args.jpeg_quality
-        self._detector = detectors.create(args.detector, confidence=settings.detector_confidence,
-                                          nms=settings.detector_nms, input_size=settings.detector_size)
-        self._linker = linking.create(args.linker)
-        self._preview_folder, self._previews = args.out / "preview", args.preview
-        print(f"detector {args.detector}, linker {args.linker}, {args.workers} tracklets at a time, on the CPU")
-
-    def __call__(self, tracklets: Iterable[Tracklet]) -> Iterator[TrackletRecord]:
-        for tracklet, images, frames in _in_order(self._align, tracklets, self._workers):
-            self._draw(tracklet, images, frames)
-            yield _record(tracklet, [encode_frame(frame.image, self._quality) for frame in frames],
-                          [frame.rectangle for frame in frames], [frame.box for frame in frames],
-                          [frame.action for frame in frames])
-
-    def _align(self, tracklet: Tracklet):
-        images = [decode_frame(tracklet, index, tracklet.read(index)) for index in range(len(tracklet))]
-        return tracklet, images, alignment.align_tracklet(images, self._detector, self._linker, self._settings)
-
-    def _draw(self, tracklet: Tracklet, images: list[np.ndarray], frames: list[alignment.AlignedFrame]) -> None:
-        """Draws the first tracklets that say something: where persons had to be told apart or none was found."""
-        telling = any(len(frame.candidates.scores) != 1 for frame in frames)
-        if self._previews <= 0 or not telling:
-            return
-        self._previews -= 1
-        self._preview_folder.mkdir(exist_ok=True)
-        sheet = preview.contact_sheet(tracklet, images, frames)
-        cv2.imwrite(str(self._preview_folder / f"{tracklet.name}.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+def _packer(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> Packer | Aligner:
+    if args.detector == "none":
+        return Packer(args.jpeg_quality)
+    detector = detectors.create(args.detector, confidence=thresholds.detector_confidence,
+                                nms=thresholds.detector_nms, input_size=thresholds.detector_size)
+    return Aligner(detector, linking.create(args.linker), thresholds, args.jpeg_quality)
 
 
-def decode_frame(tracklet: Tracklet, index: int, data: bytes) -> np.ndarray:
-    """Decodes one frame to uint8 `[h, w, 3]`, RGB; InputError naming tracklet and file when it is no image."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
-    if image is None:
-        raise InputError(f"{tracklet.sources[index]}: frame {index} of tracklet {tracklet.name} is not a readable image "
-                         f"({len(data)} bytes); restore the file from the data set and run again")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+def _sheets(out: Path) -> int:
+    return len(list((out / "preview").glob("*.png")))
 
 
-def encode_frame(image: np.ndarray, quality: int) -> bytes:
-    """Encodes uint8 `[h, w, 3]`, RGB, as JPEG."""
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+def _preview(args: argparse.Namespace, dataset: Dataset, aligner: Aligner) -> None:
+    """Draws the contact sheets that are missing, before the long work, so that settings can be judged early."""
+    folder = args.out / "preview"
+    places = np.linspace(0, len(dataset.tracklets) - 1, min(args.preview, len(dataset.tracklets))).round().astype(int)
+    sheets = {folder / f"{tracklet.split}-{tracklet.name}.png": tracklet
+              for tracklet in (dataset.tracklets[place] for place in places)}
+    missing = [path for path in sheets if not path.exists()]
+    if not missing:
+        return
+    folder.mkdir(exist_ok=True)
+    with Progress("contact sheets", len(missing)) as progress:
+        for _ in in_order(lambda path: aligner.draw(sheets[path], path), missing, args.workers):
+            progress.advance()
+    print(f"contact sheets: {folder}")
 
 
-def _record(tracklet: Tracklet, frames: list[bytes], rectangles: list, boxes: list, actions: list[str]) -> TrackletRecord:
-    return TrackletRecord(tracklet.name, tracklet.split, tracklet.track_id, tracklet.pid, tracklet.camid, tuple(frames),
-                          np.array(rectangles, np.int32), np.array(boxes, np.int32), tuple(actions), tracklet.sources)
-
-
-def _in_order(work: Callable, items: Iterable, workers: int) -> Iterator:
-    """Yields work(item) for every item, in order; a few items are worked on ahead in threads."""
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque = deque()
-        try:
-            for item in items:
-                ahead.append(pool.submit(work, item))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
-
-
-def _write(missing: list[writer.Shard], convert: writer.Convert, label: str) -> None:
-    tracklets = sum(len(shard.tracklets) for shard in missing)
+def _write(args: argparse.Namespace, dataset: Dataset, shards: list[writer.Shard],
+           pack: Packer | Aligner) -> float | None:
+    """Makes the shards that are missing; returns frames per second, None when nothing was missing."""
+    missing = [shard for shard in shards if not shard.path.exists()]
+    if len(missing) < len(shards):
+        print(f"{args.out}: {len(shards) - len(missing)} of {len(shards)} shards are there already")
+    if not missing:
+        return None
+    waiting = sum(len(shard.tracklets) for shard in missing)
+    label = f"{'packing' if isinstance(pack, Packer) else 'Re-Detect and Link:'} {dataset.name}"
     began, frames = time.monotonic(), 0
-    with Progress(label, tracklets) as progress:
 
-        def advance(tracklet: Tracklet) -> None:
+    def speed() -> float:
+        return frames / max(time.monotonic() - began, 1e-9)
+
+    with Progress(label, len(dataset.tracklets), start=len(dataset.tracklets) - waiting) as progress:
+
+        def convert(tracklets):
+            return in_order(pack, tracklets, args.workers)
+
+        def advance(record: TrackletRecord) -> None:
             nonlocal frames
-            frames += len(tracklet)
-            progress.advance(frames=frames, frames_per_second=frames / (time.monotonic() - began))
+            frames += len(record.frames)
+            progress.advance(frames_per_second=speed())
 
         writer.write(missing, convert, advance)
+    return round(speed(), 1)
 
 
-def _summarise(out: Path, aligned: bool) -> None:
-    """Prints what lies in a folder of records, read from the records themselves, and saves it as summary.json."""
-    manifest = json.loads((out / "manifest.json").read_text())
-    summary = {"counts": manifest["counts"], "aligned": aligned}
-    if aligned:
-        actions, padded = Counter(), []
-        for split in manifest["counts"]:
-            records = RecordSet.open(out, split)
-            for i in range(len(records)):
-                actions.update(part for action in records.record(i).actions for part in action.split("|"))
-                y0, y1, x0, x1 = records.rectangles(i).T
-                padded.append(1 - (y1 - y0) * (x1 - x0) / records.image_sizes(i).prod(1))
-        summary |= {"frames_by_action": dict(sorted(actions.items())),
-                    "padded_share": round(float(np.concatenate(padded).mean()), 4)}
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    for split, count in manifest["counts"].items():
-        print(f"{out}: {split}: {count['tracklets']} tracklets, {count['frames']} frames")
-    if aligned:
-        print("  frames: " + ", ".join(f"{action} {count}" for action, count in summary["frames_by_action"].items())
-              + f"; {summary['padded_share']:.1%} of the pixels are padding")
+def summarise(out: Path) -> dict:
+    """What lies in a folder of finished records, counted in the records themselves: shares of frames and of pixels."""
+    manifest = load_manifest(out)
+    parts = [load_index(out, split) for split in manifest["counts"]]
+    summary = {"dataset": manifest["dataset"], "note": manifest["note"], "aligned": manifest["aligned"],
+               "counts": manifest["counts"]}
+    if not manifest["aligned"]:
+        return summary
+    candidates = np.concatenate([part.candidates for part in parts])
+    actions = np.concatenate([part.action_names[part.actions] for part in parts])
+    rectangles = np.concatenate([part.rectangles for part in parts]).astype(np.int64)
+    pixels = np.concatenate([part.image_sizes for part in parts]).astype(np.int64).prod(axis=1)
+    real = (rectangles[:, 1] - rectangles[:, 0]) * (rectangles[:, 3] - rectangles[:, 2])
+    names, numbers = np.unique(actions, return_counts=True)
+    return summary | {
+        "frames": len(candidates),
+        "frames_by_candidates": {"0": int((candidates == 0).sum()), "1": int((candidates == 1).sum()),
+                                 "2+": int((candidates > 1).sum())},
+        "frames_by_action": dict(zip(names.tolist(), numbers.tolist(), strict=True)),
+        "fallbacks": int(np.char.startswith(actions, "fallback").sum()),
+        "shifted": int((np.char.find(actions, "|shift") >= 0).sum()),
+        "padded_share": round(float(1 - (real / pixels).mean()), 4)}
 
 
-def main() -> None:
-    args = parse()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _show(summary: dict) -> None:
+    for split, count in summary["counts"].items():
+        print(f"{split:8} {count['tracklets']:>7,} tracklets  {count['frames']:>9,} frames  "
+              f"{count['identities']:>5,} identities")
+    if summary["note"]:
+        print(f"note: {summary['note']}")
+    if summary["aligned"]:
+        found, total = summary["frames_by_candidates"], summary["frames"]
+        print(f"persons found in a frame: none in {found['0'] / total:.1%} of the frames, one in "
+              f"{found['1'] / total:.1%}, more in {found['2+'] / total:.1%}")
+        print(f"fallback {summary['fallbacks'] / total:.1%}, shifted {summary['shifted'] / total:.1%}, padding "
+              f"{summary['padded_share']:.1%} of the pixels")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    args = parse(arguments)
     try:
-        build(args)
+        with StopSignal() as stop, stop.at_once():
+            build(args)
     except InputError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error}; what is complete in {args.out} stays, run again when the cause is gone")
-    except KeyboardInterrupt:
-        print(f"\nstopped; {args.out} keeps its complete shards, the same command goes on", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full or broken disk
+        print(f"error: {error}; complete shards in {args.out} stay, run the same command again when the cause is gone",
+              file=sys.stderr)
+        return 1
+    except Interrupted as interrupted:
+        print(f"stopped by {interrupted}; complete shards in {args.out} stay, the same command goes on",
+              file=sys.stderr)
+        return 128 + interrupted.signum
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

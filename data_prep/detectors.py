@@ -86,7 +86,7 @@ class HogDetector:
             larger images, full frames, every 8.
     """
 
-    def __init__(self, confidence: float = 0.6, nms: float = 0.3, input_size: tuple[int, int] = (176, 112)):
+    def __init__(self, confidence: float = 0.3, nms: float = 0.3, input_size: tuple[int, int] = (176, 112)):
         self._confidence, self._nms, self._rows = confidence, nms, input_size[0]
         if self._rows < _WINDOW[0]:
             raise InputError(f"detector input size {input_size[0]}x{input_size[1]}: HOG needs at least "

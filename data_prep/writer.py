@@ -1,13 +1,12 @@
 """Writes tracklets as sharded TFRecords that are complete or absent, never half there.
 
-A shard is written under a temporary name and renamed when it is on the disk, so a stopped run leaves whole shards only, and
-the next one makes those that are missing. `manifest.json` appears last: where it is, everything is. Until then the
-settings of the run lie in `unfinished.json`.
+A stopped run leaves whole shards only, and the next one makes those that are missing. `manifest.json` appears last:
+where it is, everything was complete. Until then the settings of the run lie in `unfinished.json`.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +14,25 @@ import google_crc32c
 import numpy as np
 
 from cfaan_jax.data import example
-from cfaan_jax.data.records import MANIFEST, SCHEMA_VERSION, SPLITS, TrackletRecord, build_index, encode, index_path
+from cfaan_jax.data.records import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    SPLITS,
+    Index,
+    RecordSet,
+    TrackletRecord,
+    encode,
+    index_path,
+    load_index,
+    load_manifest,
+    rebuild_index,
+)
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import UNFINISHED, written_whole
 from data_prep.datasets import Dataset, Tracklet
 
-_UNFINISHED = "unfinished.json"
-_SETTINGS = "settings"
-
-Convert = Callable[[Iterable[Tracklet]], Iterator[TrackletRecord]]
+_BEGUN = "unfinished.json"
+_DESCRIPTION = ("features.json", "dataset_info.json")  # what TensorFlow Datasets reads
 
 
 @dataclass(frozen=True)
@@ -38,14 +48,17 @@ def plan(dataset: Dataset, directory: Path, shard_size: int) -> list[Shard]:
     """Divides a data set into shards of `shard_size` tracklets, the last of a split being smaller.
 
     Raises:
-        InputError: two tracklets of one name, or an empty data set.
+        InputError: two tracklets of one name, an empty tracklet, or an empty data set.
     """
-    names = [tracklet.name for tracklet in dataset.tracklets]
-    if not names:
-        raise InputError(f"data set {dataset.name}: no tracklets")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"data set {dataset.name}: two tracklets are named {twice}")
+    if not dataset.tracklets:
+        raise InputError(f"data set {dataset.name}: no tracklets; check --root")
+    names = set()
+    for tracklet in dataset.tracklets:
+        if tracklet.name in names:
+            raise InputError(f"data set {dataset.name}: two tracklets are named {tracklet.name}; rename one")
+        if len(tracklet) == 0:
+            raise InputError(f"data set {dataset.name}: tracklet {tracklet.name} has no frames; remove it")
+        names.add(tracklet.name)
     shards = []
     for split in SPLITS:
         tracklets = [tracklet for tracklet in dataset.tracklets if tracklet.split == split]
@@ -55,110 +68,172 @@ def plan(dataset: Dataset, directory: Path, shard_size: int) -> list[Shard]:
     return shards
 
 
-def claim(directory: Path, dataset: Dataset, settings: dict) -> None:
+def is_finished(directory: Path, settings: dict, root: Path) -> bool:
+    """Whether the folder holds everything that a run with these settings would make of this `root`.
+
+    It looks at the records alone: opening a data set can take long. One that has changed since is not noticed.
+    """
+    try:
+        manifest = load_manifest(directory)
+        for split in manifest["counts"]:
+            RecordSet.open(directory, split)
+    except InputError:
+        return False
+    there = {name: value for name, value in manifest["settings"].items() if name != "tracklets"}
+    return (there == _as_json(settings) and manifest["root"] == str(root.resolve())
+            and all((directory / name).exists() for name in _DESCRIPTION))
+
+
+def claim(directory: Path, dataset: Dataset, settings: dict) -> dict:
     """Notes the settings of this run in the folder, or compares them with those of the run that began it.
 
     Args:
         directory: made if it is not there.
-        dataset: its tracklets are part of the comparison, by name, identity and camera.
-        settings: everything that the bytes depend on; must be JSON.
+        dataset: its tracklets are part of the comparison, by name, labels, length and names of the frames.
+        settings: by the name of their flag, everything else that the bytes depend on.
+
+    Returns:
+        The settings for the manifest, with what stands for the tracklets.
 
     Raises:
         InputError: the folder holds records made otherwise, or something else.
     """
-    wanted = json.loads(json.dumps({**settings, "tracklets": _fingerprint(dataset)}))
-    directory.mkdir(parents=True, exist_ok=True)
-    found = [path for path in (directory / MANIFEST, directory / _UNFINISHED) if path.exists()]
+    wanted = _as_json({**settings, "tracklets": _fingerprint(dataset)})
+    found = [path for path in (directory / MANIFEST, directory / _BEGUN) if path.exists()]
     if not found:
-        if any(directory.glob("*.tfrecord-*")):
-            raise InputError(f"{directory}: holds TFRecords but neither {MANIFEST} nor {_UNFINISHED}, so nobody knows how "
-                             "they were made; give another --out")
-        _write_json(directory / _UNFINISHED, {_SETTINGS: wanted})
-        return
+        _begin(directory, wanted)
+        return wanted
     try:
-        there = json.loads(found[0].read_text())[_SETTINGS]
+        there = json.loads(found[0].read_text())["settings"]
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{found[0]}: damaged; delete the folder {directory} and run again") from None
-    differing = [name for name in dict.fromkeys((*there, *wanted)) if there.get(name) != wanted.get(name)]
-    if differing:
-        lines = (f"  {name}: {there.get(name)!r} there, {wanted.get(name)!r} now" for name in differing)
-        raise InputError("\n".join((f"{directory} holds records made with other settings:", *lines,
+    if there != wanted:
+        differing = [name for name in there if name in wanted and there[name] != wanted[name]]
+        differing = differing or sorted(there.keys() ^ wanted.keys())  # thresholds only where a detector differs, too
+        lines = (f"  {name}: {there.get(name)} there, {wanted.get(name)} now" for name in differing)
+        raise InputError("\n".join((f"--out={directory}: holds records made with other settings:", *lines,
                                     "give the same again, or another --out")))
+    return wanted
 
 
-def write(shards: list[Shard], convert: Convert, advance: Callable[[Tracklet], None]) -> None:
+def _begin(directory: Path, settings: dict) -> None:
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"--out={directory}: is a file; give a folder")
+    directory.mkdir(parents=True, exist_ok=True)
+    strange = sorted(path.name for path in directory.iterdir()
+                     if not path.name.startswith(".") and not path.name.endswith(UNFINISHED))
+    if strange:
+        raise InputError(f"--out={directory}: holds {strange[0]} but neither {MANIFEST} nor {_BEGUN}, so it was not "
+                         "made by this command; give a new or an empty folder")
+    _write_json(directory / _BEGUN, {"settings": settings})
+
+
+def write(shards: list[Shard], convert: Callable[[Iterable[Tracklet]], Iterator[TrackletRecord]],
+          advance: Callable[[TrackletRecord], None]) -> None:
     """Writes shards one after the other.
 
     Args:
         shards: those that are missing.
-        convert: turns tracklets into records, in order; may work ahead.
-        advance: called for each tracklet that is in a shard's buffer.
+        convert: a generator of the records of tracklets, in order; may work ahead.
+        advance: called with each record that is on its way to the disk.
     """
-    records = convert(tracklet for shard in shards for tracklet in shard.tracklets)
-    for shard in shards:
-        unfinished = shard.path.with_name(shard.path.name + ".unfinished")
-        with open(unfinished, "wb") as file:
-            for tracklet, record in zip(shard.tracklets, records, strict=False):
-                file.write(example.frame(encode(record)))
-                advance(tracklet)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, shard.path)
+    with closing(convert(tracklet for shard in shards for tracklet in shard.tracklets)) as records:
+        for shard in shards:
+            # An index from before would fit a shard of equal size with other bytes.
+            index_path(shard.path.parent, shard.split).unlink(missing_ok=True)
+            with written_whole(shard.path) as file:
+                for _ in shard.tracklets:
+                    record = next(records)
+                    file.write(example.frame(encode(record)))
+                    advance(record)
 
 
-def finish(directory: Path, dataset: Dataset, shards: list[Shard], written: list[Shard], manifest: dict) -> None:
+def finish(directory: Path, dataset: Dataset, root: Path, shards: list[Shard], settings: dict, about: dict) -> None:
     """Writes what belongs to a complete set of shards: indexes, the description for TensorFlow Datasets, the manifest.
 
     Args:
+        root: where the data set was read.
         shards: all of them.
-        written: those that this run wrote; only their splits are indexed again.
-        manifest: what else to keep there.
+        settings: what `claim` returned.
+        about: more for the manifest.
+
+    Raises:
+        InputError: a shard is damaged, or holds other tracklets than it should.
     """
-    splits = [split for split in SPLITS if any(shard.split == split for shard in shards)]
-    changed = {shard.split for shard in written}
-    for split in splits:
-        if split in changed or not index_path(directory, split).exists():
-            build_index(directory, split)
-    _describe_for_tensorflow(directory, dataset, shards, splits)
-    notes = directory / (_UNFINISHED if (directory / _UNFINISHED).exists() else MANIFEST)
-    settings = json.loads(notes.read_text())[_SETTINGS]
-    counts = {split: {"tracklets": sum(tracklet.split == split for tracklet in dataset.tracklets),
-                      "frames": sum(len(tracklet) for tracklet in dataset.tracklets if tracklet.split == split)}
-              for split in splits}
-    _write_json(directory / MANIFEST, {"schema_version": SCHEMA_VERSION, "dataset": dataset.name, "note": dataset.note,
-                                       **manifest, "counts": counts, _SETTINGS: settings})
-    (directory / _UNFINISHED).unlink(missing_ok=True)
+    counts, one_size = {}, True
+    for split in dict.fromkeys(shard.split for shard in shards):
+        own = [shard for shard in shards if shard.split == split]
+        one_size &= _have_one_size(_index(directory, split, own))
+        tracklets = [tracklet for shard in own for tracklet in shard.tracklets]
+        counts[split] = {"tracklets": len(tracklets), "frames": sum(map(len, tracklets)),
+                         "identities": len({tracklet.pid for tracklet in tracklets if tracklet.pid > 0})}
+    _describe_for_tensorflow(directory, dataset, shards, one_size)
+    _write_json(directory / MANIFEST, {
+        "schema_version": SCHEMA_VERSION, "dataset": dataset.name, "note": dataset.note, **about, "counts": counts,
+        "root": str(root.resolve()), "settings": settings})
+    (directory / _BEGUN).unlink(missing_ok=True)
+
+
+def _index(directory: Path, split: str, shards: list[Shard]) -> Index:
+    """Makes the index of a split where there is no good one, and compares it with what the shards should hold."""
+    try:
+        index = load_index(directory, split)
+    except InputError:  # missing, or stale: its own reason is of no interest, the shards are checked anew
+        rebuild_index(directory, split)
+        index = load_index(directory, split)
+    for number, shard in enumerate(shards):
+        if index.names[index.shards == number].tolist() != [tracklet.name for tracklet in shard.tracklets]:
+            raise InputError(f"{shard.path}: does not hold the {len(shard.tracklets)} tracklets that belong there; "
+                             "delete it and run again")
+    return index
+
+
+def _have_one_size(index: Index) -> bool:
+    """Whether in every tracklet all frames are of the same size."""
+    first = np.repeat(index.image_sizes[index.frame_start[:-1]], np.diff(index.frame_start), axis=0)
+    return bool((index.image_sizes == first).all())
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    """Changes when a tracklet, its labels or its number of frames does."""
-    lines = (f"{t.name} {t.split} {t.track_id} {t.pid} {t.camid} {len(t)}" for t in dataset.tracklets)
-    return f"{len(dataset.tracklets)} tracklets, checksum {google_crc32c.value(chr(10).join(lines).encode()):08x}"
+    """Changes when a tracklet does: its place, labels, length or the names of its frames."""
+    checksum = google_crc32c.Checksum()
+    for t in dataset.tracklets:
+        checksum.update(json.dumps([t.name, t.split, t.track_id, t.pid, t.camid, t.sources]).encode())
+    return f"{len(dataset.tracklets)} with checksum {checksum.hexdigest().decode()}"
+
+
+def _as_json(settings: dict) -> dict:
+    """Settings as they come back from a file: JSON has no tuples."""
+    return json.loads(json.dumps(settings))
 
 
 def _write_json(path: Path, content: dict) -> None:
-    unfinished = path.with_name(path.name + ".writing")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(unfinished, path)
+    with written_whole(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
-def _describe_for_tensorflow(directory: Path, dataset: Dataset, shards: list[Shard], splits: list[str]) -> None:
+def _describe_for_tensorflow(directory: Path, dataset: Dataset, shards: list[Shard], one_size: bool) -> None:
     """Makes `tfds.builder_from_directory(directory)` work. TensorFlow is not needed for it."""
-    import tensorflow_datasets as tfds  # takes seconds to import, and only this function needs it
+    import tensorflow_datasets as tfds  # slow to import, and only this function needs it
 
-    text, integer, rectangle = tfds.features.Text(), np.int64, tfds.features.Tensor(shape=(None, 4), dtype=np.int64)
-    features = tfds.features.FeaturesDict({
-        "name": text, "split": text, "track_id": integer, "pid": integer, "camid": integer,
+    text, rectangle = tfds.features.Text(), tfds.features.Tensor(shape=(None, 4), dtype=np.int64)
+    tfds.features.FeaturesDict({
+        "name": text, "split": text, "track_id": np.int64, "pid": np.int64, "camid": np.int64,
         "frames": tfds.features.Sequence(tfds.features.Image(encoding_format="jpeg")),
-        "rectangles": rectangle, "boxes": rectangle,
-        "actions": tfds.features.Sequence(text), "sources": tfds.features.Sequence(text)})
-    features.save_config(str(directory))
+        "rectangles": rectangle, "boxes": rectangle, "candidates": tfds.features.Sequence(np.int64),
+        "actions": tfds.features.Sequence(text), "sources": tfds.features.Sequence(text),
+    }).save_config(str(directory))
+    description = [dataset.note or f"Tracklets of {dataset.name}."]
+    if not one_size:  # TensorFlow cannot stack them
+        description.append("Frames of one tracklet differ in size; pass "
+                           "decoders={'frames': tfds.decode.SkipDecoding()} to get them as JPEG files.")
+    splits = {split: [shard for shard in shards if shard.split == split] for split in SPLITS}
     _write_json(directory / "dataset_info.json", {
         "name": dataset.name, "version": f"{SCHEMA_VERSION}.0.0", "fileFormat": "tfrecord",
-        "description": dataset.note or f"Tracklets of {dataset.name}.",
+        "description": " ".join(description),
         "splits": [{
             "name": split,
             "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-            "shardLengths": [str(len(shard.tracklets)) for shard in shards if shard.split == split],
-            "numBytes": str(sum(shard.path.stat().st_size for shard in shards if shard.split == split)),
-        } for split in splits]})
+            "shardLengths": [str(len(shard.tracklets)) for shard in own],
+            "numBytes": str(sum(shard.path.stat().st_size for shard in own)),
+        } for split, own in splits.items() if own]})

@@ -1,5 +1,5 @@
-# Sourced by the other scripts. `install FILE...` makes a virtual environment with the pinned requirements and puts it first on
-# PATH; it does nothing more when an environment made from the same requirements is already there.
+# Sourced by the other scripts. `install FILE... [--no-deps FILE]` makes a virtual environment with the pinned requirements
+# and puts it first on PATH; it does nothing more when an environment made from the same requirements is already there.
 #
 #   CFAAN_VENV     where the environment lies        (default: .venv in the repository; none: use the current one as it is,
 #                  for instance on a machine that has its own build of jax)
@@ -22,18 +22,24 @@ find_python() {
     return 1
 }
 
-# Installs the requirement files given, once for each content of those files, and activates the environment.
+# Installs the requirement files given, once for each content of those files, and activates the environment. The file behind
+# --no-deps lists packages together with all that they need.
 install() {
     if [ "$venv" = none ]; then return; fi
-    local stamp wanted python file arguments=()
-    wanted="$(cat "$@" launch/constraints.txt | sha256sum | cut -c1-16)"
+    local stamp wanted python files=() alone=() file
+    while [ $# -gt 0 ]; do
+        if [ "$1" = --no-deps ]; then alone=("$2"); shift 2; else files+=("$1"); shift; fi
+    done
+    wanted="$(cat "${files[@]}" ${alone[@]+"${alone[@]}"} launch/constraints.txt | sha256sum | cut -c1-16)"
     stamp="$venv/installed-$wanted"
     if [ ! -f "$stamp" ]; then
         python="$(find_python)"
         echo "setting up $venv with $("$python" --version)"
         "$python" -m venv "$venv"
-        for file in "$@"; do arguments+=(-r "$file"); done
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c launch/constraints.txt "${arguments[@]}"
+        pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+        pip -c launch/constraints.txt "${files[@]/#/--requirement=}"
+        for file in ${alone[@]+"${alone[@]}"}; do pip --no-deps "--requirement=$file"; done
+        unset -f pip
         touch "$stamp"
     fi
     export PATH="$venv/bin:$PATH"

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
 import pytest
@@ -14,10 +13,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cfaan_jax import evaluate
-from cfaan_jax.data import augment, clips, example, loader, records
+from cfaan_jax import evaluate, models
+from cfaan_jax.data import augment, clips, loader, records
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import Search
+from tests import tiny_records
 
 SIZE = (32, 16)
 T = 3
@@ -46,31 +46,21 @@ GALLERY = dict(pids=[1, 2, 3, 4, 0, -1, 1], camids=[2, 2, 1, 1, 1, 3, 1], length
                track_ids=[0, 1, 3, 4, 6, 8, 10])
 
 
-def jpeg(rng, pid):
-    colour = np.random.default_rng(1000 + pid).integers(0, 256, 3)
-    image = colour + rng.normal(0, 60, (*SIZE, 3)) + rng.normal(0, 20, 3)
-    return cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8))[1].tobytes()
-
-
-def write_split(directory, split, pids, camids, lengths, track_ids):
-    """Tracklets of noisy single-coloured frames; in every third frame the upper half is padding."""
-    rng = np.random.default_rng(len(pids))
-    with (directory / f"synthetic-{split}.tfrecord-00000-of-00001").open("wb") as file:
-        for i, (pid, camid, length, track_id) in enumerate(zip(pids, camids, lengths, track_ids, strict=True)):
-            masks = np.array([[16 * ((i + k) % 3 == 0), SIZE[0], 0, SIZE[1]] for k in range(length)])
-            file.write(example.frame(records.encode(records.TrackletRecord(
-                f"{split}-{i}", split, track_id, pid, camid, tuple(jpeg(rng, pid) for _ in range(length)),
-                masks, masks, ("none",) * length, ("",) * length))))
-    records.build_index(directory, split)
+def split_tracklets(rng, split, pids, camids, lengths, track_ids):
+    """In every third frame the upper half is padding."""
+    for i, (pid, camid, length, track_id) in enumerate(zip(pids, camids, lengths, track_ids, strict=True)):
+        frames = [tiny_records.frame(rng, pid, SIZE) for _ in range(length)]
+        masks = np.array([[16 * ((i + k) % 3 == 0), SIZE[0], 0, SIZE[1]] for k in range(length)])
+        yield tiny_records.tracklet(f"{split}-{i}", split, track_id, pid, camid, frames, masks)
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("records")
-    write_split(directory, "query", **QUERY)
-    write_split(directory, "gallery", **GALLERY)
-    (directory / "manifest.json").write_text(json.dumps({
-        "schema_version": records.SCHEMA_VERSION, "dataset": "synthetic", "note": "drawn by code", "aligned": False}))
+    rng = np.random.default_rng(0)
+    directory = tiny_records.write(tmp_path_factory.mktemp("records"), [
+        *split_tracklets(rng, "query", **QUERY), *split_tracklets(rng, "gallery", **GALLERY)])
+    manifest = records.load_manifest(directory) | {"dataset": "synthetic", "note": "drawn by code"}
+    (directory / records.MANIFEST).write_text(json.dumps(manifest))
     return directory
 
 
@@ -142,11 +132,14 @@ def test_the_model_is_evaluated_and_left_as_it_was(query):
 def test_all_splits_and_all_weights_share_one_compilation(query, gallery):
     network = Network()
     extract(network, query, 8)
-    compiled = evaluate._features._cache_size()
+    graphdef, state = nnx.split(network)
+    compiled = evaluate._compiled(graphdef, jax.tree.structure(state))
+    assert compiled._cache_size() >= 1
+    before = compiled._cache_size()
     extract(network, gallery, 8)
     network.linear.kernel[...] *= 2
     extract(network, gallery, 8)
-    assert evaluate._features._cache_size() == compiled
+    assert compiled._cache_size() == before
 
 
 def test_a_feature_that_is_not_finite_is_refused(query):
@@ -158,13 +151,12 @@ def test_a_feature_that_is_not_finite_is_refused(query):
 
 SHARDED = """
 import sys
-sys.path.insert(0, sys.argv[1])
 import numpy as np, jax
-import test_evaluate as t
+from tests import test_evaluate as t
 from cfaan_jax.errors import InputError
 assert jax.device_count() == 4
-gallery = t.records.RecordSet.open(sys.argv[3], "gallery")
-np.save(sys.argv[2], t.extract(t.Network(), gallery, 8))
+gallery = t.records.RecordSet.open(sys.argv[2], "gallery")
+np.save(sys.argv[1], t.extract(t.Network(), gallery, 8))
 try:
     t.extract(t.Network(), gallery, 6)
 except InputError as error:
@@ -175,7 +167,7 @@ except InputError as error:
 def test_four_devices_give_the_features_of_one(tmp_path, directory, gallery):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED, str(Path(__file__).parent), str(tmp_path / "features.npy"), str(directory)],
+        [sys.executable, "-c", SHARDED, str(tmp_path / "features.npy"), str(directory)],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}, capture_output=True, text=True, check=False,
         cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
@@ -265,3 +257,20 @@ def test_scoring_again_needs_no_network(config, tmp_path):
     failed = subprocess.run([*command, "--protocols=mers"], capture_output=True, text=True, check=False,
                             cwd=Path(__file__).parents[1])
     assert failed.returncode == 2 and failed.stderr.startswith("error: unknown protocol 'mers'")
+
+
+def test_cfaan_in_batches_and_clip_by_clip(records_directory):
+    split = records.RecordSet.open(records_directory, "gallery")
+    model = models.create("cfaan", num_classes=8, clip_length=2, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
+    model.train()
+    settings = dict(clips="all_sampled", clip_length=2, image_size=(64, 32))
+    found = evaluate.extract(model, split, batch_size=5, **settings)
+    np.testing.assert_allclose(evaluate.extract(model, split, batch_size=1, **settings), found, rtol=1e-4, atol=1e-4)
+    model.eval()
+    longest = int(np.argmax(split.lengths))
+    alone = []
+    for indices in clips.test_clips(int(split.lengths[longest]), 2, "all_sampled"):
+        frames, rectangles = loader.read_clip(split, longest, indices, (64, 32))
+        alone.append(model.features(*augment.prepare(frames[None], rectangles[None]))[0])
+    np.testing.assert_allclose(found[longest], np.mean(alone, axis=0), rtol=1e-4, atol=1e-4)
+    assert len(alone) > 1 and np.ptp(found, axis=0).max() > 1e-2

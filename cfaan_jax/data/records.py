@@ -1,28 +1,30 @@
 """Tracklets as TFRecords: what a record holds, and random access to single frames through an index.
 
-A folder of records holds, for each split, shards `<dataset>-<split>.tfrecord-00000-of-00007` and `index-<split>.npz`, and
-once `manifest.json` (how it was made) and the description by which TensorFlow Datasets reads it. Payloads lie
-uncompressed in the shards, so that the index can name the place of every frame. Rebuild a lost index with
+A folder of records holds, for each split, shards `<dataset>-<split>.tfrecord-00000-of-00007` and `index-<split>.npz`,
+and once `manifest.json` (how it was made) and the description by which TensorFlow Datasets reads it. Payloads lie
+uncompressed in the shards, so that the index can name the place of every frame. A lost index is rebuilt by
 
-    python -m cfaan_jax.data.records FOLDER
+    python -m cfaan_jax.data.records --rebuild_index FOLDER
 """
 
 import argparse
 import io
 import json
 import mmap
-import os
+import re
 import sys
 import threading
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cfaan_jax.data import example
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import written_whole
 from cfaan_jax.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -30,11 +32,13 @@ SPLITS = ("train", "query", "gallery")
 MANIFEST = "manifest.json"
 
 _BUILD_AGAIN = "run data_prep/build_tfrecords.py again: it makes only what is missing"
+_SHARD = re.compile(r"(?P<dataset>.+)-(?P<split>[a-z]+)\.tfrecord-\d{5}-of-(?P<total>\d{5})")
+_PER_FRAME = ("frames", "rectangles", "boxes", "actions", "candidates", "sources")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrackletRecord:
-    """One tracklet, as one `tf.train.Example`.
+    """One tracklet of n frames, as one `tf.train.Example` whose features have the names of these fields.
 
     Attributes:
         name: unique in the data set.
@@ -45,7 +49,11 @@ class TrackletRecord:
         rectangles: int32 `[n, 4]`, (y0, y1, x0, x1): where the stored image holds real pixels; the rest is padding.
         boxes: int32 `[n, 4]`: what was cut, in pixels of the source image.
         actions: what Re-Detect and Link did to each frame, see `data_prep.alignment`; "none" without it.
+        candidates: how many persons it found in each frame; 0 without it.
         sources: names of the source frames.
+
+    Raises:
+        ValueError: the fields with one entry a frame differ in length, or there is no frame.
     """
 
     name: str
@@ -57,18 +65,17 @@ class TrackletRecord:
     rectangles: np.ndarray
     boxes: np.ndarray
     actions: tuple[str, ...]
+    candidates: tuple[int, ...]
     sources: tuple[str, ...]
+
+    def __post_init__(self):
+        lengths = {name: len(getattr(self, name)) for name in _PER_FRAME}
+        if len(set(lengths.values())) != 1 or not self.frames:
+            raise ValueError(f"tracklet {self.name}: fields of different or no length: {lengths}")
 
 
 def encode(record: TrackletRecord) -> bytes:
-    """Serialises a record; the same record gives the same bytes.
-
-    Raises:
-        ValueError: the per-frame fields differ in length, or there is no frame.
-    """
-    lengths = {len(getattr(record, name)) for name in ("frames", "rectangles", "boxes", "actions", "sources")}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(f"tracklet {record.name}: fields of different or no length: {sorted(lengths)}")
+    """Serialises a record; the same record gives the same bytes."""
     return example.serialize({
         "name": [record.name.encode()],
         "split": [record.split.encode()],
@@ -79,6 +86,7 @@ def encode(record: TrackletRecord) -> bytes:
         "rectangles": np.asarray(record.rectangles, np.int64).ravel().tolist(),
         "boxes": np.asarray(record.boxes, np.int64).ravel().tolist(),
         "actions": [action.encode() for action in record.actions],
+        "candidates": [int(count) for count in record.candidates],
         "sources": [source.encode() for source in record.sources],
     })
 
@@ -94,13 +102,14 @@ def decode(payload: bytes) -> TrackletRecord:
             rectangles=np.array(features["rectangles"], np.int32).reshape(-1, 4),
             boxes=np.array(features["boxes"], np.int32).reshape(-1, 4),
             actions=tuple(action.decode() for action in features["actions"]),
+            candidates=tuple(features["candidates"]),
             sources=tuple(source.decode() for source in features["sources"]))
     except (KeyError, IndexError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"not a tracklet record: {error!r}") from None
 
 
 def load_manifest(directory: str | Path) -> dict:
-    """How a folder of records was made; written by `data_prep.writer`.
+    """How a folder of records was made; written by `data_prep.writer` when everything else is complete.
 
     Raises:
         InputError: there is none, or it is of another version.
@@ -108,39 +117,44 @@ def load_manifest(directory: str | Path) -> dict:
     path = Path(directory) / MANIFEST
     try:
         manifest = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path} is missing: {directory} holds no finished records; make them with "
                          "data_prep/build_tfrecords.py, or correct config.data.records") from None
     except ValueError as error:
-        raise InputError(f"{path}: not readable as JSON ({error}); {_BUILD_AGAIN}") from None
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"{path}: schema version {manifest.get('schema_version')!r}, this program reads "
-                         f"{SCHEMA_VERSION}; build the records again into another folder")
+        raise InputError(f"{path}: not readable as JSON ({error}); restore it, or build the records again into "
+                         "another folder") from None
+    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
+        found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        raise InputError(f"{path}: schema version {found!r}, this program reads {SCHEMA_VERSION}; build the records "
+                         "again into another folder")
     return manifest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Index:
-    """Where everything lies in the shards of one split: N tracklets, F frames, one array a column.
+    """Where everything lies in the S shards of one split, and what is needed without reading them.
 
-    Frames of tracklet i are rows frame_start[i] to frame_start[i + 1] of the frame columns; offsets are bytes from the
-    start of the shard.
+    N tracklets, F frames, one array a column; frames of tracklet i are rows `frame_start[i]` to `frame_start[i + 1]` of
+    the frame columns; offsets are bytes from the start of the shard.
     """
 
-    shard_names: np.ndarray  # [S] file names
-    shard_sizes: np.ndarray  # [S] bytes, to recognise a shard that is not the one the index was made from
-    shards: np.ndarray  # [N] position in shard_names
-    record_offsets: np.ndarray  # [N] of the payload
-    record_lengths: np.ndarray  # [N]
-    names: np.ndarray  # [N]
-    track_ids: np.ndarray  # [N]
-    pids: np.ndarray  # [N]
-    camids: np.ndarray  # [N]
-    frame_start: np.ndarray  # [N + 1]
-    frame_offsets: np.ndarray  # [F]
-    frame_lengths: np.ndarray  # [F]
-    image_sizes: np.ndarray  # [F, 2] height, width
-    rectangles: np.ndarray  # [F, 4]
+    shard_names: np.ndarray  # str [S], file names
+    shard_sizes: np.ndarray  # int64 [S], bytes: recognises a shard that is not the one the index was made from
+    shards: np.ndarray  # int64 [N], position in shard_names
+    record_offsets: np.ndarray  # int64 [N], of the payload
+    record_lengths: np.ndarray  # int64 [N], of the payload
+    names: np.ndarray  # str [N]
+    track_ids: np.ndarray  # int64 [N]
+    pids: np.ndarray  # int64 [N]
+    camids: np.ndarray  # int64 [N]
+    frame_start: np.ndarray  # int64 [N + 1]
+    frame_offsets: np.ndarray  # int64 [F]
+    frame_lengths: np.ndarray  # int64 [F]
+    image_sizes: np.ndarray  # int32 [F, 2], height and width
+    rectangles: np.ndarray  # int32 [F, 4]
+    candidates: np.ndarray  # int32 [F]
+    actions: np.ndarray  # uint8 [F], position in action_names
+    action_names: np.ndarray  # str [different actions]
 
 
 def index_path(directory: str | Path, split: str) -> Path:
@@ -148,62 +162,99 @@ def index_path(directory: str | Path, split: str) -> Path:
     return Path(directory) / f"index-{split}.npz"
 
 
-def build_index(directory: str | Path, split: str) -> Path:
-    """Reads all shards of a split, checks them, and writes their index; the same shards give the same index.
+def rebuild_index(directory: str | Path, split: str) -> Path:
+    """Reads all shards of a split, checks every byte, and writes their index; the same shards give the same index.
 
     Raises:
-        InputError: shards are missing or damaged.
+        InputError: shards are missing, or a record is damaged or cut short.
     """
-    shards = _complete_shards(Path(directory), split)
-    rows: dict[str, list] = {field.name: [] for field in fields(Index)}
-    rows["frame_start"].append(0)
-    with Progress(f"index of {split}", len(shards)) as progress:
+    shards = _find_shards(Path(directory), split)
+    rows = []
+    with Progress(f"checking and indexing {split}", len(shards)) as progress:
         for number, shard in enumerate(shards):
-            rows["shard_names"].append(shard.name)
-            rows["shard_sizes"].append(shard.stat().st_size)
             for position, (offset, payload) in enumerate(example.read_file(shard)):
-                _add_record(rows, number, offset, payload, f"{shard}: record {position}")
+                try:
+                    rows.append(_index_row(number, offset, payload))
+                # Pillow's errors are OSErrors.
+                except (ValueError, OSError) as error:
+                    raise InputError(f"{shard}: record {position}: {error}; delete this file and "
+                                     f"{_BUILD_AGAIN}") from None
             progress.advance()
-    wide = {"image_sizes": 2, "rectangles": 4}
-    text = ("shard_names", "names")
-    columns = {name: np.array(values, np.str_ if name in text else np.int64).reshape(
-        (-1, wide[name]) if name in wide else -1) for name, values in rows.items()}
+    if not rows:
+        raise InputError(f"{shards[0]}: an empty file; delete it and {_BUILD_AGAIN}")
+    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    columns["frame_start"] = np.cumsum(np.concatenate([[0], columns.pop("lengths")]))
+    columns["action_names"], codes = np.unique(columns["actions"], return_inverse=True)
+    columns["actions"] = codes.astype(np.uint8)
     path = index_path(directory, split)
-    unfinished = path.with_suffix(".unfinished")
-    with open(unfinished, "wb") as file:
-        np.savez(file, schema_version=SCHEMA_VERSION, **columns)
-    os.replace(unfinished, path)
+    with written_whole(path) as file:
+        np.savez(file, schema_version=SCHEMA_VERSION, shard_names=np.array([shard.name for shard in shards]),
+                 shard_sizes=np.array([shard.stat().st_size for shard in shards], np.int64), **columns)
     return path
 
 
-def _add_record(rows: dict[str, list], shard: int, offset: int, payload: bytes, where: str) -> None:
+def _index_row(shard: int, offset: int, payload: bytes) -> dict[str, np.ndarray]:
+    """What one record adds to the columns of the index."""
+    record = decode(payload)
+    starts, end = [], 0
+    for frame in record.frames:  # they lie one behind the other, so each is looked for behind the last
+        starts.append(payload.index(frame, end))
+        end = starts[-1] + len(frame)
+    single = {"shards": shard, "record_offsets": offset, "record_lengths": len(payload), "track_ids": record.track_id,
+              "pids": record.pid, "camids": record.camid, "lengths": len(record.frames)}
+    return {
+        **{name: np.array([value], np.int64) for name, value in single.items()},
+        "names": np.array([record.name]),
+        "frame_offsets": offset + np.array(starts, np.int64),
+        "frame_lengths": np.array([len(frame) for frame in record.frames], np.int64),
+        "image_sizes": np.array([Image.open(io.BytesIO(frame)).size[::-1] for frame in record.frames], np.int32),
+        "rectangles": record.rectangles, "candidates": np.array(record.candidates, np.int32),
+        "actions": np.array(record.actions)}
+
+
+def _find_shards(directory: Path, split: str) -> list[Path]:
+    """The shards of a split in order, all of them or an InputError."""
+    found = {path.name: match for path in directory.glob(f"*-{split}.tfrecord-*")
+             if (match := _SHARD.fullmatch(path.name))}
+    series = {(match["dataset"], match["total"]) for match in found.values()}
+    if len(series) > 1:
+        raise InputError(f"{directory}: shards of split {split} from different runs, such as {min(found)} and "
+                         f"{max(found)}; delete those that do not belong here")
+    dataset, total = next(iter(series), ("", "00000"))
+    names = [f"{dataset}-{split}.tfrecord-{number:05d}-of-{total}" for number in range(int(total))]
+    missing = [name for name in names if name not in found]
+    if missing or not names:
+        raise InputError(f"{directory / missing[0] if missing else directory}: "
+                         f"{'this shard is missing' if missing else f'no shard of split {split}'}; {_BUILD_AGAIN}")
+    return [directory / name for name in names]
+
+
+def load_index(directory: str | Path, split: str) -> Index:
+    """Reads the index of a split and checks that its shards are there, with the sizes they had.
+
+    Raises:
+        InputError: the index is missing or damaged, or a shard is missing or not the one that was indexed.
+    """
+    directory, path = Path(directory), index_path(directory, split)
+    rebuild = f"python -m cfaan_jax.data.records --rebuild_index {directory}"
+    shards = _find_shards(directory, split)
     try:
-        record = decode(payload)
-        sizes = [Image.open(io.BytesIO(frame)).size[::-1] for frame in record.frames]
-    except (ValueError, UnidentifiedImageError) as error:
-        raise InputError(f"{where}: {error}; delete the file and {_BUILD_AGAIN}") from None
-    for name, value in (("shards", shard), ("record_offsets", offset), ("record_lengths", len(payload)),
-                        ("names", record.name), ("track_ids", record.track_id), ("pids", record.pid),
-                        ("camids", record.camid)):
-        rows[name].append(value)
-    place = 0
-    for frame in record.frames:  # stored one behind the other, so each is looked for behind the last
-        place = payload.index(frame, place)
-        rows["frame_offsets"].append(offset + place)
-        rows["frame_lengths"].append(len(frame))
-        place += len(frame)
-    rows["image_sizes"].extend(sizes)
-    rows["rectangles"].extend(record.rectangles.tolist())
-    rows["frame_start"].append(rows["frame_start"][-1] + len(record.frames))
-
-
-def _complete_shards(directory: Path, split: str) -> list[Path]:
-    shards = sorted(directory.glob(f"*-{split}.tfrecord-*-of-*"))
-    totals = {shard.name.rpartition("-of-")[2] for shard in shards}
-    if len(totals) != 1 or len(shards) != int(next(iter(totals))):
-        raise InputError(f"{directory}: {len(shards)} shards of split {split!r}, expected "
-                         f"{', '.join(sorted(totals)) or 'at least one'}; {_BUILD_AGAIN}")
-    return shards
+        with np.load(path, allow_pickle=False) as arrays:
+            version = int(arrays["schema_version"])
+            index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; make it with: {rebuild}") from None
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({error}); make it again with: {rebuild}") from None
+    if version != SCHEMA_VERSION or index.shard_names.tolist() != [shard.name for shard in shards]:
+        raise InputError(f"{path} is stale, made from other shards than those in the folder; make it again with: "
+                         f"{rebuild}")
+    for shard, size in zip(shards, index.shard_sizes.tolist(), strict=True):
+        if shard.stat().st_size != size:
+            raise InputError(f"{shard} has {shard.stat().st_size} bytes, its index says {size}: cut short, or not the "
+                             f"file that was indexed; delete it and {_BUILD_AGAIN}, or, if the file is right, make "
+                             f"the index again with: {rebuild}")
+    return index
 
 
 class RecordSet:
@@ -225,30 +276,21 @@ class RecordSet:
 
     @classmethod
     def open(cls, directory: str | Path, split: str) -> "RecordSet":
-        """Opens a split.
+        """Opens a split of finished records.
 
         Raises:
-            InputError: the index is missing or damaged, or a shard is missing or not the one that was indexed.
+            InputError: they are not finished, there is no such split, the index is missing or damaged, or a shard is
+                missing or not the one that was indexed.
         """
-        directory, path = Path(directory), index_path(directory, split)
-        load_manifest(directory)
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing; make it with: python -m cfaan_jax.data.records {directory}") from None
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is damaged ({error}); make it again with: python -m cfaan_jax.data.records "
-                             f"{directory}") from None
-        for name, size in zip(index.shard_names.tolist(), index.shard_sizes.tolist(), strict=True):
-            shard = directory / name
-            if not shard.is_file():
-                raise InputError(f"{shard} is missing; {_BUILD_AGAIN}")
-            if shard.stat().st_size != size:
-                raise InputError(f"{shard} has {shard.stat().st_size} bytes, its index says {size}: cut short, or not "
-                                 f"the file that was indexed; delete it and {_BUILD_AGAIN}, or make the index again with: "
-                                 f"python -m cfaan_jax.data.records {directory}")
-        return cls(directory, split, index)
+        counts = load_manifest(directory)["counts"]
+        if split not in counts:
+            raise InputError(f"{directory}: no split {split!r}, only {', '.join(counts)}; the data set has no "
+                             "such tracklets")
+        index, expected = load_index(directory, split), counts[split]["tracklets"]
+        if len(index.names) != expected:
+            raise InputError(f"{index_path(directory, split)}: {len(index.names)} tracklets, but the manifest counts "
+                             f"{expected}; delete the shard that was cut short and {_BUILD_AGAIN}")
+        return cls(Path(directory), split, index)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -258,11 +300,16 @@ class RecordSet:
         return self.directory / str(self._index.shard_names[self._index.shards[i]])
 
     def image_sizes(self, i: int) -> np.ndarray:
-        """Height and width of the stored frames of tracklet i, int64 `[n, 2]`."""
+        """Height and width of the stored frames of tracklet i, int32 `[n, 2]`."""
         return self._index.image_sizes[self._rows(i)]
 
+    def image_size(self, i: int) -> tuple[int, int]:
+        """Height and width of the first stored frame of tracklet i; in most data sets those of all frames."""
+        height, width = self.image_sizes(i)[0].tolist()
+        return height, width
+
     def rectangles(self, i: int) -> np.ndarray:
-        """Rectangles of real pixels of tracklet i in its stored frames, int64 `[n, 4]`."""
+        """Rectangles of real pixels of tracklet i in its stored frames, int32 `[n, 4]`."""
         return self._index.rectangles[self._rows(i)]
 
     def frame(self, i: int, k: int) -> bytes:
@@ -296,18 +343,24 @@ class RecordSet:
             return self._maps[number]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.data.records",
                                      description="Rebuilds the indexes of a folder of records from its shards.")
-    parser.add_argument("directory", help="folder written by data_prep/build_tfrecords.py")
-    directory = parser.parse_args().directory
+    parser.add_argument("--rebuild_index", required=True, type=Path, metavar="FOLDER",
+                        help="folder written by data_prep/build_tfrecords.py")
+    folder = parser.parse_args(arguments).rebuild_index
     try:
-        manifest = load_manifest(directory)
-        for split in manifest["counts"]:
-            print(build_index(directory, split))
+        present = {match["split"] for path in folder.glob("*.tfrecord-*") if (match := _SHARD.fullmatch(path.name))}
+        if not present:
+            raise InputError(f"{folder}: no shard there; give the --out of data_prep/build_tfrecords.py")
+        for split in sorted(present):
+            print(rebuild_index(folder, split))
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

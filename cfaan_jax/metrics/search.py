@@ -1,7 +1,6 @@
 """A finished search: features of queries and gallery with who they show, ready to be scored under any protocol."""
 
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import written_whole
 from cfaan_jax.metrics import corrections, protocols
 from cfaan_jax.metrics.protocols import JUNK, Protocol
 from cfaan_jax.metrics.ranking import Identities
@@ -72,11 +72,10 @@ class Search:
     about: About
 
     def save(self, path: Path) -> None:
-        """Writes everything to one .npz file, which appears when it is complete."""
-        unfinished = path.with_suffix(".unfinished.npz")
-        np.savez(unfinished, features=self.features, num_queries=self.num_queries, names=self.names,
-                 track_ids=self.track_ids, pids=self.pids, camids=self.camids, about=json.dumps(asdict(self.about)))
-        os.replace(unfinished, path)
+        """Writes everything to one .npz file."""
+        with written_whole(path) as file:
+            np.savez(file, features=self.features, num_queries=self.num_queries, names=self.names,
+                     track_ids=self.track_ids, pids=self.pids, camids=self.camids, about=json.dumps(asdict(self.about)))
 
     @classmethod
     def load(cls, path: str | Path) -> "Search":

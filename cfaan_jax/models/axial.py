@@ -1,4 +1,4 @@
-"""Coarse-to-Fine Axial Attention (paper, section 3.2): position-sensitive attention along single axes at several scales.
+"""Coarse-to-Fine Axial Attention (paper, section 3.2): position-sensitive attention along axes at several scales.
 
 Letters in einsum strings: n line, o query position, p key position, m head, d channel of a query or key, c channel of a
 value.
@@ -50,8 +50,8 @@ class AxialSettings:
 class AxialAttention(nnx.Module):
     """Self-attention along one axis (paper, eq. 4).
 
-    One projection gives queries, keys and values; every term of the logits and both parts of the output are normalised on
-    their own before they are added, and nothing is divided by the root of the depth, as in the released code.
+    One projection gives queries, keys and values; every term of the logits and both parts of the output are normalised
+    on their own before they are added, and nothing is divided by the root of the depth, as in the released code.
 
     Args:
         inputs, outputs: channels; outputs divides by 2 * heads.

@@ -120,5 +120,6 @@ def _system(name: str, options: dict) -> System:
         raise InputError(f"model name {name!r}: choose one of {', '.join(SYSTEMS)}")
     known = {option.name for option in fields(AxialSettings)} if SYSTEMS[name].axial else set()
     if unknown := sorted(set(options) - known):
-        raise InputError(f"model {name!r} has no option {', '.join(unknown)}; it has: {', '.join(sorted(known)) or 'none'}")
+        raise InputError(f"model {name!r} has no option {', '.join(unknown)}; "
+                         f"it has: {', '.join(sorted(known)) or 'none'}")
     return SYSTEMS[name]

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import written_whole
 from cfaan_jax.metrics import Score
 
 # One panel each: its label and the columns of metrics.csv in it.
@@ -24,7 +25,7 @@ def cmc(scores: Mapping[str, Score], path: Path, title: str) -> None:
         label = f"{name}: mAP {score.mAP:.1%}, gallery {score.gallery_size:,}, {score.num_valid:,} valid queries"
         axes.plot(np.arange(1, len(score.cmc) + 1), 100 * score.cmc, label=label,
                   linestyle="--" if name.endswith("_revised") else "-")
-    axes.set(xlabel="rank", ylabel="queries with a right answer so far (%)", xlim=(1, None), ylim=(None, 100.5))
+    axes.set(xlabel="rank", ylabel="queries with a right answer so far (%)", xlim=(1, None), ylim=(0, 101))
     axes.set_title(title, fontsize=9, wrap=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
@@ -74,4 +75,5 @@ def _by_epoch(axes: Axes, epochs: np.ndarray, values: np.ndarray, name: str) -> 
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=110)
+    with written_whole(path) as file:
+        figure.savefig(file, format="png", dpi=110)

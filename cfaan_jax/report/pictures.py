@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from cfaan_jax.data.loader import read_clip
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics import Score, protocols
-from cfaan_jax.metrics.search import Search
+from cfaan_jax.metrics.search import Answer, Search
 from cfaan_jax.report import curves
 from cfaan_jax.report.ranked_lists import Entry, RankedList, draw
 
@@ -46,9 +46,14 @@ def _lists(found: Search, protocol: str, score: Score, chosen: np.ndarray, confi
     for query, precision, answer in zip(queries, score.ap[chosen], answers, strict=True):
         title = f"{found.names[query]}: identity {found.pids[query]}, camera {found.camids[query]}, AP {precision:.1%}"
         lists.append(RankedList(title, [Entry(frame, (), "query") for frame in frames.of(query, _QUERY_FRAMES)], [
-            Entry(frames.of(each.row, 1)[0], (f"id {found.pids[each.row]}  cam {found.camids[each.row]}",
-                                              f"1 - cos {1 + each.distance:.3f}"), each.kind) for each in answer]))
+            Entry(frames.of(each.row, 1)[0], _caption(found, each), each.kind) for each in answer]))
     return lists
+
+
+def _caption(found: Search, answer: Answer) -> tuple[str, str]:
+    pid = int(found.pids[answer.row])
+    who = {protocols.JUNK: "junk", protocols.DISTRACTOR: "distractor"}.get(pid, f"id {pid}")
+    return f"{who}, cam {found.camids[answer.row]}", f"1 - cos {max(0.0, 1 + answer.distance):.3f}"
 
 
 class _Frames:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cfaan_jax.files import written_whole
+
 BORDERS = {"right": (30, 150, 70), "wrong": (205, 45, 40), "ignored": (150, 150, 150), "query": (40, 80, 190)}
 _BORDER, _GAP, _TEXT = 4, 8, 12
 _HEIGHT, _WIDTH = 160, 80
@@ -54,7 +56,8 @@ def draw(lists: Sequence[RankedList], path: Path, title: str) -> None:
                 x = _GAP + (place + i) * cell_width + (2 * _GAP if place else 0)
                 _draw_entry(canvas, pen, entry, (x, y + line_height + 6), font)
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path, format="PNG")
+    with written_whole(path) as file:
+        canvas.save(file, format="PNG")
 
 
 def _legend(pen: ImageDraw.ImageDraw, corner: tuple[int, int], font) -> None:

@@ -6,18 +6,20 @@ to OUT.md. Runs that differ in their seed only share a line of the table, with m
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import written_whole
 from cfaan_jax.report.tables import markdown, show
 
 FIGURES = {"mAP": "mAP", "rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10"}
 _NAMES = {"c2d": "C2D", "cfaan": "CF-AAN", "ide": "IDE"}
-_PROTOCOLS_IN_A_TABLE = 2
+_RUN = ("model", "aligned", "weights")
+_KEY = (*_RUN, "protocol", "clips", "seed")
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -32,10 +34,6 @@ def read_rows(path: Path) -> list[dict]:
         raise InputError(f"{path}: no results of an evaluation ({type(error).__name__}: {error}); delete it and "
                          "evaluate that run again") from error
     return rows
-
-
-_ROW = ("model", "aligned", "weights", "clips")
-_KEY = (*_ROW, "protocol", "seed")
 
 
 def collect(paths: Sequence[Path]) -> list[dict]:
@@ -55,46 +53,40 @@ def collect(paths: Sequence[Path]) -> list[dict]:
     return rows
 
 
-def tables(rows: Sequence[dict]) -> list[tuple[list[str], list[list[str]], list[str]]]:
-    """(headers, lines, notes) of the tables, two protocols in each; figures in per cent."""
-    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
-    pairs = [protocols[i:i + _PROTOCOLS_IN_A_TABLE] for i in range(0, len(protocols), _PROTOCOLS_IN_A_TABLE)]
-    return [_table(rows, pair) for pair in pairs]
+@dataclass(frozen=True)
+class ProtocolTable:
+    """The runs under one protocol with one kind of clips; what `title` says belongs to every figure. In per cent."""
+
+    title: str
+    headers: list[str]
+    lines: list[list[str]]
 
 
-def _table(rows: Sequence[dict], protocols: Sequence[str]) -> tuple[list[str], list[list[str]], list[str]]:
+def tables(rows: Sequence[dict]) -> list[ProtocolTable]:
+    """Tables by protocol and clips; runs keep their order, and those that differ in their seed only share a line."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["protocol"], row["clips"]), []).append(row)
+    return [_table(f"{protocol}, clips {clips}", group) for (protocol, clips), group in groups.items()]
+
+
+def _table(name: str, rows: Sequence[dict]) -> ProtocolTable:
     runs: dict[tuple, list[dict]] = {}
     for row in rows:
-        runs.setdefault(tuple(row[name] for name in _ROW), []).append(row)
-    headers = ["model", "tracklets", "weights", "clips", "seeds"]
-    for protocol in protocols:
-        headers += [f"{protocol} mAP", *list(FIGURES.values())[1:]]
-    lines = []
-    for (model, aligned, weights, clips), group in runs.items():
-        seeds = len({row["seed"] for row in group})
-        line = [_NAMES.get(model, model), "aligned" if aligned else "raw", weights, clips, str(seeds)]
-        for protocol in protocols:
-            mine = [row for row in group if row["protocol"] == protocol]
-            line += [_mean([row[figure] for row in mine]) for figure in FIGURES]
-        lines.append(line)
-    return headers, lines, _notes(rows, protocols)
+        runs.setdefault(tuple(row[name] for name in _RUN), []).append(row)
+    lines = [[_NAMES.get(model, model), "aligned" if aligned else "raw", weights, str(len(group)),
+              *(_mean([row[figure] for row in group]) for figure in FIGURES)]
+             for (model, aligned, weights), group in runs.items()]
+    title = (f"{name}: gallery of {_span(row['gallery_size'] for row in rows)} tracklets, "
+             f"{_span(row['num_valid'] for row in rows)} valid queries")
+    notes = "; ".join(note for note in dict.fromkeys(row["note"] for row in rows) if note)
+    return ProtocolTable(f"{title}; {notes}" if notes else title,
+                         ["model", "tracklets", "weights", "seeds", *FIGURES.values()], lines)
 
 
 def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
     mean = f"{100 * statistics.fmean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
-
-
-def _notes(rows: Sequence[dict], protocols: Sequence[str]) -> list[str]:
-    notes = []
-    for protocol in protocols:
-        mine = [row for row in rows if row["protocol"] == protocol]
-        notes.append(f"{protocol}: gallery of {_span(row['gallery_size'] for row in mine)} tracklets, "
-                     f"{_span(row['num_valid'] for row in mine)} valid queries")
-    notes.append("All figures in per cent.")
-    return notes + [f"Note: {note}" for note in dict.fromkeys(row["note"] for row in rows) if note]
 
 
 def _span(values) -> str:
@@ -103,11 +95,10 @@ def _span(values) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a text file that appears when it is complete."""
+    """Writes a text file and the folder it belongs into."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    with written_whole(path) as file:
+        file.write(text.encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -119,9 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--out={flags.out}: the name must end in .json")
     rows = collect(flags.results)
     text = []
-    for headers, lines, notes in tables(rows):
-        show("Results", headers, lines, notes)
-        text += [markdown(headers, lines), "", *notes, ""]
+    for table in tables(rows):
+        show(table.title, table.headers, table.lines)
+        text += [table.title, "", markdown(table.headers, table.lines), ""]
     write(flags.out, json.dumps(rows, indent=2) + "\n")
     write(flags.out.with_suffix(".md"), "\n".join(text))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,14 +22,17 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(headers), line(rule), *map(line, rows)])
 
 
-def show(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
-    """Prints a table, its title above and the notes below; in colour only where Rich finds a terminal that wants it."""
+def show(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
+    """Prints a table, its title above and the notes below.
+
+    A terminal gets it fitted to its width, in colour unless NO_COLOR is set; anything else gets unbroken Markdown.
+    """
     console = Console()
     console.print(f"\n{title}", style="bold", markup=False, highlight=False, soft_wrap=True)
     if console.is_terminal:
-        table = Table()
+        table = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
         for i, header in enumerate(headers):
-            table.add_column(Text(header), justify="right" if _is_figure(rows, i) else "left")
+            table.add_column(Text(header), justify="right" if _is_figure(rows, i) else "left", overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))
         console.print(table)
@@ -39,4 +43,4 @@ def show(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], note
 
 
 def _is_figure(rows: Sequence[Sequence[str]], column: int) -> bool:
-    return all(row[column][:1].isdigit() or row[column] in ("", "-") for row in rows)
+    return all(row[column][:1].isdigit() or row[column] == "" for row in rows)

@@ -2,13 +2,14 @@
 
 `open` draws the set into a folder if it is not there and reads it with the MARS reader. Beside MARS's files it holds
 
-    truth.json        what was planted: who is drawn in every tracklet and where, in every frame. Training never reads it.
+    truth.json        what was planted: who is drawn in every tracklet and where, in every frame; training never
+                      reads it
     corrections.csv   track_id,pid,second_pid of the test tracklets whose true identity differs from the stored one, or
                       that show two: the corrected labels of section 4.5 of the paper
     settings.json     how it was drawn
 
-The same settings give the same bytes. Files appear under their final names only when whole, `truth.json` comes last,
-and a drawing that was stopped goes on. No picture of a real person is involved.
+The same settings give the same bytes on the same machine. Files appear under their final names only when whole,
+`truth.json` comes last, and a drawing that was stopped goes on. No picture of a real person is involved.
 """
 
 import csv
@@ -149,9 +150,9 @@ def _truth(cast: Cast, plans: list[Plan], shown: list[dict]) -> dict:
     for plan, on_frames in zip(plans, shown, strict=True):
         pid, second_pid = _true_pids(cast, plan)
         tracklets[plan.stem] = {
-            "part": plan.part, "track_id": rows[plan.part], "stored_pid": plan.pid, "pid": pid, "second_pid": second_pid,
-            "camid": plan.camid, "kind": plan.kind, "person": plan.person, "box": plan.box, "passing": plan.passing,
-            "passer": plan.passer, "companion": plan.companion, "query": plan.query,
+            "part": plan.part, "track_id": rows[plan.part], "stored_pid": plan.pid, "pid": pid,
+            "second_pid": second_pid, "camid": plan.camid, "kind": plan.kind, "person": plan.person, "box": plan.box,
+            "passing": plan.passing, "passer": plan.passer, "companion": plan.companion, "query": plan.query,
             "duplicate_of": names[plan.walk] if plan.kind == "duplicate" else None, **on_frames}
         rows[plan.part] += 1
     first = {person: pid for pid, person in reversed(cast.person_of.items())}

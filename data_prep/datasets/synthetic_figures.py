@@ -289,22 +289,22 @@ def _head(sketch: _Sketch, joints: dict, facing: float) -> None:
     x, y, z = joints["head"]
     scalp = sketch.skin if person.hair_style == "bald" else sketch.hair
     centre = sketch.at(x, y, z - 0.006)
-    sketch.ellipse(centre, sketch.half_width(0.047, 0.056), 0.068 * height, scalp)
+    sketch.ellipse(centre, sketch.half_width(0.050, 0.059), 0.070 * height, scalp)
     if person.hair_style == "bun":
         sketch.ellipse(sketch.at(x, y + 0.045, z - 0.062), 0.026 * height, 0.026 * height, scalp, 0.9)
     if facing > -0.35:
         face = sketch.at(x, y - 0.014, z + 0.020)
-        sketch.ellipse(face, sketch.half_width(0.040, 0.042), 0.053 * height, sketch.skin, 0.85)
+        sketch.ellipse(face, sketch.half_width(0.042, 0.044), 0.055 * height, sketch.skin, 0.85)
         lit = face + [0.008 * height * sketch.light, 0.0]
-        sketch.ellipse(lit, sketch.half_width(0.030, 0.030), 0.046 * height, sketch.skin)
+        sketch.ellipse(lit, sketch.half_width(0.032, 0.032), 0.048 * height, sketch.skin)
     else:
         sketch.ellipse(sketch.at(x, y - 0.052, z), sketch.half_width(0.032, 0.04), 0.022 * height, sketch.skin, 0.8)
     if person.hat == "none":
         return
     colour = COLOURS[person.hat_colour]
     crown = sketch.at(x, y + 0.012, z - 0.004)
-    tall = {"cap": 0.064, "beanie": 0.078}[person.hat] * height
-    sketch.ellipse(crown, sketch.half_width(0.052, 0.062), tall, colour, _SHADE + 0.1, arc=(np.pi, 2 * np.pi))
+    tall = {"cap": 0.066, "beanie": 0.080}[person.hat] * height
+    sketch.ellipse(crown, sketch.half_width(0.054, 0.064), tall, colour, _SHADE + 0.1, arc=(np.pi, 2 * np.pi))
     sketch.ellipse(crown + [0.006 * height * sketch.light, 0], sketch.half_width(0.040, 0.048), 0.9 * tall, colour,
                    arc=(np.pi, 2 * np.pi))
     if person.hat == "cap" and facing > -0.5:

@@ -37,7 +37,7 @@ _CHOICES = {
 }
 # What may set two confusable people apart: always visible, if sometimes small.
 _TELLING = ("upper_colour", "lower_colour", "pattern", "shoes", "hat", "bag")
-_LEAST_DIFFERENCES = 5
+_LEAST_DIFFERENCES = 5  # of all other people, not counting lengths
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def draw_people(rng: np.random.Generator, count: int, confusable_pairs: int) -> 
     """Draws `count` different people.
 
     Returns:
-        The people, and for each confusable pair `{"people": [i, j], "differ_in": attribute}`: people `j` is a copy of
-        `i` in all but that one attribute. All others differ in several attributes.
+        The people, and for each confusable pair `{"people": [i, j], "differ_in": attribute}`: person `j` is a copy of
+        `i` in all but that one attribute. All others differ in several.
     """
     people: list[Person] = []
     while len(people) < count - confusable_pairs:
         person = _random_person(rng)
-        if all(len(differences(person, other)) >= _LEAST_DIFFERENCES for other in people):
+        if all(len(_CHOICES.keys() & differences(person, other)) >= _LEAST_DIFFERENCES for other in people):
             people.append(person)
     pairs = []
     for original in rng.choice(len(people), confusable_pairs, replace=False):

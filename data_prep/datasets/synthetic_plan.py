@@ -8,6 +8,7 @@ from data_prep.datasets.synthetic_cameras import CAMERAS
 from data_prep.datasets.synthetic_people import Person, draw_people
 
 LEAST_IDENTITIES = 8
+_MOST_REPEATED = {"train": 3, "test": 2}  # tracklets of an identity beyond the one under every camera
 _LENGTHS = (8, 40)
 _MEDIAN_LENGTH, _LENGTH_SPREAD = 16, 0.48
 # Shares of the tracklets of people; see `synthetic_walks.window` for what the boxes do.
@@ -128,7 +129,7 @@ def _walks_of_people(rng: np.random.Generator, cast: Cast, part: str, pids: rang
     """Plans the tracklets of one part that carry an identity: each identity under every camera, then the faults."""
     labels = []
     for pid in pids:
-        cameras = [*rng.permutation(len(CAMERAS)), *rng.integers(0, len(CAMERAS), rng.integers(0, 3))]
+        cameras = [*range(len(CAMERAS)), *rng.integers(0, len(CAMERAS), rng.integers(0, _MOST_REPEATED[part] + 1))]
         labels += [(pid, int(camera) + 1) for camera in sorted(cameras)]
     count = len(labels)
     lengths, boxes, passing = _lengths(rng, count), _shared_out(rng, count, BOXES), _shared_out(rng, count, PASSERS)
@@ -142,10 +143,11 @@ def _walks_of_people(rng: np.random.Generator, cast: Cast, part: str, pids: rang
             passer=int(rng.choice(others)) if passing[index] != "none" else None))
     wrong, ambiguous = (max(1, round(share * count)) for share in (_WRONG, _AMBIGUOUS))
     chosen = rng.choice(count, wrong + ambiguous, replace=False)
-    company = rng.permutation(pids)  # everybody accompanies at most once: a companion is no marker
+    company = rng.permutation(pids).tolist()
     for position, index in enumerate(chosen):
         own = plans[index]
-        other = next(int(pid) for pid in np.roll(company, -position) if cast.person_of[pid] != own.person)
+        other = next(pid for pid in company if cast.person_of[pid] != own.person)
+        company.remove(other)  # nobody accompanies twice
         fault = {"kind": "wrong identity", "person": cast.person_of[other]} if position < wrong else {
             "kind": "ambiguous", "companion": cast.person_of[other]}
         plans[index] = replace(own, passing="none", passer=None, **fault)

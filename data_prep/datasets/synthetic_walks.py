@@ -37,7 +37,7 @@ def film(studio: Studio, cast: Cast, plan: Plan, seed: int) -> tuple[list[bytes]
     rng = np.random.default_rng([seed, 2, plan.walk])
     camera = CAMERAS[plan.camid - 1]
     own, other = _walkers(rng, cast, plan, camera)
-    exposure = np.exp(rng.normal(0, 0.16)) * np.exp(rng.normal(0, 0.06, 3))
+    exposure = np.exp(rng.normal(0, 0.12)) * np.exp(rng.normal(0, 0.04, 3))
     flicker = 1 + 0.015 * rng.normal(size=plan.length)
     box_rng = np.random.default_rng([seed, 3, plan.walk, plan.number, plan.pid == 0])
     target = own.box() if plan.companion is None else _around(own.box(), other.box())

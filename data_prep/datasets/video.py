@@ -1,13 +1,12 @@
 """Any video file that OpenCV reads as a data set of tracklets, without a label made by hand.
 
-Persons are detected in full frames, linked into tracks by Norfair (a Kalman filter and the overlap of boxes) and cut
-out. With one camera there is nobody to find again elsewhere, so the first and the second half of a track stand for two
-cameras. Half of the tracks, drawn by `seed`, are for training; of the others the first halves are the queries and the
-second halves the gallery. This makes an easy test, and a person who leaves and comes back counts as two: the note of
-the data set says so.
+Persons are detected in full frames, linked into tracks by SORT (Bewley et al. 2016: a Kalman filter and the overlap of
+boxes) and cut out; a track begins at its second detection, which is when SORT knows it. With one camera there is
+nobody to find again elsewhere, so the first and the second half of a track stand for two cameras. Half of the tracks,
+drawn by `seed`, are for training; of the others the first halves are the queries and the second halves the gallery.
+This makes an easy test, and a person who leaves and comes back counts as two: the note of the data set says so.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,19 @@ from itertools import islice
 from pathlib import Path
 
 import cv2
-import norfair
 import numpy as np
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.progress import Progress
 from data_prep import detectors
 from data_prep.datasets import Dataset, Tracklet
+
+try:
+    import supervision
+    from trackers import SORTTracker
+except ImportError as error:
+    raise InputError(f"--dataset=video needs a tracker ({error}); install it with: "
+                     "pip install --no-deps -r data_prep/requirements-video.txt") from error
 
 NOTE = ("pseudo-cameras: the first and second half of a track count as two cameras; identities are those of an "
         "automatic tracker")
@@ -30,14 +35,13 @@ CROP_SIZE = (256, 128)  # as in MARS
 _MARGIN = 0.1           # context above and below a person, as a share of the box's height
 _LONG_SIDE = {"hog": 960, "darknet": 640}  # pixels of the longer side at which a full frame is looked at
 _JPEG_QUALITY = 95
+_XYXY, _YYXX = [2, 0, 3, 1], [1, 3, 0, 2]  # from our order of a box's sides to the tracker's, and back
 _BATCH = 8
-# A detection joins the track whose predicted box it overlaps best, by an intersection over union above 0.4; a track
-# survives this many seconds without a detection. Stricter than usual: a track torn apart does less harm here than
+# A detection joins the track whose predicted box it overlaps best, by an intersection over union of at least 0.4; a
+# track survives this many seconds without a detection. Stricter than usual: a track torn apart does less harm here than
 # two persons in one track.
-_LARGEST_DISTANCE, _PATIENCE = 0.6, 0.5
-
-# It warns of predicted boxes that turned inside out while a track was lost; those overlap nothing, which is right.
-logging.getLogger("norfair").setLevel(logging.ERROR)
+_LEAST_OVERLAP, _PATIENCE = 0.4, 0.5
+_TRACKER_RATE = 30  # SORTTracker counts its patience in frames of this rate
 
 
 @dataclass(frozen=True)
@@ -143,29 +147,30 @@ def _frames(path: Path, stride: int) -> Iterator[tuple[int, np.ndarray]]:
                 raise InputError(f"{path}: frame {number} cannot be decoded; convert the video anew")
             yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         number += 1
-    if number == 0:
-        raise InputError(f"{path}: no frame in this video; check that the file is complete")
+    expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))  # for some containers an estimate
+    if number == 0 or number < 0.9 * expected:
+        raise InputError(f"{path}: the video ends after {number} of {expected} frames; fetch the file again, or "
+                         "convert what is there to a new file")
 
 
 def _follow(path: Path, detector: detectors.Detector, stride: int,
             minimum_height: int) -> dict[int, list[tuple[str, bytes]]]:
     """Tracks the persons of a video: for each track the frames in which it was seen, as (source, JPEG)."""
     capture = _open_video(path)
-    patience = round(_PATIENCE * (capture.get(cv2.CAP_PROP_FPS) or 25) / stride)
-    tracker = norfair.Tracker("iou", distance_threshold=_LARGEST_DISTANCE, hit_counter_max=max(2, patience),
-                              initialization_delay=0, past_detections_length=0)
+    rate = (capture.get(cv2.CAP_PROP_FPS) or 25) / stride
+    tracker = SORTTracker(lost_track_buffer=round(_PATIENCE * _TRACKER_RATE), frame_rate=rate,
+                          minimum_consecutive_frames=2, minimum_iou_threshold=_LEAST_OVERLAP)
     tracks = defaultdict(list)
     frames = _frames(path, stride)
-    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // stride
+    total = -(-int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // stride)
     with Progress(f"detecting persons in {path.name}", total) as progress:
         while batch := list(islice(frames, _BATCH)):
             for (number, frame), found in zip(batch, detector.detect([frame for _, frame in batch]), strict=True):
-                tracker.update([norfair.Detection(box.reshape(2, 2).T, data=number) for box in found.boxes
-                                if box[1] - box[0] >= minimum_height])
-                for person in tracker.tracked_objects:
-                    if person.last_detection.data == number:  # seen in this frame, not only predicted
-                        box = person.last_detection.points.T.reshape(4)
-                        tracks[person.initializing_id].append((f"{path.name}#{number:06d}", _cut(frame, box)))
+                boxes = found.boxes[found.boxes[:, 1] - found.boxes[:, 0] >= minimum_height]
+                tracked = tracker.update(supervision.Detections(xyxy=boxes[:, _XYXY]))
+                for corners, person in zip(tracked.xyxy, tracked.tracker_id.tolist(), strict=True):
+                    if person >= 0:
+                        tracks[person].append((f"{path.name}#{number:06d}", _cut(frame, corners[_YYXX])))
             progress.advance(len(batch), tracks=len(tracks))
     return tracks
 

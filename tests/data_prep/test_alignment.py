@@ -142,7 +142,8 @@ def test_one_pixel_box_gives_a_mask_with_pixels():
     check_mask(frame)
 
 
-@pytest.mark.parametrize("box, rectangle", [((0, 256, 60, 61), (0, 256, 63, 64)), ((60, 61, 0, 128), (127, 128, 0, 128))])
+@pytest.mark.parametrize("box, rectangle", [((0, 256, 60, 61), (0, 256, 63, 64)),
+                                            ((60, 61, 0, 128), (127, 128, 0, 128))])
 def test_line_boxes_keep_at_least_one_row_and_column(box, rectangle):
     frame = align_one(box, minimum_area=0)
     assert frame.rectangle == rectangle
@@ -222,11 +223,13 @@ def test_a_crossing_person_is_not_followed():
     largest = align_tracklet(images, Planted([own], [other, own], [own, other]), linking.LargestLinker(),
                              AlignmentSettings())
     assert [frame.box for frame in largest] == [own, other, other]
+    assert {frame.candidates.distances is None for frame in largest} == {True}
 
 
 def test_features_are_not_computed_where_nothing_is_compared():
     linker = MeanColour()
-    frames = align_tracklet([crop()] * 2, Planted([(0, 200, 20, 100)], [(0, 200, 30, 110)]), linker, AlignmentSettings())
+    detector = Planted([(0, 200, 20, 100)], [(0, 200, 30, 110)])
+    frames = align_tracklet([crop()] * 2, detector, linker, AlignmentSettings())
     assert linker.calls == [] and frames[1].candidates.distances is None
     assert [frame.action for frame in frames] == ["largest", "linked"]
 

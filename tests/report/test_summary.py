@@ -26,36 +26,35 @@ def test_rows_and_columns(tmp_path):
                                                                                weights="untrained")),
              results(tmp_path, "b", row("c2d"), row("c2d", "mars_revised")),
              results(tmp_path, "c", row(aligned=True), row(protocol="mars_revised", aligned=True))]
-    [(headers, lines, notes)] = summary.tables(summary.collect(files))
-    assert headers == ["model", "tracklets", "weights", "clips", "seeds", "mars mAP", "rank-1", "rank-5", "rank-10",
-                       "mars_revised mAP", "rank-1", "rank-5", "rank-10"]
-    assert [line[:3] for line in lines] == [["untrained", "raw", "untrained"], ["C2D", "raw", "last"],
-                                            ["CF-AAN", "aligned", "last"]]
-    assert lines[0][4:] == ["1", "50.0", "60.0", "70.0", "80.0", "25.0", "60.0", "70.0", "80.0"]
-    assert notes[:2] == ["mars: gallery of 1,200 tracklets, 40 valid queries",
-                         "mars_revised: gallery of 1,200 tracklets, 40 valid queries"]
+    mars, revised = summary.tables(summary.collect(files))
+    assert mars.headers == ["model", "tracklets", "weights", "seeds", "mAP", "rank-1", "rank-5", "rank-10"]
+    assert [line[:3] for line in mars.lines] == [["untrained", "raw", "untrained"], ["C2D", "raw", "last"],
+                                                 ["CF-AAN", "aligned", "last"]]
+    assert mars.lines[0][3:] == ["1", "50.0", "60.0", "70.0", "80.0"]
+    assert revised.lines[0][3:] == ["1", "25.0", "60.0", "70.0", "80.0"]
+    assert mars.title == "mars, clips all_sampled: gallery of 1,200 tracklets, 40 valid queries"
+    assert revised.title == "mars_revised, clips all_sampled: gallery of 1,200 tracklets, 40 valid queries"
 
 
 def test_seeds_share_a_line():
     rows = [row(seed=seed, mAP=mAP, gallery_size=size, note="pseudo-cameras")
             for seed, mAP, size in ((0, 0.5, 1200), (1, 0.6, 1190), (2, 0.7, 1200))]
-    [(_, lines, notes)] = summary.tables(rows)
-    assert [line[4:7] for line in lines] == [["3", "60.0 ± 10.0", "60.0 ± 0.0"]]
-    assert notes[0] == "mars: gallery of 1,190 to 1,200 tracklets, 40 valid queries"
-    assert notes.count("Note: pseudo-cameras") == 1
+    [table] = summary.tables(rows)
+    assert [line[3:6] for line in table.lines] == [["3", "60.0 ± 10.0", "60.0 ± 0.0"]]
+    assert table.title == (
+        "mars, clips all_sampled: gallery of 1,190 to 1,200 tracklets, 40 valid queries; pseudo-cameras")
 
 
-def test_other_weights_and_other_clips_have_lines_of_their_own():
-    [(_, lines, _)] = summary.tables([row(), row(weights="best", mAP=0.7), row(clips="test", mAP=0.3)])
-    assert [line[2:4] + line[5:6] for line in lines] == [
-        ["last", "all_sampled", "50.0"], ["best", "all_sampled", "70.0"], ["last", "test", "30.0"]]
+def test_other_weights_have_a_line_and_other_clips_a_table_of_their_own():
+    first, second = summary.tables([row(), row(weights="best", mAP=0.7), row(clips="test", mAP=0.3)])
+    assert [line[2:5] for line in first.lines] == [["last", "1", "50.0"], ["best", "1", "70.0"]]
+    assert [line[2:5] for line in second.lines] == [["last", "1", "30.0"]]
+    assert second.title.startswith("mars, clips test:")
 
 
-def test_many_protocols_make_several_tables_and_gaps_are_marked():
-    rows = [row(protocol="mars"), row(protocol="mars_revised"), row("c2d", protocol="cfaan_released")]
-    first, second = summary.tables(rows)
-    assert first[1][1][5:] == ["-"] * 8
-    assert second[0][5] == "cfaan_released mAP" and second[1][1][5] == "50.0"
+def test_a_run_without_a_protocol_is_left_out_of_its_table():
+    first, second = summary.tables([row(), row("c2d", protocol="cfaan_released")])
+    assert [line[0] for line in first.lines] == ["CF-AAN"] and [line[0] for line in second.lines] == ["C2D"]
 
 
 def test_the_same_run_twice_is_refused(tmp_path):
@@ -79,8 +78,8 @@ def test_the_command(tmp_path):
     command = [sys.executable, "-m", "cfaan_jax.report.summary", f"--out={out}"]
     done = subprocess.run([*command, *map(str, inputs)], capture_output=True, text=True, check=True)
     assert json.loads(out.read_text()) == [row(), row("c2d")]
-    assert (tmp_path / "new" / "results.md").read_text().startswith("| model")
-    assert "| CF-AAN | raw       | last    | all_sampled |     1 |     50.0 |" in done.stdout
+    assert (tmp_path / "new" / "results.md").read_text().startswith("mars, clips all_sampled: gallery of 1,200 ")
+    assert "| CF-AAN | raw       | last    |     1 | 50.0 |" in done.stdout
     assert sorted(path.name for path in out.parent.iterdir()) == ["results.json", "results.md"]
     failed = subprocess.run([*command, str(tmp_path / "missing.json")], capture_output=True, text=True, check=False)
     assert failed.returncode == 2 and failed.stderr.startswith("error: ") and "missing.json" in failed.stderr

@@ -1,0 +1,192 @@
+"""Torch's parameter names <-> this project's variables, strictly in both directions."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.models import SYSTEMS, VideoReID
+from cfaan_jax.weights.files import read
+
+_BATCH_NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+# Our dotted path -> torch's. {1}, {2} ... are the groups; blocks are renumbered in `_torch_name`.
+_NAMES = [(re.compile(pattern + "$"), name) for pattern, name in (
+    (r"backbone\.conv1\.kernel", "base.conv1.weight"),
+    (r"backbone\.bn1\.(\w+)", "base.bn1.{1}"),
+    (r"backbone\.stages\.(\d+)\.(\d+)\.(conv\d)\.kernel", "base.layer{stage}.{block}.{3}.weight"),
+    (r"backbone\.stages\.(\d+)\.(\d+)\.(bn\d)\.(\w+)", "base.layer{stage}.{block}.{3}.{4}"),
+    (r"backbone\.stages\.(\d+)\.(\d+)\.shortcut_conv\.kernel", "base.layer{stage}.{block}.downsample.0.weight"),
+    (r"backbone\.stages\.(\d+)\.(\d+)\.shortcut_bn\.(\w+)", "base.layer{stage}.{block}.downsample.1.{3}"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.reduction", "base.layer{stage}.{attention}.conv_down.weight"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.expansion", "base.layer{stage}.{attention}.conv_up.weight"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.(bn\d)\.(\w+)", "base.layer{stage}.{attention}.{3}.{4}"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.scales\.(\d+)\.(\d+)\.qkv",
+     "base.layer{stage}.{attention}.axial_gran.{layer}.qkv_transform.weight"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.scales\.(\d+)\.(\d+)\.relative",
+     "base.layer{stage}.{attention}.axial_gran.{layer}.relative"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.scales\.(\d+)\.(\d+)\.(bn_\w+)\.(\w+)",
+     "base.layer{stage}.{attention}.axial_gran.{layer}.{5}.{6}"),
+    (r"head\.neck\.(\w+)", "bottleneck.{1}"),
+    (r"head\.classifier", "classifier.weight"),
+)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One variable of a model and its name and shape in torch."""
+
+    variable: nnx.Variable
+    shape: tuple[int, ...]  # torch's
+
+
+def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, skip: Sequence[str] = ()) -> None:
+    """Fills a model with weights that carry torch's names.
+
+    Args:
+        model: changed only when everything fits.
+        source: a mapping of arrays, or a file (.pth, .pt, .safetensors, .npz). An official checkpoint,
+            `{"model": ..., "optimizer": ...}`, is recognised, and so is torchvision's ImageNet ResNet-50 (v1 and v2),
+            which fills the backbone's convolutions and normalisations and leaves attention and head as they are.
+        skip: names, or patterns such as "classifier.*", that are neither read nor required.
+
+    Raises:
+        InputError: unreadable file, or names that are missing, unexpected or of another shape; all are listed.
+    """
+    given = dict(source) if isinstance(source, Mapping) else read(source)
+    if isinstance(given.get("model"), Mapping):
+        given = dict(given["model"])
+    given = {name.removeprefix("module."): array for name, array in given.items()}
+    skip = tuple(skip)
+    if "conv1.weight" in given and "fc.weight" in given:
+        given = {f"base.{name}": array for name, array in given.items() if not name.startswith("fc.")}
+        skip += ("bottleneck.*", "classifier.*", *_attention_patterns(model))
+    where = "the mapping given" if isinstance(source, Mapping) else str(source)
+    entries, constants = _entries(model), _constants(model)
+    skipped = [name for name in {*given, *entries} if any(fnmatchcase(name, pattern) for pattern in skip)]
+    given = {name: np.asarray(array) for name, array in given.items() if name not in skipped}
+    entries = {name: entry for name, entry in entries.items() if name not in skipped}
+    values = {name: _same_rank(given[name], entry.shape) for name, entry in entries.items() if name in given}
+    _refuse_misfits(where, given, entries, constants, values)
+    for name, entry in entries.items():
+        entry.variable[...] = jnp.asarray(_to_ours(values[name], entry), entry.variable[...].dtype)
+
+
+def to_torch(model: VideoReID) -> dict[str, np.ndarray]:
+    """The weights and running statistics under torch's names and in its layout, as `load_torch` takes them."""
+    weights = {name: np.asarray(_to_theirs(np.asarray(entry.variable[...]), entry))
+               for name, entry in _entries(model).items()}
+    return weights | _constants(model)
+
+
+def _refuse_misfits(where: str, given: dict, entries: dict, constants: dict, values: dict) -> None:
+    """Raises one InputError that lists everything that does not fit."""
+    # Counters and look-up tables hold nothing that is learnt: older files lack them.
+    unexpected = sorted(set(given) - set(entries) - set(constants))
+    missing = sorted(set(entries) - set(given))
+    shapes = [f"{name} {given[name].shape} instead of {entry.shape}" for name, entry in entries.items()
+              if name in values and values[name].shape != entry.shape]
+    shapes += [f"{name} differs from the table of this network" for name, table in constants.items()
+               if name.endswith((".flatten_index", "bottleneck.bias")) and name in given
+               and not np.array_equal(given[name], table)]
+    parts = [f"{label} ({len(names)}): {', '.join(names)}" for label, names in
+             (("missing", missing), ("unexpected", unexpected), ("of another shape or value", shapes)) if names]
+    if parts:
+        raise InputError(f"{where} does not fit the model:\n  " + "\n  ".join(parts)
+                         + "\nbuild the model with the options of the file, or name what to leave out in skip")
+
+
+def _entries(model: VideoReID) -> dict[str, _Entry]:
+    entries = {}
+    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))):
+        ours = ".".join(map(str, path))
+        name = _torch_name(model, ours)
+        entries[name] = _Entry(_variable(model, path), _torch_shape(model, name, variable[...].shape))
+    return entries
+
+
+def _variable(model: VideoReID, path: Sequence) -> nnx.Variable:
+    node = model
+    for key in path:
+        node = node[key] if isinstance(key, int) else getattr(node, key)
+    return node
+
+
+def _torch_name(model: VideoReID, ours: str) -> str:
+    for pattern, name in _NAMES:
+        if match := pattern.match(ours):
+            groups = [_BATCH_NORM.get(group, group) for group in match.groups()]
+            places = {}
+            if "{stage}" in name:
+                stage, block = int(groups[0]), int(groups[1])
+                before = sum(module is not None for module in model.backbone.attention[stage][:block])
+                places = {"stage": stage + 1, "block": block + before, "attention": block + before + 1}
+            if "{layer}" in name:  # three axes a scale
+                places["layer"] = 3 * int(groups[2]) + int(groups[3])
+            return name.format(None, *groups, **places)
+    raise AssertionError(f"no torch name for {ours}")
+
+
+def _torch_shape(model: VideoReID, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Backbones with attention are written with 3-D convolutions, the others with 2-D ones."""
+    if len(shape) == 4:
+        height, width, inputs, outputs = shape
+        time = (1,) if SYSTEMS[model.name].axial else ()
+        return outputs, inputs, *time, height, width
+    if len(shape) == 2 and not name.endswith(".relative"):
+        ones = {"qkv_transform.weight": 1, "conv_up.weight": 3, "conv_down.weight": 3}
+        suffix = ".".join(name.split(".")[-2:])
+        return shape[1], shape[0], *(1,) * ones.get(suffix, 0)
+    return shape
+
+
+def _to_ours(array: np.ndarray, entry: _Entry) -> np.ndarray:
+    shape = entry.variable[...].shape
+    if len(shape) == 4:  # [out, in, (1,) k, k] -> [k, k, in, out]
+        return array.reshape(shape[3], shape[2], *shape[:2]).transpose(2, 3, 1, 0)
+    return array.reshape(shape[::-1]).T if entry.shape[:2] == shape[::-1] and len(shape) == 2 and entry.shape != shape \
+        else array.reshape(shape)
+
+
+def _to_theirs(array: np.ndarray, entry: _Entry) -> np.ndarray:
+    if array.ndim == 4:
+        return np.ascontiguousarray(array.transpose(3, 2, 0, 1)).reshape(entry.shape)
+    if array.shape == entry.shape:
+        return array
+    return np.ascontiguousarray(array.T).reshape(entry.shape)
+
+
+def _same_rank(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Lets a 2-D convolution stand for a 3-D one of length 1 in time, and the other way round."""
+    if array.ndim + 1 == len(shape) == 5:
+        return array[:, :, None]
+    if array.ndim == 5 and len(shape) == 4 and array.shape[2] == 1:
+        return array[:, :, 0]
+    return array
+
+
+def _attention_patterns(model: VideoReID) -> list[str]:
+    """The torch names of everything that a plain ResNet lacks."""
+    entries = [name for name in (*_entries(model), *_constants(model)) if ".axial_gran." in name]
+    return sorted({name.partition("axial_gran.")[0] + "*" for name in entries})
+
+
+def _constants(model: VideoReID) -> dict[str, np.ndarray]:
+    """What torch's state holds beside variables: batch counters, look-up tables, the neck's frozen offset."""
+    entries = _entries(model)
+    constants = {name.removesuffix("running_mean") + "num_batches_tracked": np.zeros((), np.int64)
+                 for name in entries if name.endswith("running_mean")}
+    constants["bottleneck.bias"] = np.zeros(entries["bottleneck.weight"].shape, np.float32)
+    for name, entry in entries.items():
+        if name.endswith(".relative"):
+            length = (entry.shape[1] + 1) // 2
+            position = np.arange(length)
+            table = position[:, None] - position[None, :] + length - 1
+            constants[name.removesuffix("relative") + "flatten_index"] = table.reshape(-1).astype(np.int64)
+    return constants

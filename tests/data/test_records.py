@@ -1,0 +1,334 @@
+"""The bytes of records, random access through the index, and what happens to damaged, stale and missing files."""
+
+import json
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cfaan_jax.data import example, records
+from cfaan_jax.data.records import RecordSet, TrackletRecord, decode, encode, rebuild_index
+from cfaan_jax.errors import InputError
+
+SHARDS = (3, 2)  # records in each shard
+FIELDS = ("name", "split", "track_id", "pid", "camid", "frames", "actions", "candidates", "sources")
+
+
+def jpeg(seed: int, size: tuple[int, int] = (16, 8)) -> bytes:
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    return cv2.imencode(".jpg", image)[1].tobytes()
+
+
+def make_record(number: int, split: str = "train", frames: tuple[bytes, ...] | None = None) -> TrackletRecord:
+    length = 2 + number % 3
+    if frames is None:
+        frames = tuple(jpeg(100 * number + k) for k in range(length))
+    length = len(frames)
+    return TrackletRecord(
+        name=f"T{number:04d}", split=split, track_id=number, pid=(-1, 0, 7, 7, 300)[number % 5], camid=1 + number % 6,
+        frames=frames, rectangles=np.array([[0, 16, k, 8] for k in range(length)], np.int32),
+        boxes=np.array([[k, 40 + k, 3, 23] for k in range(length)], np.int32),
+        actions=("largest", "linked|shift_left", *["fallback"] * length)[:length],
+        candidates=tuple(k % 3 for k in range(length)), sources=tuple(f"{number}/F{k}.jpg" for k in range(length)))
+
+
+def write_folder(folder: Path, every: list[TrackletRecord], shards=SHARDS, split: str = "train") -> list[Path]:
+    """Shards and manifest, without index."""
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps(
+        {"schema_version": records.SCHEMA_VERSION, "counts": {split: {"tracklets": len(every)}}}))
+    rest, paths = iter(every), []
+    for number, count in enumerate(shards):
+        paths.append(folder / f"toy-{split}.tfrecord-{number:05d}-of-{len(shards):05d}")
+        paths[-1].write_bytes(b"".join(example.frame(encode(next(rest))) for _ in range(count)))
+    return paths
+
+
+@pytest.fixture
+def every() -> list[TrackletRecord]:
+    return [make_record(number) for number in range(sum(SHARDS))]
+
+
+@pytest.fixture
+def folder(tmp_path, every) -> Path:
+    write_folder(tmp_path / "records", every)
+    rebuild_index(tmp_path / "records", "train")
+    return tmp_path / "records"
+
+
+def shard(folder: Path, number: int) -> Path:
+    return folder / f"toy-train.tfrecord-{number:05d}-of-00002"
+
+
+# --- bytes ---
+
+def varint(value: int) -> bytes:
+    value &= 2**64 - 1  # protobuf writes negative numbers as 64 bits
+    out = b""
+    while value >= 128:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + varint(len(content)) + content
+
+
+def by_hand(features: dict[str, list]) -> bytes:
+    """A tf.train.Example written from the protobuf wire format: a map entry for each feature, keys in sorted order."""
+    entries = b""
+    for key, values in sorted(features.items()):
+        if isinstance(values[0], bytes):
+            feature = field(1, b"".join(field(1, value) for value in values))
+        else:
+            feature = field(3, field(1, b"".join(map(varint, values))))
+        entries += field(1, field(1, key.encode()) + field(2, feature))
+    return field(1, entries)
+
+
+def as_features(record: TrackletRecord) -> dict[str, list]:
+    return {
+        "name": [record.name.encode()], "split": [record.split.encode()], "track_id": [record.track_id],
+        "pid": [record.pid], "camid": [record.camid], "frames": list(record.frames),
+        "rectangles": record.rectangles.ravel().tolist(), "boxes": record.boxes.ravel().tolist(),
+        "actions": [action.encode() for action in record.actions], "candidates": list(record.candidates),
+        "sources": [source.encode() for source in record.sources]}
+
+
+def test_a_record_has_the_bytes_of_an_example_written_by_hand(every):
+    for record in every:
+        assert encode(record) == by_hand(as_features(record))
+
+
+def test_a_record_has_the_bytes_that_tensorflow_writes(folder, every):
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed: nothing here needs it but this proof")
+    for record in every:
+        reference = tf.train.Example()
+        for name, values in as_features(record).items():
+            feature = reference.features.feature[name]
+            (feature.bytes_list if isinstance(values[0], bytes) else feature.int64_list).value.extend(values)
+        assert encode(record) == reference.SerializeToString(deterministic=True)
+    payloads = [payload.numpy() for payload in tf.data.TFRecordDataset([str(shard(folder, k)) for k in (0, 1)])]
+    assert payloads == [encode(record) for record in every]
+
+
+def test_framing_has_lengths_and_masked_checksums():
+    def masked(data: bytes) -> bytes:  # CRC-32C bit by bit, then TFRecord's rotation and constant
+        crc = 2**32 - 1
+        for byte in data:
+            crc ^= byte
+            for _ in range(8):
+                crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        crc ^= 2**32 - 1
+        return struct.pack("<I", ((crc >> 15 | crc << 17 & 2**32 - 1) + 0xA282EAD8) % 2**32)
+
+    payload = b"123456789" * 5
+    length = struct.pack("<Q", 45)
+    assert example.frame(payload) == length + masked(length) + payload + masked(payload)
+    assert example.unframe(example.frame(payload), "here") == payload
+
+
+def same(a: TrackletRecord, b: TrackletRecord) -> bool:
+    return (all(getattr(a, name) == getattr(b, name) for name in FIELDS)
+            and (a.rectangles == b.rectangles).all() and (a.boxes == b.boxes).all())
+
+
+number64 = st.integers(-2**63, 2**63 - 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data(), st.integers(1, 4))
+def test_every_record_comes_back(data, n):
+    def column(each):
+        return tuple(data.draw(st.lists(each, min_size=n, max_size=n)))
+
+    number32 = st.integers(-2**31, 2**31 - 1)
+    record = TrackletRecord(
+        name=data.draw(st.text()), split="query", track_id=data.draw(number64), pid=data.draw(number64), camid=3,
+        frames=column(st.binary()), rectangles=np.array(column(st.tuples(*[number32] * 4)), np.int32),
+        boxes=np.array(column(st.tuples(*[number32] * 4)), np.int32), actions=column(st.text()),
+        candidates=column(st.integers(0, 99)), sources=column(st.text()))
+    back = decode(encode(record))
+    assert same(back, record)
+    assert back.rectangles.dtype == back.boxes.dtype == np.int32
+
+
+def test_fields_of_different_length_and_empty_tracklets_are_refused():
+    good = make_record(1)
+    given = {name: getattr(good, name) for name in (*FIELDS, "rectangles", "boxes")}
+    with pytest.raises(ValueError, match="T0001.*different"):
+        TrackletRecord(**given | {"boxes": good.boxes[1:]})
+    with pytest.raises(ValueError, match="T0001"):
+        TrackletRecord(**given | {name: given[name][:0] for name in records._PER_FRAME})
+
+
+@pytest.mark.parametrize("payload", [
+    b"no protobuf", by_hand({"name": [b"T1"]}), by_hand({**as_features(make_record(1)), "candidates": [1]}),
+    by_hand({**as_features(make_record(1)), "name": [5]})])
+def test_bytes_that_are_no_record_are_refused(payload):
+    with pytest.raises(ValueError):
+        decode(payload)
+
+
+# --- access ---
+
+def test_frames_and_columns_are_those_of_the_records(folder, every):
+    found = RecordSet.open(folder, "train")
+    assert len(found) == len(every) and found.split == "train"
+    assert found.names == [record.name for record in every]
+    for column, attribute in (("track_ids", "track_id"), ("pids", "pid"), ("camids", "camid")):
+        assert getattr(found, column).dtype == np.int64
+        assert getattr(found, column).tolist() == [getattr(record, attribute) for record in every]
+    assert found.lengths.tolist() == [len(record.frames) for record in every] and found.lengths.dtype == np.int64
+    for i, record in enumerate(every):
+        assert [found.frame(i, k) for k in range(len(record.frames))] == list(record.frames)
+        assert same(found.record(i), record)
+        assert found.rectangles(i).dtype == np.int32
+        np.testing.assert_array_equal(found.rectangles(i), record.rectangles)
+        assert found.image_size(i) == (16, 8) and found.image_sizes(i).tolist() == [[16, 8]] * len(record.frames)
+        assert found.shard(i) == shard(folder, 0 if i < SHARDS[0] else 1)
+
+
+def test_equal_frames_and_frames_of_different_sizes_are_told_apart(tmp_path):
+    a, b = jpeg(1, (16, 8)), jpeg(2, (30, 20))
+    write_folder(tmp_path / "r", [make_record(0, frames=(a, a, b, a))], shards=(1,))
+    rebuild_index(tmp_path / "r", "train")
+    found = RecordSet.open(tmp_path / "r", "train")
+    assert [found.frame(0, k) for k in range(4)] == [a, a, b, a]
+    assert found.image_sizes(0).tolist() == [[16, 8], [16, 8], [30, 20], [16, 8]]
+
+
+def test_a_frame_outside_the_tracklet_is_an_error_and_not_its_neighbours(folder):
+    found = RecordSet.open(folder, "train")
+    for k in (-1, found.lengths[0]):
+        with pytest.raises(IndexError, match="T0000"):
+            found.frame(0, k)
+
+
+def test_many_threads_read_the_right_frames(folder, every):
+    found = RecordSet.open(folder, "train")
+    wanted = [(i, k) for i, record in enumerate(every) for k in range(len(record.frames))] * 50
+    with ThreadPoolExecutor(8) as pool:
+        frames = list(pool.map(lambda place: found.frame(*place), wanted))
+    assert frames == [every[i].frames[k] for i, k in wanted]
+
+
+def test_a_rebuilt_index_has_the_same_bytes(folder):
+    path = records.index_path(folder, "train")
+    before = path.read_bytes()
+    path.unlink()
+    done = subprocess.run([sys.executable, "-m", "cfaan_jax.data.records", f"--rebuild_index={folder}"],
+                          capture_output=True, text=True, check=True)
+    assert path.read_bytes() == before and str(path) in done.stdout and done.stderr == ""
+
+
+def test_the_index_holds_no_pickle(folder):
+    with np.load(records.index_path(folder, "train"), allow_pickle=False) as arrays:
+        assert all(arrays[name].dtype != object for name in arrays.files)
+
+
+# --- damage ---
+
+@pytest.mark.parametrize("where", ["length", "checksum of length", "payload", "checksum of payload"])
+def test_a_flipped_bit_is_found_with_file_and_record(folder, every, where):
+    path = shard(folder, 0)
+    start = len(example.frame(encode(every[0])))
+    end = start + len(example.frame(encode(every[1])))
+    offset = {"length": start + 1, "checksum of length": start + 9, "payload": (start + end) // 2,
+              "checksum of payload": end - 1}[where]
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{path.name}: record 1 "):
+        rebuild_index(folder, "train")
+    found = RecordSet.open(folder, "train")
+    with pytest.raises(InputError, match=f"{path.name}: tracklet T0001"):
+        found.record(1)
+    assert same(found.record(0), every[0]) and same(found.record(2), every[2])
+
+
+@pytest.mark.parametrize("lost", [1, 20, 300])
+def test_a_shard_cut_short_is_found(folder, lost):
+    path = shard(folder, 1)
+    content = path.read_bytes()
+    path.write_bytes(content[:-lost])
+    with pytest.raises(InputError, match=f"{path.name} has {len(content) - lost} bytes.*{len(content)}.*delete it"):
+        RecordSet.open(folder, "train")
+    with pytest.raises(InputError, match=f"{path.name}: record 1 "):
+        rebuild_index(folder, "train")
+
+
+def test_a_shard_that_lost_whole_records_is_found_when_the_index_was_rebuilt(folder, every):
+    shard(folder, 1).write_bytes(example.frame(encode(every[3])))
+    rebuild_index(folder, "train")
+    with pytest.raises(InputError, match="4 tracklets, but the manifest counts 5"):
+        RecordSet.open(folder, "train")
+
+
+def test_an_empty_shard_is_found(tmp_path):
+    write_folder(tmp_path / "r", [make_record(0)], shards=(1,))[0].write_bytes(b"")
+    with pytest.raises(InputError, match="00000-of-00001: an empty file"):
+        rebuild_index(tmp_path / "r", "train")
+
+
+def test_a_record_that_is_no_tracklet_is_found_with_file_and_record(folder, every):
+    content = [example.frame(encode(every[3])), example.frame(by_hand({"label": [1]}))]
+    shard(folder, 1).write_bytes(b"".join(content))
+    with pytest.raises(InputError, match="00001-of-00002: record 1: not a tracklet record"):
+        rebuild_index(folder, "train")
+    shard(folder, 1).write_bytes(example.frame(encode(make_record(3, frames=(b"no picture",)))))
+    with pytest.raises(InputError, match="00001-of-00002: record 0: cannot identify"):
+        rebuild_index(folder, "train")
+
+
+def test_an_index_of_other_shards_is_stale(folder, every):
+    write_folder(folder, every, shards=(2, 2, 1))
+    with pytest.raises(InputError, match="different runs.*of-00002.*of-00003"):
+        RecordSet.open(folder, "train")
+    for number in range(2):
+        shard(folder, number).unlink()
+    with pytest.raises(InputError, match=f"index-train.npz is stale.*--rebuild_index {folder}"):
+        RecordSet.open(folder, "train")
+    rebuild_index(folder, "train")
+    assert same(RecordSet.open(folder, "train").record(4), every[4])
+
+
+def test_missing_files_are_named_with_the_remedy(folder):
+    index = records.index_path(folder, "train")
+    content = index.read_bytes()
+    index.unlink()
+    with pytest.raises(InputError, match=f"index-train.npz is missing.*--rebuild_index {folder}"):
+        RecordSet.open(folder, "train")
+    index.write_bytes(content[:len(content) // 2])
+    with pytest.raises(InputError, match="index-train.npz is damaged.*--rebuild_index"):
+        RecordSet.open(folder, "train")
+    with pytest.raises(InputError, match="no split 'query', only train"):
+        RecordSet.open(folder, "query")
+    shard(folder, 0).unlink()
+    for attempt in (RecordSet.open, rebuild_index):
+        with pytest.raises(InputError, match="00000-of-00002: this shard is missing.*build_tfrecords.py"):
+            attempt(folder, "train")
+    (folder / "manifest.json").unlink()
+    with pytest.raises(InputError, match="manifest.json is missing.*config.data.records"):
+        RecordSet.open(folder, "train")
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ("{", "not readable as JSON"), ('{"schema_version": 0}', "schema version 0"), ("[]", "schema version None")])
+def test_a_strange_manifest_is_refused(tmp_path, content, said):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=f"manifest.json.*{said}"):
+        records.load_manifest(tmp_path)
+
+
+def test_rebuilding_where_nothing_is_says_so(tmp_path, capsys):
+    assert records.main([f"--rebuild_index={tmp_path}"]) == 2
+    assert f"{tmp_path}: no shard there" in capsys.readouterr().err

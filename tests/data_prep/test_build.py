@@ -1,0 +1,301 @@
+"""The command: frames kept or cut anew, the same bytes whatever happens on the way, errors that say what to do."""
+
+import ast
+import dataclasses
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
+from data_prep import build_tfrecords, packing
+from data_prep.alignment import AlignmentSettings
+from data_prep.build_tfrecords import main
+from data_prep.datasets import FrameFiles
+from data_prep.detectors import Detections
+
+REPOSITORY = Path(__file__).parents[2]
+LENGTH = 3
+
+
+def picture(seed: int) -> np.ndarray:
+    """A bright body on noise: something for HOG to look at."""
+    image = np.random.default_rng(seed).integers(0, 120, (96, 48, 3), np.uint8)
+    cv2.ellipse(image, (24, 16), (6, 9), 0, 0, 360, (210, 200, 190), -1)
+    cv2.rectangle(image, (14, 26), (34, 56), (60 + seed % 190, 220, 30), -1)
+    cv2.rectangle(image, (16, 56), (32, 92), (200, 40, 60), -1)
+    return image
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory) -> Path:
+    """Ten tracklets in the layout of DukeMTMC-VideoReID."""
+    root = tmp_path_factory.mktemp("duke")
+    number = 0
+    for split, pids in (("train", (1, 2)), ("query", (3,)), ("gallery", (3, 4))):
+        for pid in pids:
+            for camera in (1, 2):
+                folder = root / split / f"{pid:04d}" / f"{2 * pid + camera:04d}"
+                folder.mkdir(parents=True)
+                for k in range(LENGTH):
+                    number += 1
+                    path = folder / f"{pid:04d}_C{camera}_F{k + 1:04d}_X{number:05d}.jpg"
+                    assert cv2.imwrite(str(path), picture(number))
+    return root
+
+
+def copy(root: Path, to: Path) -> Path:
+    for path in root.rglob("*.jpg"):
+        new = to / path.relative_to(root)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(path.read_bytes())
+    return to
+
+
+def raw(root, out, *more) -> list[str]:
+    return ["--dataset=dukev", f"--root={root}", f"--out={out}", "--detector=none", "--shard_size=2", *more]
+
+
+def aligned(root, out, *more) -> list[str]:
+    return ["--dataset=dukev", f"--root={root}", f"--out={out}", "--detector=hog", "--linker=largest",
+            "--image_size=64x32", "--shard_size=2", *more]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """The files of a folder, but for the one in which a run writes its speed."""
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != "summary.json"}
+
+
+def shards(out: Path) -> list[str]:
+    return sorted(path.name for path in out.iterdir() if ".tfrecord-" in path.name)
+
+
+def test_without_a_detector_frames_stay_byte_for_byte(root, tmp_path, capsys):
+    assert main(raw(root, tmp_path / "out")) == 0
+    for split in SPLITS:
+        records = RecordSet.open(tmp_path / "out", split)
+        for i in range(len(records)):
+            record = records.record(i)
+            assert list(record.frames) == [(root / source).read_bytes() for source in record.sources]
+            assert record.rectangles.tolist() == record.boxes.tolist() == [[0, 96, 0, 48]] * LENGTH
+            assert record.actions == ("none",) * LENGTH and record.candidates == (0,) * LENGTH
+            assert record.split == split
+    assert load_manifest(tmp_path / "out")["aligned"] is False
+    assert "train          4 tracklets         12 frames      2 identities" in capsys.readouterr().out
+
+
+def test_other_image_files_become_jpegs(root):
+    tracklet = build_tfrecords.DATASETS["dukev"](root).tracklets[0]
+    blue = np.full((96, 48, 3), (200, 90, 20), np.uint8)  # blue comes first in OpenCV
+    png = cv2.imencode(".png", blue)[1].tobytes()
+    record = packing.Packer(95)(dataclasses.replace(tracklet, read=lambda index: png))
+    image = cv2.imdecode(np.frombuffer(record.frames[0], np.uint8), cv2.IMREAD_COLOR)
+    assert record.frames[0][:2] == b"\xff\xd8" and np.abs(image.astype(int) - blue).max() < 4
+
+
+def test_aligned_frames_have_the_size_asked_for_and_the_bytes_do_not_depend_on_the_workers(root, tmp_path):
+    for workers in (1, 4):
+        assert main(aligned(root, tmp_path / str(workers), f"--workers={workers}")) == 0
+    assert contents(tmp_path / "1") == contents(tmp_path / "4")
+    manifest = load_manifest(tmp_path / "1")
+    assert manifest["aligned"] and manifest["detector"] == "hog" and manifest["linker"] == "largest"
+    assert manifest["image_size"] == [64, 32] and manifest["settings"]["padding"] == AlignmentSettings().padding
+    records = RecordSet.open(tmp_path / "1", "train")
+    assert all(records.image_size(i) == (64, 32) for i in range(len(records)))
+
+
+class Script:
+    """A detector that finds, in the k-th frame of every tracklet, k persons (three at most)."""
+
+    def detect(self, images):
+        found = [np.tile([20, 60, 10, 30 + index], (index % 4, 1)).astype(np.float32).reshape(-1, 4)
+                 for index in range(len(images))]
+        return [Detections(boxes, np.ones(len(boxes), np.float32)) for boxes in found]
+
+
+def test_the_summary_counts_what_the_records_hold_also_those_of_an_earlier_run(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(build_tfrecords.detectors, "create", lambda *_, **__: Script())
+    out = tmp_path / "out"
+    assert main(aligned(root, out)) == 0
+    (out / shards(out)[0]).unlink()
+    (out / "summary.json").unlink()
+    assert main(aligned(root, out)) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["frames"] == 30 and summary["frames_by_candidates"] == {"0": 10, "1": 10, "2+": 10}
+    assert summary["fallbacks"] == 10 and sum(summary["frames_by_action"].values()) == 30
+    areas = []
+    for split in SPLITS:
+        records = RecordSet.open(out, split)
+        for i in range(len(records)):
+            assert records.record(i).candidates == (0, 1, 2)
+            y0, y1, x0, x1 = records.rectangles(i).T
+            areas += (1 - (y1 - y0) * (x1 - x0) / (64 * 32)).tolist()
+    assert summary["padded_share"] == pytest.approx(np.mean(areas), abs=1e-4) and summary["padded_share"] > 0
+    assert "none in 33.3% of the frames, one in 33.3%, more in 33.3%" in capsys.readouterr().out
+
+
+def test_a_finished_build_says_so_without_opening_the_data_set(root, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert main(raw(root, out)) == 0
+    before = contents(out)
+    capsys.readouterr()
+    monkeypatch.setattr(build_tfrecords, "DATASETS", {"dukev": None})
+    assert main(raw(root, out)) == 0
+    assert "everything is there already" in capsys.readouterr().out
+    assert contents(out) == before
+
+
+def test_a_data_set_that_was_moved_is_recognised_and_a_changed_one_refused(root, tmp_path, capsys):
+    out, moved = tmp_path / "out", copy(root, tmp_path / "moved")
+    assert main(raw(root, out)) == 0
+    stamps = {name: (out / name).stat().st_mtime_ns for name in shards(out)}
+    assert main(raw(moved, out)) == 0
+    assert {name: (out / name).stat().st_mtime_ns for name in shards(out)} == stamps
+    next(moved.rglob("*F0003*.jpg")).unlink()
+    (out / shards(out)[0]).unlink()
+    assert main(raw(moved, out)) == 2
+    assert "tracklets: 10 with checksum" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_whole_shards_and_the_same_command_goes_on(root, tmp_path, monkeypatch, capsys):
+    assert main(raw(root, tmp_path / "whole")) == 0
+    read, calls = FrameFiles.__call__, []
+
+    def interrupting(self, index):
+        calls.append(index)
+        if len(calls) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+        return read(self, index)
+
+    monkeypatch.setattr(FrameFiles, "__call__", interrupting)
+    out = tmp_path / "out"
+    assert main(raw(root, out, "--workers=1")) == 128 + signal.SIGINT
+    assert "the same command goes on" in capsys.readouterr().err
+    assert 1 <= len(shards(out)) < len(shards(tmp_path / "whole")) and not list(out.glob("*.unfinished"))
+    done = len(shards(out))
+    assert main(raw(root, out)) == 0
+    assert f"{done} of 5 shards are there already" in capsys.readouterr().out
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_disk_error_leaves_whole_shards_and_the_same_command_goes_on(root, tmp_path):
+    assert main(raw(root, tmp_path / "whole", "--shard_size=3")) == 0
+    sizes = {name: (tmp_path / "whole" / name).stat().st_size for name in shards(tmp_path / "whole")}
+    limit = min(sizes.values()) + 1  # shards of three tracklets do not fit, those with the rest do
+    command = [sys.executable, "data_prep/build_tfrecords.py", *raw(root, tmp_path / "out", "--shard_size=3")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert done.returncode == 1 and "run the same command again when the cause is gone" in done.stderr
+    assert list(contents(tmp_path / "out")) == ["unfinished.json"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("flags", [raw, aligned])
+@pytest.mark.parametrize("damage", ["cut short", "text", "empty", "missing"])
+def test_a_frame_that_cannot_be_read_is_named_with_its_tracklet(root, tmp_path, capsys, monkeypatch, flags, damage):
+    moved = copy(root, tmp_path / "data")
+    path = sorted((moved / "train" / "0002" / "0005").iterdir())[1]
+    content = path.read_bytes()
+    dataset = build_tfrecords.DATASETS["dukev"](moved)
+    monkeypatch.setitem(build_tfrecords.DATASETS, "dukev", lambda root: dataset)
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"cut short": content[:len(content) // 2], "text": b"hello", "empty": b""}[damage])
+    assert main(flags(moved, tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert "tracklet train-0002-0005" in error and path.name in error and "again" in error
+    assert shards(tmp_path / "out") == ["dukev-train.tfrecord-00000-of-00002"]
+    path.write_bytes(content)
+    assert main(flags(moved, tmp_path / "out")) == 0
+    assert len(shards(tmp_path / "out")) == 5
+
+
+def test_contact_sheets_can_be_asked_for_later(root, tmp_path):
+    out = tmp_path / "out"
+    assert main(aligned(root, out, "--preview=2")) == 0
+    first = {path.name: path.stat().st_mtime_ns for path in (out / "preview").iterdir()}
+    assert sorted(first) == ["gallery-gallery-0004-0010.png", "train-train-0001-0003.png"]
+    before = contents(out)
+    assert main(aligned(root, out, "--preview=3")) == 0
+    sheets = {path.name: path.stat().st_mtime_ns for path in (out / "preview").iterdir()}
+    assert len(sheets) == 3 and first.items() <= sheets.items() and contents(out) == before
+    assert cv2.imread(str(out / "preview" / "train-train-0001-0003.png")).shape[0] > 3 * 200
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    (["--detector=hog"], "--linker is missing"),
+    (["--detector=eyes", "--linker=largest"], "--detector=eyes"),
+    (["--detector=hog", "--linker=guess"], "--linker=guess"),
+    (["--detector=darknet:no.cfg,no.weights", "--linker=largest"], "no.cfg"),
+    (["--detector=none", "--linker=largest"], "--linker=largest: has no meaning with --detector=none"),
+    (["--detector=none", "--preview=3"], "--preview=3: has no meaning"),
+    (["--detector=none", "--momentum=0.5"], "--momentum=0.5: has no meaning"),
+    (["--detector=none", "--seed=1"], "--seed=1: an option of synthetic and video, not of --dataset=dukev"),
+    (["--detector=none", "--workers=0"], "--workers=0: must lie between 1 and"),
+    (["--detector=none", "--jpeg_quality=101"], "--jpeg_quality=101: must lie between 1 and 100"),
+    (["--detector=none", "--shard_size=0"], "--shard_size=0"),
+])
+def test_bad_flags_are_named_and_nothing_is_left(root, tmp_path, capsys, more, said):
+    assert main(["--dataset=dukev", f"--root={root}", f"--out={tmp_path / 'out'}", *more]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_flags_for_the_same_folder_are_refused(root, tmp_path, capsys):
+    assert main(aligned(root, tmp_path / "out")) == 0
+    before = contents(tmp_path / "out")
+    assert main(aligned(root, tmp_path / "out", "--momentum=0.8")) == 2
+    error = capsys.readouterr().err
+    assert "momentum: 0.9 there, 0.8 now" in error and "another --out" in error
+    assert main(raw(root, tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert "detector: hog there, none now" in error and "padding" not in error
+    assert contents(tmp_path / "out") == before
+
+
+def test_files_of_a_detector_count_by_content_and_a_linker_by_its_checkpoints(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "ide" / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "x.weights").write_bytes(b"weights")
+        (tmp_path / name / "ide" / "checkpoints" / "data").write_bytes(b"1")
+
+    def known(name):
+        return [build_tfrecords._identify(f"{kind}:{tmp_path / name / file}")
+                for kind, file in (("darknet", "x.weights"), ("ide", "ide"))]
+
+    assert known("a") == known("b")
+    (tmp_path / "b" / "ide" / "metrics.csv").write_text("one more evaluation")
+    assert known("a") == known("b")
+    (tmp_path / "b" / "ide" / "checkpoints" / "data").write_bytes(b"2")
+    (tmp_path / "b" / "x.weights").write_bytes(b"others")
+    assert all(one != other for one, other in zip(known("a"), known("b"), strict=True))
+
+
+@pytest.mark.parametrize("option", build_tfrecords.OPTIONS, ids=lambda option: option.flag)
+def test_flags_of_data_sets_have_the_defaults_of_their_readers(option):
+    for dataset in option.datasets:  # read, not imported: the video reader needs a package that others do not
+        module = ast.parse((REPOSITORY / "data_prep" / "datasets" / f"{dataset}.py").read_text())
+        reader = next(node.args for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "open")
+        defaults = dict(zip([each.arg for each in reader.args][::-1], reader.defaults[::-1], strict=False))
+        defaults |= dict(zip([each.arg for each in reader.kwonlyargs], reader.kw_defaults, strict=True))
+        assert ast.literal_eval(defaults[option.name]) == option.default
+
+
+def test_the_script_runs_from_anywhere_and_explains_itself(tmp_path):
+    script = REPOSITORY / "data_prep" / "build_tfrecords.py"
+    done = subprocess.run([sys.executable, str(script), "--help"], cwd=tmp_path, capture_output=True, text=True,
+                          check=True)
+    for group in ("data set:", "records:", "detector and linker:", "Re-Detect and Link:"):
+        assert f"\n{group}\n" in done.stdout

@@ -1,0 +1,95 @@
+"""The DukeMTMC-VideoReID reader: the released folders, both ways of naming frames, and wrong input."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cfaan_jax.errors import InputError
+from data_prep.datasets import DATASETS
+
+TRACKLETS = {
+    "train/0001/0002": ["0001_C2_F0002_X00011.jpg", "0001_C2_F0001_X00010.jpg", "0001_C2_F0010_X00020.jpg"],
+    "train/0010/0011": ["0010_C8_F0001_X00001.jpg"],
+    "train/0002/0003": ["0002_C1_F0001_X00001.jpg"],
+    "query/0005/0007": ["0005C3F0001X30823.jpg", "0005C3F0002X30824.jpg"],
+    "query/0004/0006": ["0004_C1_F0001_X00001.jpg"],
+    "gallery/0005/0008": ["0005_C4_F0001_X00001.jpg"],
+    "gallery/0004/0005": ["0004_C2_F0002_X00001.jpg"],
+}
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Seven tracklets; every image file holds its own name."""
+    for folder, names in TRACKLETS.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / name).write_text(name)
+    return tmp_path
+
+
+def test_tracklets_are_numbered_by_identity_and_folder(root):
+    dataset = DATASETS["dukev"](root)
+    assert dataset.name == "dukev" and dataset.note == ""
+    assert [(t.split, t.track_id, t.pid, t.camid, t.name) for t in dataset.tracklets] == [
+        ("train", 0, 1, 2, "train-0001-0002"), ("train", 1, 2, 1, "train-0002-0003"),
+        ("train", 2, 10, 8, "train-0010-0011"), ("query", 0, 4, 1, "query-0004-0006"),
+        ("query", 1, 5, 3, "query-0005-0007"), ("gallery", 2, 4, 2, "gallery-0004-0005"),
+        ("gallery", 3, 5, 4, "gallery-0005-0008")]
+
+
+def test_frames_follow_their_numbers_in_both_namings(root):
+    tracklets = {tracklet.name: tracklet for tracklet in DATASETS["dukev"](root).tracklets}
+    first = tracklets["train-0001-0002"]
+    assert [first.read(i).decode() for i in range(len(first))] == [
+        "0001_C2_F0001_X00010.jpg", "0001_C2_F0002_X00011.jpg", "0001_C2_F0010_X00020.jpg"]
+    assert tracklets["query-0005-0007"].sources[1] == "query/0005/0007/0005C3F0002X30824.jpg"
+
+
+def test_hidden_folders_are_passed_over(root):
+    (root / "train/.AppleDouble").mkdir()
+    assert len(DATASETS["dukev"](root).tracklets) == len(TRACKLETS)
+
+
+def test_a_missing_split_is_named(root):
+    shutil.rmtree(root / "query")
+    with pytest.raises(InputError, match="no folder query; --root is the folder DukeMTMC-VideoReID"):
+        DATASETS["dukev"](root)
+
+
+def test_an_empty_split_is_refused(root):
+    shutil.rmtree(root / "gallery")
+    (root / "gallery").mkdir()
+    with pytest.raises(InputError, match="gallery: holds no <identity>/<tracklet> folder"):
+        DATASETS["dukev"](root)
+
+
+def test_an_empty_tracklet_is_refused(root):
+    (root / "train/0002/0003/0002_C1_F0001_X00001.jpg").unlink()
+    with pytest.raises(InputError, match="train/0002/0003: empty tracklet"):
+        DATASETS["dukev"](root)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("frame.jpg", "frame.jpg: not a frame name such as"),
+    ("0002_C9_F0002_X00002.jpg", r"camera \[1, 9\]; a tracklet has one camera, 1 to 8"),
+    ("0007_C1_F0002_X00002.jpg", r"frames of identity \[2, 7\]; move them"),
+])
+def test_a_frame_that_does_not_belong_is_refused(root, name, message):
+    (root / "train/0002/0003" / name).touch()
+    with pytest.raises(InputError, match=message):
+        DATASETS["dukev"](root)
+
+
+def test_a_camera_outside_the_range_is_refused(root):
+    folder = root / "train/0002/0003"
+    (folder / "0002_C1_F0001_X00001.jpg").rename(folder / "0002_C9_F0001_X00001.jpg")
+    with pytest.raises(InputError, match=r"camera \[9\]; a tracklet has one camera, 1 to 8"):
+        DATASETS["dukev"](root)
+
+
+def test_a_folder_without_a_number_is_refused(root):
+    (root / "train/notes").mkdir()
+    with pytest.raises(InputError, match="train/notes: the name of this folder is not a number"):
+        DATASETS["dukev"](root)

@@ -1,0 +1,212 @@
+"""Shards that are complete or absent, going on after a stop, and what TensorFlow Datasets reads."""
+
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.errors import InputError
+from data_prep import writer
+from data_prep.datasets import Dataset, Tracklet
+from data_prep.packing import Packer
+
+SETTINGS = {"dataset": "toy", "detector": "none", "shard_size": 2, "image_size": (16, 8)}
+
+
+def jpeg(seed: int, size: tuple[int, int] = (16, 8)) -> bytes:
+    return cv2.imencode(".jpg", np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))[1].tobytes()
+
+
+def tracklet(number: int, split: str, frames: int = 3, **changes) -> Tracklet:
+    given = dict(name=f"T{number}", split=split, track_id=number, pid=number // 2, camid=1 + number % 2,
+                 sources=tuple(f"T{number}F{k}.jpg" for k in range(frames)), read=lambda k: jpeg(10 * number + k))
+    return Tracklet(**given | changes)
+
+
+def toy() -> Dataset:
+    splits = ["train"] * 5 + ["query"] * 1 + ["gallery"] * 4
+    return Dataset("toy", [tracklet(number, split) for number, split in enumerate(splits)], "a note")
+
+
+def write_all(folder, dataset, work=None, settings=SETTINGS):
+    work = work or Packer(95)
+
+    def convert(tracklets):
+        yield from map(work, tracklets)
+
+    settings = writer.claim(folder, dataset, settings)
+    shards = writer.plan(dataset, folder, settings["shard_size"])
+    missing = [shard for shard in shards if not shard.path.exists()]
+    writer.write(missing, convert, lambda record: None)
+    writer.finish(folder, dataset, folder.parent, shards, settings, {"aligned": False})
+    return missing
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_shards_are_named_and_filled_in_the_order_of_the_data_set(tmp_path):
+    write_all(tmp_path / "out", toy())
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tfrecord-*")) == [
+        "toy-gallery.tfrecord-00000-of-00002", "toy-gallery.tfrecord-00001-of-00002",
+        "toy-query.tfrecord-00000-of-00001", "toy-train.tfrecord-00000-of-00003",
+        "toy-train.tfrecord-00001-of-00003", "toy-train.tfrecord-00002-of-00003"]
+    for split, names in (("train", ["T0", "T1", "T2", "T3", "T4"]), ("query", ["T5"]),
+                         ("gallery", ["T6", "T7", "T8", "T9"])):
+        records = RecordSet.open(tmp_path / "out", split)
+        assert records.names == names
+        assert records.frame(0, 2) == jpeg(10 * int(names[0][1:]) + 2)
+
+
+def test_the_manifest_says_how_the_records_were_made(tmp_path):
+    write_all(tmp_path / "out", toy())
+    manifest = load_manifest(tmp_path / "out")
+    assert manifest["dataset"] == "toy" and manifest["note"] == "a note" and manifest["aligned"] is False
+    assert manifest["counts"]["train"] == {"tracklets": 5, "frames": 15, "identities": 2}
+    assert not (tmp_path / "out" / "unfinished.json").exists()
+
+
+@pytest.mark.parametrize("lost", ["toy-train.tfrecord-00001-of-00003", "toy-query.tfrecord-00000-of-00001"])
+def test_a_deleted_shard_comes_back_with_the_same_bytes(tmp_path, lost):
+    write_all(tmp_path / "out", toy())
+    before = contents(tmp_path / "out")
+    (tmp_path / "out" / lost).unlink()
+    assert [shard.path.name for shard in write_all(tmp_path / "out", toy())] == [lost]
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_run_that_fails_leaves_whole_shards_only_and_the_next_goes_on(tmp_path):
+    write_all(tmp_path / "whole", toy())
+    packer = Packer(95)
+
+    def fail_late(each):
+        if each.name == "T3":
+            raise OSError(28, "No space left on device")
+        return packer(each)
+
+    with pytest.raises(OSError, match="No space"):
+        write_all(tmp_path / "out", toy(), fail_late)
+    assert sorted(contents(tmp_path / "out")) == ["toy-train.tfrecord-00000-of-00003", "unfinished.json"]
+    with pytest.raises(InputError, match="manifest.json is missing"):
+        RecordSet.open(tmp_path / "out", "train")
+    assert len(write_all(tmp_path / "out", toy())) == 5
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_the_index_is_made_anew_when_a_new_shard_has_the_size_of_the_old_one(tmp_path):
+    def trailing(frame):  # one frame is longer by some bytes behind its end
+        return tracklet(4, "train", read=lambda k: jpeg(40 + k) + b"\0" * 5 * (k == frame))
+
+    for frame in (0, 1):
+        dataset = toy()
+        dataset.tracklets[4] = trailing(frame)
+        write_all(tmp_path / "out", dataset)
+        records = RecordSet.open(tmp_path / "out", "train")
+        assert [records.frame(4, k) for k in range(3)] == [trailing(frame).read(k) for k in range(3)]
+        (tmp_path / "out" / "toy-train.tfrecord-00002-of-00003").unlink()
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    write_all(tmp_path / "out", toy())
+    before = contents(tmp_path / "out")
+    with pytest.raises(InputError) as caught:
+        write_all(tmp_path / "out", toy(), settings=SETTINGS | {"detector": "hog", "shard_size": 3})
+    text = str(caught.value)
+    assert str(tmp_path / "out") in text and "detector: none there, hog now" in text
+    assert "shard_size: 2 there, 3 now" in text and "image_size" not in text and "another --out" in text
+    with pytest.raises(InputError, match="padding: None there, 0.1 now"):
+        write_all(tmp_path / "out", toy(), settings=SETTINGS | {"padding": 0.1})
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("change", [{"pid": 9}, {"camid": 3}, {"track_id": 77}, {"name": "X"},
+                                    {"sources": ("a", "b", "c")}])
+def test_another_data_set_is_refused(tmp_path, change):
+    write_all(tmp_path / "out", toy())
+    other = toy()
+    other.tracklets[2] = tracklet(2, "train", **change)
+    with pytest.raises(InputError, match="tracklets: 10 with checksum"):
+        write_all(tmp_path / "out", other)
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="holds thesis.tex"):
+        write_all(tmp_path / "out", toy())
+    assert contents(tmp_path / "out") == {"thesis.tex": b"years of work"}
+    with pytest.raises(InputError, match="thesis.tex: is a file"):
+        write_all(tmp_path / "out" / "thesis.tex", toy())
+
+
+def test_tracklets_that_cannot_be_told_apart_and_empty_ones_are_refused(tmp_path):
+    for broken, said in (([tracklet(1, "train"), tracklet(1, "query")], "two tracklets are named T1"),
+                         ([tracklet(1, "train", frames=0)], "tracklet T1 has no frames"), ([], "no tracklets")):
+        with pytest.raises(InputError, match=said):
+            writer.plan(Dataset("toy", broken), tmp_path, 2)
+
+
+def test_a_shard_with_the_wrong_tracklets_is_found(tmp_path):
+    write_all(tmp_path / "out", toy())
+    gallery = [tmp_path / "out" / f"toy-gallery.tfrecord-0000{k}-of-00002" for k in (0, 1)]
+    gallery[1].write_bytes(gallery[0].read_bytes())
+    (tmp_path / "out" / "index-gallery.npz").unlink()
+    with pytest.raises(InputError, match=f"{gallery[1].name}: does not hold the 2 tracklets"):
+        write_all(tmp_path / "out", toy())
+
+
+def test_finished_means_the_same_settings_and_nothing_missing(tmp_path):
+    out, root = tmp_path / "out", tmp_path
+    assert not writer.is_finished(out, SETTINGS, root)
+    write_all(out, toy())
+    assert writer.is_finished(out, SETTINGS, root)
+    assert not writer.is_finished(out, SETTINGS | {"detector": "hog"}, root)
+    assert not writer.is_finished(out, SETTINGS, tmp_path / "elsewhere")
+    (out / "features.json").unlink()
+    assert not writer.is_finished(out, SETTINGS, root)
+    write_all(out, toy())
+    (out / "toy-query.tfrecord-00000-of-00001").unlink()
+    assert not writer.is_finished(out, SETTINGS, root)
+
+
+def test_tensorflow_datasets_reads_the_description_without_tensorflow(tmp_path):
+    import tensorflow_datasets as tfds
+
+    had_tensorflow = "tensorflow" in sys.modules
+    write_all(tmp_path / "out", toy())
+    builder = tfds.builder_from_directory(tmp_path / "out")
+    assert builder.name == "toy" and builder.info.description == "a note"
+    assert {name: (split.num_examples, split.num_shards) for name, split in builder.info.splits.items()} == {
+        "train": (5, 3), "query": (1, 1), "gallery": (4, 2)}
+    assert builder.info.splits["train"].filenames == [f"toy-train.tfrecord-0000{k}-of-00003" for k in range(3)]
+    assert set(builder.info.features) == {"name", "split", "track_id", "pid", "camid", "frames", "rectangles", "boxes",
+                                          "actions", "candidates", "sources"}
+    assert builder.info.features["frames"].feature.encoding_format == "jpeg"
+    assert builder.info.features["rectangles"].shape == (None, 4)
+    assert ("tensorflow" in sys.modules) == had_tensorflow
+
+
+def test_tensorflow_reads_the_records(tmp_path):
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed: nothing here needs it but this proof")
+    import tensorflow_datasets as tfds
+
+    write_all(tmp_path / "out", toy())
+    for split in ("train", "query", "gallery"):
+        mine = RecordSet.open(tmp_path / "out", split)
+        theirs = list(tfds.as_numpy(tfds.builder_from_directory(tmp_path / "out").as_dataset(split=split)))
+        assert [each["name"].decode() for each in theirs] == mine.names
+        for i, each in enumerate(theirs):
+            assert each["frames"].shape == (3, 16, 8, 3) and each["pid"] == mine.pids[i]
+            np.testing.assert_array_equal(each["rectangles"], mine.rectangles(i))
+            assert tuple(each["sources"]) == tuple(source.encode() for source in mine.record(i).sources)
+
+
+def test_tensorflow_users_are_told_of_frames_that_cannot_be_stacked(tmp_path):
+    dataset = toy()
+    dataset.tracklets[0] = tracklet(0, "train", read=lambda k: jpeg(k, (16 + k, 8)))
+    write_all(tmp_path / "out", dataset)
+    assert "SkipDecoding" in json.loads((tmp_path / "out" / "dataset_info.json").read_text())["description"]

@@ -1,0 +1,144 @@
+"""Configs and the folder that belongs to one."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from cfaan_jax import experiment
+from cfaan_jax.errors import InputError
+from configs import dukev, ide, mars, quickstart
+
+
+def small(variant: str = "c2d"):
+    config = quickstart.get_config(variant)
+    config.data.records = "records"
+    config.model.update(width=8, depths=(1, 1, 1, 1))
+    config.data.image_size = (64, 32)
+    return config
+
+
+def test_the_recipe_of_mars_is_the_papers():
+    config = mars.get_config()
+    assert (config.data.identities, config.data.tracklets, config.data.clip_length) == (8, 4, 6)
+    assert tuple(config.data.image_size) == (256, 128)
+    assert (config.optim.learning_rate, config.optim.weight_decay, config.optim.gamma) == (1e-4, 5e-5, 0.1)
+    assert tuple(config.optim.milestones) == (50, 100, 150, 200) and config.optim.warmup_epochs == 0
+    assert (config.model.name, config.model.scales, config.model.heads) == ("cfaan", 4, 8)
+    assert (config.loss.triplet_weight, config.loss.id_weight, config.loss.margin) == (1, 1, None)
+    assert config.eval.clips == "all_sampled"
+
+
+@pytest.mark.parametrize("get_config, variants", [
+    (mars.get_config, ("c2d", "cfaan")), (dukev.get_config, ("c2d", "cfaan")),
+    (quickstart.get_config, ("c2d", "cfaan")),
+])
+def test_every_config_has_the_fields_of_the_recipe(get_config, variants):
+    for variant in variants:
+        assert list(experiment.flatten(get_config(variant).to_dict())) == list(
+            experiment.flatten(mars.get_config(variant).to_dict()))
+
+
+def test_ide_learns_single_frames_by_cross_entropy_alone():
+    for config in (ide.get_config(), quickstart.get_config("ide")):
+        assert (config.model.name, config.data.clip_length) == ("ide", 1)
+        assert (config.loss.triplet_weight, config.loss.id_weight) == (0, 1)
+
+
+def test_an_unknown_variant_lists_those_there_are():
+    with pytest.raises(InputError, match="'cfan'.*c2d, cfaan"):
+        mars.get_config("cfan")
+
+
+@pytest.mark.parametrize("variant", ["c2d", "cfaan", "ide"])
+def test_the_same_config_makes_the_same_network_also_through_the_file(tmp_path, variant):
+    config = small(variant)
+    experiment.claim(config, tmp_path)
+    one, other = (nnx.state(experiment.create_model(each, 5)) for each in (config, experiment.load_config(tmp_path)))
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    config.seed = 1
+    different = nnx.state(experiment.create_model(config, 5))
+    assert not all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, different)), strict=True))
+
+
+def test_a_folder_takes_its_own_config_again(tmp_path):
+    experiment.claim(small(), tmp_path / "new" / "run")
+    before = (tmp_path / "new/run/config.json").read_bytes()
+    experiment.claim(small(), tmp_path / "new" / "run")
+    assert (tmp_path / "new/run/config.json").read_bytes() == before
+    assert [path.name for path in (tmp_path / "new/run").iterdir()] == ["config.json"]
+
+
+def test_another_config_is_refused_with_the_fields_and_the_remedy(tmp_path):
+    experiment.claim(small(), tmp_path)
+    other = small()
+    other.optim.learning_rate, other.model.depths = 0.5, (1, 1, 2, 1)
+    with pytest.raises(InputError) as refused:
+        experiment.claim(other, tmp_path)
+    text = str(refused.value)
+    assert "config.json" in text and "another --workdir" in text
+    assert "config.optim.learning_rate: 0.001 there, 0.5 now" in text
+    assert "config.model.depths: (1, 1, 1, 1) there, (1, 1, 2, 1) now" in text
+    assert text.count(" there, ") == 2
+
+
+def test_how_a_run_is_scored_and_read_may_change(tmp_path):
+    experiment.claim(small(), tmp_path)
+    other = small()
+    other.eval.update(weights="best", corrections="file.csv", protocols=("mars_matlab",))
+    other.data.workers = 7
+    experiment.claim(other, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1"])
+def test_a_damaged_config_names_the_file(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=r"config\.json: not readable"):
+        experiment.load_config(tmp_path)
+
+
+def test_a_folder_without_config_is_no_workdir(tmp_path):
+    with pytest.raises(InputError, match=r"config\.json is missing.*not the workdir"):
+        experiment.load_config(tmp_path)
+
+
+@pytest.mark.parametrize("field, value, message", [
+    ("data.records", "", r"--config\.data\.records=FOLDER"),
+    ("seed", -1, "seed=-1"),
+    ("model.bn_groups", 3, "bn_groups=3 does not divide the batch of 16"),
+    ("data.workers", 0, "workers=0"),
+    ("train.epochs", 0, "epochs=0"),
+])
+def test_values_that_no_run_can_work_with_are_named(field, value, message):
+    config = small()
+    experiment.check(config)
+    *path, name = field.split(".")
+    part = config
+    for each in path:
+        part = part[each]
+    part[name] = value
+    with pytest.raises(InputError, match=message):
+        experiment.check(config)
+
+
+def test_no_loss_at_all_is_named():
+    config = small()
+    config.loss.update(triplet_weight=0.0, id_weight=0.0)
+    with pytest.raises(InputError, match="nothing to learn"):
+        experiment.check(config)
+
+
+def test_mistyped_names_find_their_neighbours():
+    names = list(experiment.flatten(mars.get_config().to_dict()))
+    assert "model.width" in experiment.nearest("model.widht", names)
+    assert "model.width" in experiment.nearest("modle.width", names)
+    assert experiment.nearest("learning_rat", names) == ["optim.learning_rate"]
+    assert experiment.nearest("zzz", names) == []
+
+
+def test_configs_can_be_written_as_json():
+    for get_config in (mars.get_config, dukev.get_config, ide.get_config, quickstart.get_config):
+        json.dumps(get_config().to_dict())

@@ -1,0 +1,43 @@
+"""What SIGTERM and Ctrl-C do."""
+
+import os
+import signal
+
+import pytest
+
+from cfaan_jax.interrupt import Interrupted, StopSignal
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noted_and_does_not_tear_the_work(signum):
+    done = []
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signum)
+        done.append("the rest of the work")
+        assert stop.received == signum
+    assert done
+
+
+def test_work_that_can_be_dropped_is_dropped_at_once():
+    with StopSignal() as stop:
+        with pytest.raises(Interrupted, match="SIGTERM") as raised, stop.at_once():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("went on")
+        assert raised.value.signum == signal.SIGTERM
+        with pytest.raises(Interrupted), stop.at_once():
+            raise AssertionError("started after the signal")
+
+
+def test_a_second_signal_acts_as_usual():
+    with StopSignal():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+
+
+def test_handlers_are_as_before_afterwards():
+    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)]
+    with StopSignal():
+        assert signal.getsignal(signal.SIGTERM) != before[0]
+    assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)] == before

@@ -1,0 +1,196 @@
+"""The command as users type it: training, stopping, going on, evaluating, and what goes wrong."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cfaan_jax.checkpoint import Checkpoints
+
+REPOSITORY = Path(__file__).parents[1]
+SHRUNK = {
+    "model.width": 8, "model.depths": "(1,1,1,1)", "data.image_size": "(64,32)", "data.clip_length": 2,
+    "data.identities": 4, "data.tracklets": 2, "train.epochs": 3, "train.evaluate_every": 2, "eval.batch": 8,
+}
+
+
+def command(workdir, records, *more: str, variant: str = "cfaan", **fields) -> list[str]:
+    settings = {"data.records": records, **SHRUNK, **{name.replace("__", "."): value for name, value in fields.items()}}
+    return [sys.executable, "-m", "cfaan_jax.main", f"--config=configs/quickstart.py:{variant}", f"--workdir={workdir}",
+            *(f"--config.{name}={value}" for name, value in settings.items()), *more]
+
+
+def call(arguments: list[str], **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(arguments, cwd=REPOSITORY, env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+                          capture_output=True, text=True, check=False, timeout=900)
+
+
+def succeed(arguments: list[str], **environment: str) -> str:
+    done = call(arguments, **environment)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def fail(arguments: list[str]) -> str:
+    """The error of a command that must be refused: one that is printed, without a traceback, status 2."""
+    done = call(arguments)
+    assert done.returncode == 2, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    return done.stderr
+
+
+def losses(workdir: Path) -> list[float]:
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+
+
+def arrays(workdir: Path) -> dict[str, np.ndarray]:
+    """Everything in the checkpoint `last`, as it lies on disk."""
+    import orbax.checkpoint as ocp
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        folder = workdir / "checkpoints/last" / str(checkpoints.step("last"))
+    with ocp.StandardCheckpointer() as reader:
+        return {f"{item}/{name}": np.asarray(value) for item in ("model", "optimizer")
+                for name, value in reader.restore(folder / item).items()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, records_directory) -> tuple[Path, str]:
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return workdir, succeed(command(workdir, records_directory))
+
+
+def test_a_run_leaves_checkpoints_figures_and_results(finished):
+    workdir, text = finished
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"last", "best"}
+    assert len(losses(workdir)) == 6
+    results = json.loads((workdir / "results.json").read_text())
+    assert {(row["weights"], row["protocol"], row["clips"]) for row in results} == {
+        (weights, protocol, "all_sampled") for weights in ("last", "best") for protocol in ("mars", "mars_revised")}
+    assert any((workdir / "tensorboard").iterdir()) and any((workdir / "report").glob("*.png"))
+    assert "6/6" in text and "loss" in text and "clips/s" in text and "mAP" in text
+
+
+def test_a_finished_run_says_so_and_touches_nothing(finished, records_directory):
+    workdir, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    assert "is finished: 6 steps" in succeed(command(workdir, records_directory))
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+def test_another_config_in_the_same_folder_is_refused(finished, records_directory):
+    workdir, _ = finished
+    error = fail(command(workdir, records_directory, optim__learning_rate=0.5))
+    assert "config.optim.learning_rate: 0.001 there, 0.5 now" in error and "--workdir" in error
+
+
+@pytest.fixture(scope="module")
+def stopped_and_resumed(tmp_path_factory, records_directory) -> Path:
+    """A run that got SIGTERM after its first steps and was started again."""
+    workdir = tmp_path_factory.mktemp("stopped") / "run"
+    with subprocess.Popen(command(workdir, records_directory), cwd=REPOSITORY, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"}) as process:
+        deadline = time.monotonic() + 600
+        while not ((workdir / "metrics.csv").exists() and losses(workdir)):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=600)
+        assert process.returncode == 128 + signal.SIGTERM, error[-3000:]
+        assert "stopped by SIGTERM" in error and "the same command goes on" in error
+    steps = len(losses(workdir))
+    assert 1 <= steps <= 6
+    text = succeed(command(workdir, records_directory))
+    assert f"going on after step {steps}" in text or steps == 6
+    return workdir
+
+
+def test_a_resumed_run_ends_with_the_same_bits(finished, stopped_and_resumed):
+    straight, resumed = arrays(finished[0]), arrays(stopped_and_resumed)
+    assert straight.keys() == resumed.keys() and any(name.startswith("optimizer/") for name in straight)
+    for name in straight:
+        np.testing.assert_array_equal(straight[name], resumed[name], err_msg=name)
+    assert losses(finished[0]) == losses(stopped_and_resumed)
+
+
+def test_a_resumed_run_has_the_same_results(finished, stopped_and_resumed):
+    one, other = (json.loads((workdir / "results.json").read_text()) for workdir in (finished[0], stopped_and_resumed))
+    assert one == other
+
+
+def test_evaluation_of_a_checkpoint_adds_its_rows(finished, records_directory):
+    workdir, _ = finished
+    before = json.loads((workdir / "results.json").read_text())
+    succeed(command(workdir, records_directory, "--mode=evaluate", eval__weights="best", eval__clips="test",
+                    eval__protocols="('cfaan_released',)"))
+    rows = json.loads((workdir / "results.json").read_text())
+    added = [row for row in rows if row not in before]
+    assert [(row["weights"], row["protocol"], row["clips"]) for row in added] == [("best", "cfaan_released", "test")]
+    assert len(rows) == len(before) + 1
+
+
+def test_an_untrained_network_can_be_scored(tmp_path, records_directory):
+    text = succeed(command(tmp_path / "run", records_directory, "--mode=evaluate", variant="c2d",
+                           eval__weights="untrained"))
+    rows = json.loads((tmp_path / "run/results.json").read_text())
+    assert {row["weights"] for row in rows} == {"untrained"} and "mAP" in text
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+@pytest.mark.parametrize("devices", [8])
+def test_one_device_and_eight_take_the_same_steps(finished, tmp_path, records_directory, devices):
+    assert jax.device_count() == 1
+    text = succeed(command(tmp_path / "run", records_directory, train__epochs=1),
+                   XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}")
+    assert f"8 clips on {devices} x cpu" in text
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(finished[0])[:2], rtol=1e-4)
+
+
+def test_trees_of_modules_without_shared_references_suffice(finished, tmp_path, records_directory):
+    succeed(command(tmp_path / "run", records_directory, train__epochs=1),
+            NNX_GRAPH_MODE="false", NNX_GRAPH_UPDATES="false")
+    assert losses(tmp_path / "run") == losses(finished[0])[:2]
+
+
+@pytest.mark.parametrize("change, expected", [
+    ({"model__widht": 8}, ["--config.model.widht: the config has no such field", "--config.model.width"]),
+    ({"modle__width": 8}, ["--config.modle.width: the config has no such field", "--config.model.width"]),
+    ({"model__width": "wide"}, ["config.model.width", "wide"]),
+    ({"eval__weights": "bset"}, ["config.eval.weights='bset'", "last, best, untrained"]),
+    ({"data__records": "/nowhere"}, ["/nowhere", "data_prep/build_tfrecords.py"]),
+    ({"data__identities": 9}, ["config.data.identities=9", "at most 8"]),
+    ({"model__pretrained": "/nowhere.pth"}, ["/nowhere.pth"]),
+])
+def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, change, expected):
+    more = ["--mode=evaluate"] if "eval__weights" in change else []
+    error = fail(command(tmp_path / "run", records_directory, *more, **change))
+    assert all(text in error for text in expected), error
+    assert not (tmp_path / "run/checkpoints/last").exists() or not any((tmp_path / "run/checkpoints/last").iterdir())
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["--config=configs/quickstart.py:c3d", "--workdir=x"], "variant 'c3d': there are c2d, cfaan"),
+    (["--config=configs/none.py", "--workdir=x"], "configs/none.py: there is no such file"),
+    (["--workdir=x"], "--config is missing"),
+    (["--config=configs/mars.py"], "--workdir is missing"),
+    (["--config=configs/mars.py", "--workdir=x", "--mode=tarin"], "train|evaluate"),
+    (["--config=configs/mars.py", "--workdir=x", "config.seed=3"], "unexpected argument 'config.seed=3'"),
+    (["--config=configs/mars.py", "--workdir=x"], "--config.data.records=FOLDER"),
+])
+def test_bad_flags_are_named(arguments, expected):
+    assert expected in fail([sys.executable, "-m", "cfaan_jax.main", *arguments])
+    assert not (REPOSITORY / "x").exists()
+
+
+def test_help_answers_and_lists_the_fields():
+    base = [sys.executable, "-m", "cfaan_jax.main", "--help"]
+    assert "--workdir" in succeed(base)
+    assert "--config.optim.learning_rate=0.0001" in succeed([*base, "--config=configs/mars.py"])

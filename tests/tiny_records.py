@@ -1,0 +1,65 @@
+"""A tiny set of records in the real format: people are noisy colours."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cfaan_jax.data import example, records
+
+SIZE = (64, 32)
+
+
+def frame(rng: np.random.Generator, pid: int, size: tuple[int, int] = SIZE) -> bytes:
+    """A JPEG file in the colours of a person: one above, one below."""
+    colours = np.random.default_rng(1000 + pid).integers(0, 256, (2, 1, 3))
+    image = np.repeat(colours, size[0] // 2, axis=0) + rng.normal(0, 40, (*size, 3))
+    return cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8))[1].tobytes()
+
+
+def tracklet(name: str, split: str, track_id: int, pid: int, camid: int, frames: list[bytes],
+             rectangles: np.ndarray | None = None) -> records.TrackletRecord:
+    """A record; without rectangles all pixels are real."""
+    height, width = cv2.imdecode(np.frombuffer(frames[0], np.uint8), cv2.IMREAD_COLOR).shape[:2]
+    whole = np.tile([0, height, 0, width], (len(frames), 1))
+    return records.TrackletRecord(
+        name, split, track_id, pid, camid, frames=tuple(frames), rectangles=whole if rectangles is None else rectangles,
+        boxes=whole, actions=("none",) * len(frames), candidates=(0,) * len(frames), sources=("",) * len(frames))
+
+
+def write(directory: Path, tracklets: list[records.TrackletRecord]) -> Path:
+    """Writes one shard for each split that has tracklets, and all that belongs to it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    splits = {}
+    for each in tracklets:
+        splits.setdefault(each.split, []).append(each)
+    for split, members in splits.items():
+        with (directory / f"tiny-{split}.tfrecord-00000-of-00001").open("wb") as file:
+            file.writelines(example.frame(records.encode(each)) for each in members)
+        records.rebuild_index(directory, split)
+    counts = {split: {"tracklets": len(members), "frames": sum(len(each.frames) for each in members)}
+              for split, members in splits.items()}
+    (directory / records.MANIFEST).write_text(json.dumps({
+        "schema_version": records.SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts}))
+    return directory
+
+
+def write_all(directory: Path) -> Path:
+    """Eight training identities (the first with one tracklet), four others to search; one distractor."""
+    rng = np.random.default_rng(0)
+    tracklets = []
+
+    def add(split: str, pid: int, camid: int) -> None:
+        row = sum((each.split == "train") == (split == "train") for each in tracklets)
+        frames = [frame(rng, pid) for _ in range(int(rng.integers(2, 9)))]
+        tracklets.append(tracklet(f"{split}-{row}", split, row, pid, camid, frames))
+
+    for pid in range(1, 9):
+        for camid in range(1, 2 if pid == 1 else 4):
+            add("train", pid, camid)
+    for pid in range(11, 15):
+        add("query", pid, 1)
+    for pid in (11, 12, 13, 14, 11, 12, 13, 14, 0):
+        add("gallery", pid, 2)
+    return write(directory, tracklets)
