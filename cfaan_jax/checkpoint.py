@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -12,6 +13,10 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import create_model, load_config
 
 KINDS = ("last", "best")
+
+# Orbax warns of every folder that is opened read-only, which is what was asked for.
+logging.get_absl_logger().addFilter(
+    lambda record: not any(words in record.getMessage() for words in ("read only=", "read_only=True")))
 
 
 @dataclass

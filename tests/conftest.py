@@ -1,5 +1,6 @@
 """What tests of several packages share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,3 +12,11 @@ from tests import tiny_records
 def records_directory(tmp_path_factory) -> Path:
     """A folder of tiny records, see `tiny_records.write_all`."""
     return tiny_records.write_all(tmp_path_factory.mktemp("records"))
+
+
+@pytest.fixture(scope="session")
+def mars_info() -> Path:
+    """Folder of MARS's own query_IDX.mat and tracks_{test,train}_info.mat, which have no licence to ship them."""
+    if "CFAAN_MARS_INFO" not in os.environ:
+        pytest.skip("needs MARS's info files: set CFAAN_MARS_INFO to the folder that holds query_IDX.mat")
+    return Path(os.environ["CFAAN_MARS_INFO"])

@@ -1,6 +1,5 @@
 """The MARS reader: the released layout, the real metadata, and every way in which the files can be wrong."""
 
-import os
 import pickle
 import shutil
 from pathlib import Path
@@ -159,16 +158,8 @@ def test_an_absent_image_folder_is_named(root, folder):
         DATASETS["mars"](root)
 
 
-@pytest.fixture(scope="module")
-def real_info() -> Path:
-    folder = os.environ.get("CFAAN_MARS_INFO")
-    if not folder:
-        pytest.skip("needs the .mat files of MARS: set CFAAN_MARS_INFO to their folder")
-    return Path(folder)
-
-
-def test_the_real_metadata_has_the_published_sizes(real_info):
-    metadata = mars.read_metadata(real_info)
+def test_the_real_metadata_has_the_published_sizes(mars_info):
+    metadata = mars.read_metadata(mars_info)
     assert metadata.sizes() == {
         "training tracklets": 8298, "training identities": 625, "training frames": 509914,
         "test tracklets": 12180, "test frames": 681089, "junk tracklets": 870, "distractor tracklets": 3248,
@@ -179,9 +170,9 @@ def test_the_real_metadata_has_the_published_sizes(real_info):
     assert metadata.test[0, 0] == 0 and (metadata.test[1:, 0] == metadata.test[:-1, 1]).all()
 
 
-def test_real_metadata_of_a_wrong_size_is_refused(real_info, tmp_path):
+def test_real_metadata_of_a_wrong_size_is_refused(mars_info, tmp_path):
     for name in mars.INFO_FILES.values():
-        shutil.copyfile(real_info / name, tmp_path / name)
+        shutil.copyfile(mars_info / name, tmp_path / name)
     rows = loadmat(tmp_path / mars.INFO_FILES["train"])[mars.KEYS["train"]]
     savemat(tmp_path / mars.INFO_FILES["train"], {mars.KEYS["train"]: rows[:-1]})
     with pytest.raises(InputError, match="looks like MARS but has 8,297 training tracklets instead of 8,298"):

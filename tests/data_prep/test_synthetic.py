@@ -186,7 +186,7 @@ def test_boxes_have_the_faults_that_the_truth_names(truth):
             assert sum(side in frame for frame in sides) >= len(sides) / 2
         if own["box"] == "tight":
             centres = boxes.reshape(-1, 2, 2).mean(axis=2)
-            assert (np.abs(centres - [128, 64]) < [24, 26]).all()
+            assert (np.abs(centres - [128, 64]) < [256 / 8, 128 / 4]).all()
         if own["box"] == "loose":
             assert ((boxes[:, 1] - boxes[:, 0]) < 225).all()
 
