@@ -13,6 +13,7 @@ from flax import nnx
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.normalization import BatchNorm
+from cfaan_jax.models.pooling import adaptive_max_pool, nearest
 
 AXES = {"h": 2, "w": 3, "t": 1}  # place of height, width and time in [B, T, H, W, C]
 POSITIONAL = ("none", "sinusoidal", "relative", "relative_q")
@@ -45,6 +46,8 @@ class AxialSettings:
             raise InputError(f"order={self.order!r}: write each of h, w and t once, such as 'hwt'")
         if self.scales < 1 or self.heads < self.scales:
             raise InputError(f"scales={self.scales}, heads={self.heads}: each scale needs at least one head")
+        if self.inter_channels is not None and self.inter_channels < 1:
+            raise InputError(f"inter_channels={self.inter_channels}: give at least 1, or None for the backbone's")
 
 
 class AxialAttention(nnx.Module):
@@ -183,11 +186,11 @@ class CoarseToFineBlock(nnx.Module):
 
     def __init__(self, channels: int, size: tuple[int, int, int], settings: AxialSettings, groups: int,
                  rngs: nnx.Rngs):
-        inner = settings.inter_channels or channels
+        reduces = settings.inter_channels is not None
+        inner = settings.inter_channels if reduces else channels
         if inner % settings.scales:
             raise InputError(f"{inner} channels cannot be split over scales={settings.scales}")
         self.settings = settings
-        reduces = settings.inter_channels is not None
         self.reduction = nnx.Param(_torch_default(rngs, channels, inner)) if reduces else None
         self.bn1 = BatchNorm(inner, groups=groups) if reduces else None
         frames, height, width = size
@@ -210,10 +213,10 @@ class CoarseToFineBlock(nnx.Module):
         results = []
         for scale, share in enumerate(jnp.split(y, self.settings.scales, axis=-1)):
             rows, columns = pooled_size(height, width, scale)
-            share = _max_pool(_max_pool(share, 2, rows), 3, columns)
+            share = adaptive_max_pool(adaptive_max_pool(share, 2, rows), 3, columns)
             for axis in self.settings.order:
                 share = self.scales[scale]["hwt".index(axis)](share)
-            results.append(_nearest(_nearest(share, 2, height), 3, width))
+            results.append(nearest(nearest(share, 2, height), 3, width))
         y = jnp.einsum("bthwc,cd->bthwd", jnp.concatenate(results, axis=-1), self.expansion[...])
         return x + self.bn2(y)
 
@@ -227,25 +230,3 @@ def _torch_default(rngs: nnx.Rngs, inputs: int, outputs: int) -> jax.Array:
     """Kernel `[inputs, outputs]` of a 1x1 convolution as torch initialises it where nothing else is said."""
     bound = math.sqrt(1 / inputs)
     return jax.random.uniform(rngs.params(), (inputs, outputs), minval=-bound, maxval=bound)
-
-
-def _max_pool(x: jax.Array, axis: int, cells: int) -> jax.Array:
-    """Adaptive max pooling of one axis: cell i covers floor(i * in / out) to ceil((i + 1) * in / out)."""
-    length = x.shape[axis]
-    if length == cells:
-        return x
-    if length % cells == 0:
-        return x.reshape(*x.shape[:axis], cells, length // cells, *x.shape[axis + 1:]).max(axis + 1)
-    windows = [jax.lax.slice_in_dim(x, i * length // cells, -(-(i + 1) * length // cells), axis=axis).max(axis)
-               for i in range(cells)]
-    return jnp.stack(windows, axis)
-
-
-def _nearest(x: jax.Array, axis: int, cells: int) -> jax.Array:
-    """Nearest-neighbour up-sampling of one axis: cell i shows source cell floor(i * in / out)."""
-    length = x.shape[axis]
-    if length == cells:
-        return x
-    if cells % length == 0:
-        return jnp.repeat(x, cells // length, axis)
-    return jnp.take(x, jnp.arange(cells) * length // cells, axis)

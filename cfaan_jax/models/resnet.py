@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cfaan_jax.models.normalization import BatchNorm
+from cfaan_jax.models.pooling import stem_max_pool, windows
 
 EXPANSION = 4  # output channels of a bottleneck for each of its inner channels
 STAGE_STRIDES = (1, 2, 2, 1)
+_FEW_CELLS = 16  # maps with fewer are convolved as products of matrices
 STRIDE = 16  # pixels to a cell of the last feature map, with those strides behind the stem's 4
 
 
@@ -60,35 +62,11 @@ class Convolution(nnx.Module):
         if size == 1:
             return jnp.einsum("nhwc,cd->nhwd", x[:, ::stride, ::stride], kernel[0, 0])
         if -(-x.shape[1] // stride) * -(-x.shape[2] // stride) < _FEW_CELLS:
-            patches = jnp.concatenate(_windows(x, size, stride, fill=0.0), axis=-1)
+            patches = jnp.concatenate(windows(x, size, stride, fill=0.0), axis=-1)
             return jnp.einsum("nhwc,cd->nhwd", patches, kernel.reshape(-1, kernel.shape[-1]))
         border = (size // 2, size // 2)
         return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (border, border),
                                             dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-_FEW_CELLS = 16
-
-
-def _windows(x: jax.Array, size: int, stride: int, fill: float) -> list[jax.Array]:
-    """What lies under each position of a sliding window, row by row: size * size arrays `[N, H', W', C]`."""
-    border = (size // 2, size // 2)
-    rows, columns = (-(-length // stride) for length in x.shape[1:3])
-    x = jnp.pad(x, ((0, 0), border, border, (0, 0)), constant_values=fill)
-    return [x[:, i:i + stride * (rows - 1) + 1:stride, j:j + stride * (columns - 1) + 1:stride]
-            for i in range(size) for j in range(size)]
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-    """Maximum over 3x3 windows with stride 2: `[N, H, W, C]` -> `[N, ceil(H / 2), ceil(W / 2), C]`.
-
-    As the maximum of nine slices, whose gradient is several times faster on a CPU than that of a window reduction.
-    """
-    windows = _windows(x, size=3, stride=2, fill=-jnp.inf)
-    result = windows[0]
-    for window in windows[1:]:
-        result = jnp.maximum(result, window)
-    return result
 
 
 class Bottleneck(nnx.Module):
@@ -147,7 +125,7 @@ class ResNet(nnx.Module):
         """`[B, T, H, W, 3]` -> `[B, T, H / 16, W / 16, channels]`."""
         batch, frames = clips.shape[:2]
         x = self.bn1(self.conv1(clips.reshape(batch * frames, *clips.shape[2:])))
-        x = max_pool(nnx.relu(x) if self.stem_relu else x)
+        x = stem_max_pool(nnx.relu(x) if self.stem_relu else x)
         for bottlenecks, attention in zip(self.stages, self.attention, strict=True):
             for bottleneck, attend in zip(bottlenecks, attention, strict=True):
                 x = bottleneck(x)

@@ -1,0 +1,88 @@
+"""Axial attention and the coarse-to-fine block, against the authors' code."""
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.models.axial import AxialAttention, AxialSettings, CoarseToFineBlock, sinusoid
+from tests import golden_cases
+from tests.golden_cases import Case, channels_last
+from tests.models.transplants import Transplant, check_against_reference, small_network
+
+POSITIONAL = {"no": "none", "input_sine": "sinusoidal", "r_q": "relative_q", "r_qkv": "relative"}
+
+
+def layer(case: Case) -> Transplant:
+    settings = case.settings
+    host = small_network("cfaan", scales=1, heads=1)
+    one = AxialAttention(settings["in_channel"], settings["out_channels"], settings["groups"], settings["kernel_size"],
+                         settings["axial"][0], POSITIONAL[settings["positional"]], 1, nnx.Rngs(0))
+    host.backbone.attention[1][0].scales[0][0] = one
+    return Transplant(host, one, "base.layer2.1.axial_gran.0.")
+
+
+def block(case: Case) -> Transplant:
+    settings = case.settings
+    host = small_network("cfaan", scales=1, heads=1)
+    height, width, frames = settings["kernel_size"]
+    options = AxialSettings(settings["granularity"], settings["groups"], POSITIONAL[settings["positional"]],
+                            settings["order"], settings["inter_channel"])
+    one = CoarseToFineBlock(settings["in_channel"], (frames, height, width), options, 1, nnx.Rngs(0))
+    host.backbone.attention[1][0] = one
+    return Transplant(host, one, "base.layer2.1.")
+
+
+@pytest.mark.parametrize("name", golden_cases.names("axial_attention"))
+def test_one_axis_is_attended_as_in_the_reference(name):
+    case = Case("axial_attention", name)
+    check_against_reference(case, layer(case))
+
+
+@pytest.mark.parametrize("name", golden_cases.names("axial_attention"))
+def test_attention_sums_its_terms_as_in_the_reference(name):
+    case = Case("axial_attention", name)
+    transplant = layer(case)
+    transplant.load(case.group("param"))
+    one, channels = transplant.block, case.settings["in_channel"]
+    one.eval()
+    lines = np.moveaxis(channels_last(case["x"]), one.axis, 3).reshape(-1, one.length, channels)
+    if one.positional == "sinusoidal":
+        lines = lines + sinusoid(one.length, channels)
+    query, key, _ = one.project(lines)
+    case.check("attn_eval", one.attend(query, key))
+
+
+@pytest.mark.parametrize("name", golden_cases.names("axial_block"))
+def test_the_coarse_to_fine_block_is_the_references(name):
+    case = Case("axial_block", name)
+    check_against_reference(case, block(case))
+
+
+def test_the_block_starts_as_nothing():
+    one = CoarseToFineBlock(8, (2, 2, 2), AxialSettings(scales=1, heads=1, positional="none"), 1, nnx.Rngs(0))
+    x = np.random.default_rng(0).standard_normal((1, 2, 2, 2, 8), np.float32)
+    one.train()
+    np.testing.assert_array_equal(one(x), x)
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(positional="sine"), "positional='sine'.*relative_q"),
+    (dict(order="hht"), "order='hht'.*'hwt'"),
+    (dict(scales=4, heads=3), "scales=4, heads=3.*at least one head"),
+    (dict(scales=0), "scales=0"),
+    (dict(inter_channels=0), "inter_channels=0"),
+])
+def test_settings_that_fit_no_block_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        AxialSettings(**options)
+
+
+@pytest.mark.parametrize("channels, options, message", [
+    (18, dict(scales=4), "18 channels.*scales=4"),
+    (16, dict(scales=1, heads=3), "16 channels cannot have 3 heads"),
+    (16, dict(scales=1, heads=16), "16 channels cannot have 16 heads"),
+])
+def test_channels_that_cannot_be_shared_out_are_refused(channels, options, message):
+    with pytest.raises(InputError, match=message):
+        CoarseToFineBlock(channels, (2, 4, 4), AxialSettings(**options), 1, nnx.Rngs(0))

@@ -1,0 +1,115 @@
+"""Whole networks with the weights of `tests/golden/weightgen.py`, against the authors' code."""
+
+import json
+from functools import lru_cache
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from cfaan_jax import losses, models, weights
+from tests import golden_cases
+from tests.golden import weightgen
+from tests.golden_cases import FOLDER, Case
+from tests.models.test_axial import POSITIONAL
+from tests.models.transplants import quick_jit
+
+CLASSES = 10
+
+
+@lru_cache
+def shapes() -> dict[str, dict[str, list[int]]]:
+    """{network: {torch name: shape}} for ten identities."""
+    shipped = {network: {entry["name"]: entry["shape"] for entry in entries}
+               for network, entries in json.loads((FOLDER / "state_dict_keys.json").read_text()).items()}
+    variants = json.loads((FOLDER / "state_dict_keys_variants.json").read_text())
+    return {network: names | {"classifier.weight": [CLASSES, 2048]} for network, names in (shipped | variants).items()}
+
+
+def network(settings: dict, frames: int) -> models.VideoReID:
+    """The network of a case, filled with its weights."""
+    name, options = settings["model"], {}
+    if name not in ("c2d", "nonlocal"):
+        options = dict(scales=settings.get("scales", 4), heads=settings.get("heads", 8),
+                       positional=POSITIONAL[settings.get("positional", "r_qkv")])
+        name = "cfaan"
+    model = models.create(name, num_classes=CLASSES, clip_length=frames, **options)
+    weights.load_torch(model, weightgen.draw_all(shapes_with(settings["model"], frames), settings["weight_salt"]))
+    return model
+
+
+def shapes_with(name: str, frames: int) -> dict[str, tuple[int, ...]]:
+    """The listed shapes are those of six frames; tables along the time axis follow the number of frames."""
+    changed = dict(shapes()[name])
+    for key, shape in changed.items():
+        if ".axial_gran." in key and int(key.split(".axial_gran.")[1].split(".")[0]) % 3 == 2:
+            changed[key] = {"relative": [shape[0], 2 * frames - 1] if len(shape) == 2 else shape,
+                            "flatten_index": [frames * frames]}.get(key.rsplit(".")[-1], shape)
+    return changed
+
+
+def clips(seed: int, shape: list[int]) -> np.ndarray:
+    """`[B, T, H, W, 3]`"""
+    return np.moveaxis(weightgen.clip(seed, shape), 2, -1)
+
+
+@pytest.mark.parametrize("name", golden_cases.names("full_models_eval"))
+def test_the_feature_is_the_references(name):
+    case = Case("full_models_eval", name)
+    model = network(case.settings, case.settings["frames"])
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def features(state, clips, rectangles):
+        model = nnx.merge(graph, state)
+        return model.features(clips), model.features(clips, rectangles)
+
+    found = features(state, clips(case.settings["clip_seed"], case.settings["clip_shape"]),
+                     case["masks"].astype(np.int32))
+    for what, feature in zip(("feature", "feature_masked"), found, strict=True):
+        np.testing.assert_allclose(feature, case[what], rtol=0, atol=1e-3, err_msg=what)
+
+
+@pytest.mark.parametrize("name", golden_cases.names("full_models_train_step"))
+def test_a_training_step_is_the_references(name):
+    case = Case("full_models_train_step", name)
+    settings = case.settings
+    model = network(settings, settings["frames"])
+    model.train()
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    rectangles, labels = case["masks"].astype(np.int32), case["labels"]
+
+    @quick_jit
+    def step(params, clips):
+        def total(params):
+            merged = nnx.merge(graph, params, rest, copy=True)
+            scores, feature = merged(clips, rectangles)
+            triplet, identity = losses.triplet(feature, labels), losses.cross_entropy(scores, labels)
+            found = dict(score=scores, global_feat=feature, triplet=triplet, id_loss=identity, loss=triplet + identity)
+            return triplet + identity, (found, nnx.state(merged, nnx.BatchStat))
+        return jax.grad(total, has_aux=True)(params)
+
+    shape = (settings["batch"], settings["frames"], 3, 256, 128)
+    grads, (found, statistics) = step(params, clips(settings["clip_seed"], shape))
+    for what, value in found.items():
+        case.check(what, value)
+    check_gradients(case, named(model, grads))
+    after = named(model, statistics)
+    case.check("post_running_mean_abs", [np.abs(after[key]).mean() for key in settings["post_keys"]])
+
+
+def named(model: models.VideoReID, state: nnx.State) -> dict[str, np.ndarray]:
+    """Values for a model's variables under torch's names."""
+    nnx.update(model, state)
+    return weights.to_torch(model)
+
+
+def check_gradients(case: Case, grads: dict[str, np.ndarray]) -> None:
+    norms = np.array([np.linalg.norm(grads[key].astype(np.float64)) for key in case.settings["grad_norm_keys"]])
+    off, allowed = abs(norms - case["grad_norm_f64"]), 10 * case["grad_norm_noise"] + 1e-3 * case["grad_norm_f64"]
+    wrong = [f"{key}: {norm:.6g}, off by {by:.2g}, allowed {limit:.2g}" for key, norm, by, limit in
+             zip(case.settings["grad_norm_keys"], norms, off, allowed, strict=True) if by > limit]
+    assert not wrong, "\n".join(wrong)
+    for key in case.group("grad_first32"):
+        case.check(f"grad_first32/{key}", grads[key].reshape(-1)[:32])
