@@ -14,11 +14,11 @@ from configs import ide, mars
 def get_config(variant: str = "cfaan") -> ConfigDict:
     """The config of a variant: "cfaan", "c2d" or "ide"."""
     config = ide.get_config() if variant == "ide" else mars.get_config(variant)
-    config.model.update(pretrained="none", width=16, depths=(1, 2, 3, 1))
-    config.data.update(image_size=(128, 64), identities=4, tracklets=4, workers=2)
+    config.model.update(pretrained="none", width=16, depths=(1, 1, 2, 1))
+    config.data.update(image_size=(96, 48), identities=4, tracklets=4, workers=2)
     if variant != "ide":
         config.data.clip_length = 4
-    config.optim.update(learning_rate=1e-3, milestones=(30, 40))
-    config.train.update(epochs=45, checkpoint_every=1, evaluate_every=0)
+    config.optim.update(learning_rate=1e-3, milestones=(20, 26))
+    config.train.update(epochs=30, checkpoint_every=1, evaluate_every=0)
     config.eval.update(protocols=("mars", "mars_revised"))
     return config

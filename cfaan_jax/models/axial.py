@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.models import initial
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import adaptive_max_pool, nearest
 
@@ -63,11 +65,11 @@ class AxialAttention(nnx.Module):
         axis: "h", "w" or "t".
         positional: see `AxialSettings`.
         groups: see `BatchNorm`.
-        rngs: random keys for the initial weights.
+        rng: draws the initial weights.
     """
 
     def __init__(self, inputs: int, outputs: int, heads: int, length: int, axis: str, positional: str, groups: int,
-                 rngs: nnx.Rngs):
+                 rng: np.random.Generator):
         self.heads, self.length, self.axis, self.positional = heads, length, AXES[axis], positional
         self.value_depth = outputs // heads
         self.key_depth = self.value_depth // 2
@@ -77,9 +79,9 @@ class AxialAttention(nnx.Module):
         rows = {"relative": 2 * self.value_depth, "relative_q": self.key_depth}.get(positional)
         terms = {"relative": 3, "relative_q": 2}.get(positional, 1)
         parts = 2 if positional == "relative" else 1
-        self.qkv = nnx.Param(jax.random.normal(rngs.params(), (inputs, 2 * outputs)) * math.sqrt(1 / inputs))
-        self.relative = None if rows is None else nnx.Param(
-            jax.random.normal(rngs.params(), (rows, 2 * length - 1)) * math.sqrt(1 / self.value_depth))
+        self.qkv = initial.normal(rng, (inputs, 2 * outputs), math.sqrt(1 / inputs))
+        self.relative = None if rows is None else initial.normal(
+            rng, (rows, 2 * length - 1), math.sqrt(1 / self.value_depth))
         self.bn_qkv = BatchNorm(2 * outputs, groups=groups)
         self.bn_similarity = BatchNorm(terms * heads, groups=groups)
         self.bn_output = BatchNorm(parts * outputs, groups=groups)
@@ -181,17 +183,17 @@ class CoarseToFineBlock(nnx.Module):
         size: frames, rows and columns of the input.
         settings: see `AxialSettings`.
         groups: see `BatchNorm`.
-        rngs: random keys for the initial weights.
+        rng: draws the initial weights.
     """
 
     def __init__(self, channels: int, size: tuple[int, int, int], settings: AxialSettings, groups: int,
-                 rngs: nnx.Rngs):
+                 rng: np.random.Generator):
         reduces = settings.inter_channels is not None
         inner = settings.inter_channels if reduces else channels
         if inner % settings.scales:
             raise InputError(f"{inner} channels cannot be split over scales={settings.scales}")
         self.settings = settings
-        self.reduction = nnx.Param(_torch_default(rngs, channels, inner)) if reduces else None
+        self.reduction = _torch_default(rng, channels, inner) if reduces else None
         self.bn1 = BatchNorm(inner, groups=groups) if reduces else None
         frames, height, width = size
         self.scales = nnx.List([])
@@ -199,9 +201,9 @@ class CoarseToFineBlock(nnx.Module):
             rows, columns = pooled_size(height, width, scale)
             share, heads = inner // settings.scales, settings.heads // settings.scales
             self.scales.append(nnx.List([
-                AxialAttention(share, share, heads, length, axis, settings.positional, groups, rngs)
+                AxialAttention(share, share, heads, length, axis, settings.positional, groups, rng)
                 for axis, length in (("h", rows), ("w", columns), ("t", frames))]))
-        self.expansion = nnx.Param(_torch_default(rngs, inner, channels))
+        self.expansion = _torch_default(rng, inner, channels)
         self.bn2 = BatchNorm(channels, groups=groups, zero_init=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -226,7 +228,6 @@ def pooled_size(height: int, width: int, scale: int) -> tuple[int, int]:
     return max(1, height >> scale), max(1, width >> scale)
 
 
-def _torch_default(rngs: nnx.Rngs, inputs: int, outputs: int) -> jax.Array:
+def _torch_default(rng: np.random.Generator, inputs: int, outputs: int) -> nnx.Param:
     """Kernel `[inputs, outputs]` of a 1x1 convolution as torch initialises it where nothing else is said."""
-    bound = math.sqrt(1 / inputs)
-    return jax.random.uniform(rngs.params(), (inputs, outputs), minval=-bound, maxval=bound)
+    return initial.uniform(rng, (inputs, outputs), math.sqrt(1 / inputs))

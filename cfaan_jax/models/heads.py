@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from cfaan_jax.models import initial
 from cfaan_jax.models.normalization import BatchNorm
 
 _CLASSIFIER_SCALE = 0.001  # standard deviation of the classifier's initial weights
@@ -40,13 +42,13 @@ class Head(nnx.Module):
         per_frame: normalise and classify every frame and average afterwards, as the released c2d does, instead of
             averaging the frames first.
         groups: see `BatchNorm`.
-        rngs: random keys for the initial weights.
+        rng: draws the initial weights.
     """
 
-    def __init__(self, channels: int, num_classes: int, per_frame: bool, groups: int, rngs: nnx.Rngs):
+    def __init__(self, channels: int, num_classes: int, per_frame: bool, groups: int, rng: np.random.Generator):
         self.per_frame = per_frame
         self.neck = BatchNorm(channels, groups=groups, use_bias=False)
-        self.classifier = nnx.Param(_CLASSIFIER_SCALE * jax.random.normal(rngs.params(), (channels, num_classes)))
+        self.classifier = initial.normal(rng, (channels, num_classes), _CLASSIFIER_SCALE)
 
     def __call__(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Pooled frames `[B, T, C]` -> scores `[B, classes]`, feature behind the neck `[B, C]`."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from cfaan_jax.models import initial
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import stem_max_pool, windows
 
@@ -50,9 +52,9 @@ class Convolution(nnx.Module):
     cells: on a CPU both are several times faster in training than XLA's convolution, with the same result.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int, rngs: nnx.Rngs):
-        scale = math.sqrt(2 / (size * size * outputs))  # He, fan out: torchvision's initialisation
-        self.kernel = nnx.Param(scale * jax.random.normal(rngs.params(), (size, size, inputs, outputs)))
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int, rng: np.random.Generator):
+        he = math.sqrt(2 / (size * size * outputs))  # fan out: torchvision's initialisation
+        self.kernel = initial.normal(rng, (size, size, inputs, outputs), he)
         self.stride = stride
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -72,16 +74,16 @@ class Convolution(nnx.Module):
 class Bottleneck(nnx.Module):
     """1x1, 3x3 (with the stride) and 1x1 convolutions, each normalised, added to a shortcut."""
 
-    def __init__(self, inputs: int, planes: int, stride: int, groups: int, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, planes: int, stride: int, groups: int, rng: np.random.Generator):
         outputs = EXPANSION * planes
         shortcut = stride != 1 or inputs != outputs
-        self.conv1 = Convolution(inputs, planes, 1, 1, rngs)
+        self.conv1 = Convolution(inputs, planes, 1, 1, rng)
         self.bn1 = BatchNorm(planes, groups=groups)
-        self.conv2 = Convolution(planes, planes, 3, stride, rngs)
+        self.conv2 = Convolution(planes, planes, 3, stride, rng)
         self.bn2 = BatchNorm(planes, groups=groups)
-        self.conv3 = Convolution(planes, outputs, 1, 1, rngs)
+        self.conv3 = Convolution(planes, outputs, 1, 1, rng)
         self.bn3 = BatchNorm(outputs, groups=groups)
-        self.shortcut_conv = Convolution(inputs, outputs, 1, stride, rngs) if shortcut else None
+        self.shortcut_conv = Convolution(inputs, outputs, 1, stride, rng) if shortcut else None
         self.shortcut_bn = BatchNorm(outputs, groups=groups) if shortcut else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -100,13 +102,13 @@ class ResNet(nnx.Module):
         settings: its size.
         attention: called as `attention(stage, block, channels)` behind every bottleneck; gives the block on whole clips
             that follows it, or None.
-        rngs: random keys for the initial weights.
+        rng: draws the initial weights.
     """
 
     def __init__(self, settings: ResNetSettings, attention: Callable[[int, int, int], nnx.Module | None],
-                 rngs: nnx.Rngs):
+                 rng: np.random.Generator):
         width, groups = settings.width, settings.groups
-        self.conv1 = Convolution(3, width, 7, 2, rngs)
+        self.conv1 = Convolution(3, width, 7, 2, rng)
         self.bn1 = BatchNorm(width, groups=groups)
         self.stem_relu = settings.stem_relu
         self.stages, self.attention = nnx.List([]), nnx.List([])
@@ -117,7 +119,7 @@ class ResNet(nnx.Module):
             self.attention.append(nnx.List([]))
             for block in range(depth):
                 stride = STAGE_STRIDES[stage] if block == 0 else 1
-                self.stages[stage].append(Bottleneck(inputs, outputs // EXPANSION, stride, groups, rngs))
+                self.stages[stage].append(Bottleneck(inputs, outputs // EXPANSION, stride, groups, rng))
                 self.attention[stage].append(attention(stage, block, outputs))
                 inputs = outputs
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 import jax
+import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
@@ -101,17 +102,17 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
     if len(depths) != 4 or min(depths) < 1:
         raise InputError(f"depths={tuple(depths)}: write the number of bottlenecks of four stages, at least 1 each")
     axial = AxialSettings(**options) if system.axial else None
-    rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))  # its draws compile several times faster than the default's
+    rng = np.random.default_rng(seed)
 
     def attention(stage: int, block: int, channels: int) -> nnx.Module | None:
         if axial is None or block < depths[stage] - _ATTENDED.get(stage, 0):
             return None
         rows, columns = (length // (4 * 2**stage) for length in image_size)
-        return CoarseToFineBlock(channels, (clip_length, rows, columns), axial, bn_groups, rngs)
+        return CoarseToFineBlock(channels, (clip_length, rows, columns), axial, bn_groups, rng)
 
     settings = ResNetSettings(width, tuple(depths), system.stem_relu, bn_groups)
-    backbone = ResNet(settings, attention, rngs)
-    head = Head(settings.channels, num_classes, system.per_frame_head, bn_groups, rngs)
+    backbone = ResNet(settings, attention, rng)
+    head = Head(settings.channels, num_classes, system.per_frame_head, bn_groups, rng)
     return VideoReID(name, backbone, head, settings.channels)
 
 
