@@ -18,7 +18,7 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
     config.data.update(image_size=(96, 48), identities=4, tracklets=4, workers=2)
     if variant != "ide":
         config.data.clip_length = 4
-    config.optim.update(learning_rate=1e-3, milestones=(20, 26))
-    config.train.update(epochs=30, checkpoint_every=1, evaluate_every=0)
+    config.optim.update(learning_rate=1e-3, milestones=(27, 35))
+    config.train.update(epochs=40, checkpoint_every=1, evaluate_every=0)
     config.eval.update(protocols=("mars", "mars_revised"))
     return config
