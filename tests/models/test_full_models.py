@@ -27,15 +27,14 @@ def shapes() -> dict[str, dict[str, list[int]]]:
     return {network: names | {"classifier.weight": [CLASSES, 2048]} for network, names in (shipped | variants).items()}
 
 
-def network(settings: dict, frames: int) -> models.VideoReID:
+def network(case: Case) -> models.VideoReID:
     """The network of a case, filled with its weights."""
-    name, options = settings["model"], {}
-    if name not in ("c2d", "nonlocal"):
-        options = dict(scales=settings.get("scales", 4), heads=settings.get("heads", 8),
-                       positional=POSITIONAL[settings.get("positional", "r_qkv")])
-        name = "cfaan"
-    model = models.create(name, num_classes=CLASSES, clip_length=frames, **options)
-    weights.load_torch(model, weightgen.draw_all(shapes_with(settings["model"], frames), settings["weight_salt"]))
+    settings, name, options = case.settings, case.name, {}
+    if name not in models.SYSTEMS:  # a variant, which says its options
+        name, options = "cfaan", dict(scales=settings["scales"], heads=settings["heads"],
+                                      positional=POSITIONAL[settings["positional"]])
+    model = models.create(name, num_classes=CLASSES, clip_length=settings["frames"], **options)
+    weights.load_torch(model, weightgen.draw_all(shapes_with(case.name, settings["frames"]), settings["weight_salt"]))
     return model
 
 
@@ -57,10 +56,10 @@ def clips(seed: int, shape: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("name", golden_cases.names("full_models_eval"))
 def test_the_feature_is_the_references(name):
     case = Case("full_models_eval", name)
-    model = network(case.settings, case.settings["frames"])
+    model = network(case)
     graph, state = nnx.split(model)
 
-    @jax.jit
+    @quick_jit
     def features(state, clips, rectangles):
         model = nnx.merge(graph, state)
         return model.features(clips), model.features(clips, rectangles)
@@ -75,7 +74,7 @@ def test_the_feature_is_the_references(name):
 def test_a_training_step_is_the_references(name):
     case = Case("full_models_train_step", name)
     settings = case.settings
-    model = network(settings, settings["frames"])
+    model = network(case)
     model.train()
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     rectangles, labels = case["masks"].astype(np.int32), case["labels"]
