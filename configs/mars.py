@@ -3,8 +3,24 @@
     python -m cfaan_jax.main --config=configs/mars.py --workdir=runs/mars --config.data.records=/data/mars-dl
     python -m cfaan_jax.main --config=configs/mars.py:c2d --workdir=runs/mars-c2d --config.data.records=/data/mars-dl
 
-Variants: `cfaan` (default) and `c2d`. Hardware: one GPU or TPU, or several; a CPU takes configs/quickstart.py. The
-authors trained on 2 GPUs, each normalising its own half of the batch, which is `--config.model.bn_groups=2`.
+Variants, one for each row of the paper's Table 2 and two more:
+
+    c2d                  the baseline: ResNet-50, frames averaged
+    nonlocal             non-local blocks
+    nonlocal_sub         the same with keys and values sub-sampled, as usual elsewhere (not in the paper)
+    axial_s1_none_1head  axial attention at one scale, one head, no positions
+    axial_s1_none        eight heads
+    axial_s1_sinusoidal  eight heads, sinusoidal positions
+    axial_s1_relative    eight heads, relative positions of queries, keys and values
+    axial_s2             the last one coarse to fine, two scales
+    cfaan                four scales: the published network (default)
+    cfaan_slim           cfaan with 128 channels inside its blocks, which cost a quarter (not in the paper)
+
+`python -m cfaan_jax.flops` prints what each costs. c2d and nonlocal have no ReLU behind the stem's normalisation, the
+others have one, as released: a part of what Table 2 compares is that.
+
+Hardware: one GPU or TPU, or several; a CPU takes configs/quickstart.py. The authors trained on 2 GPUs, each normalising
+its own half of the batch, which is `--config.model.bn_groups=2`.
 
 Published for CF-AAN on MARS aligned by Re-Detect and Link: 86.5 % mAP, 91.3 % rank-1 (abstract; the epoch with the best
 test mAP). This recipe has not been run to its end here.
@@ -19,22 +35,34 @@ from ml_collections import ConfigDict, config_dict
 
 from cfaan_jax.errors import InputError
 
+_CFAAN = dict(
+    name="cfaan", scales=4, heads=8, positional="relative", order="hwt",
+    inter_channels=config_dict.placeholder(int),  # channels inside a block; None: the backbone's
+)
+_AXIAL = _CFAAN | dict(scales=1)
+
+# The options of each variant; those of attention are explained in cfaan_jax/models/axial.py and non_local.py.
 MODELS = {
-    "c2d": {},
-    # scales S and heads M of the coarse-to-fine block; relative positions for q, k and v; axes in the order height,
-    # width, time (paper, section 3.2); inter_channels None keeps the backbone's channels inside the block.
-    "cfaan": dict(scales=4, heads=8, positional="relative", order="hwt", inter_channels=config_dict.placeholder(int)),
+    "c2d": dict(name="c2d"),
+    "nonlocal": dict(name="nonlocal", sub_sample=False),
+    "nonlocal_sub": dict(name="nonlocal", sub_sample=True),
+    "axial_s1_none_1head": _AXIAL | dict(positional="none", heads=1),
+    "axial_s1_none": _AXIAL | dict(positional="none"),
+    "axial_s1_sinusoidal": _AXIAL | dict(positional="sinusoidal"),
+    "axial_s1_relative": _AXIAL,
+    "axial_s2": _CFAAN | dict(scales=2),
+    "cfaan": _CFAAN,
+    "cfaan_slim": _CFAAN | dict(inter_channels=128),
 }
 
 
 def get_config(variant: str = "cfaan") -> ConfigDict:
-    """The config of a variant: "cfaan" or "c2d"."""
+    """The config of a variant, one of `MODELS`."""
     if variant not in MODELS:
         raise InputError(f"variant '{variant}': there are {', '.join(MODELS)}, as in configs/mars.py:c2d")
     config = ConfigDict()
     config.seed = 0
     config.model = ConfigDict(dict(
-        name=variant,
         pretrained="weights/resnet50-0676ba61.pth",  # "none": random weights
         width=64,  # channels of the stem; ResNet-50 has 64
         depths=(3, 4, 6, 3),  # bottlenecks of each stage

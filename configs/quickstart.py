@@ -3,7 +3,7 @@
     bash launch/quickstart.sh
     python -m cfaan_jax.main --config=configs/quickstart.py:c2d --workdir=runs/small --config.data.records=RECORDS
 
-Variants: `cfaan` (default), `c2d`, `ide`. Figures of the quickstart: README.
+Variants: `ide` and those of configs/mars.py (default: `cfaan`). Figures of the quickstart: README.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from configs import ide, mars
 
 
 def get_config(variant: str = "cfaan") -> ConfigDict:
-    """The config of a variant: "cfaan", "c2d" or "ide"."""
+    """The config of a variant, "ide" or one of `mars.MODELS`."""
     config = ide.get_config() if variant == "ide" else mars.get_config(variant)
     config.model.update(pretrained="none", width=16, depths=(1, 1, 2, 1))
     config.data.update(image_size=(96, 48), identities=4, tracklets=4, workers=2)

@@ -9,6 +9,7 @@ from flax import nnx
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.axial import AxialSettings, CoarseToFineBlock
 from cfaan_jax.models.heads import Head, masked_average
+from cfaan_jax.models.non_local import NonLocalBlock, NonLocalSettings
 from cfaan_jax.models.resnet import STRIDE, ResNet, ResNetSettings
 
 # How many bottlenecks at the end of a stage are followed by attention: after conv3_3, 3_4, 4_4, 4_5 and 4_6 of
@@ -23,19 +24,20 @@ class System:
     Attributes:
         stem_relu: see `ResNetSettings`; the released value of each network.
         per_frame_head: see `Head`; the released value of each network.
-        axial: whether it has CF-AA blocks, and so takes the options of `AxialSettings`.
+        attention: the settings of its attention blocks, whose fields are the network's options; None: no blocks.
         feature_behind_neck: whether its evaluation feature is taken behind the BN neck or before it.
     """
 
     stem_relu: bool = True
     per_frame_head: bool = False
-    axial: bool = False
+    attention: type[AxialSettings] | type[NonLocalSettings] | None = None
     feature_behind_neck: bool = True
 
 
 SYSTEMS = {
     "c2d": System(stem_relu=False, per_frame_head=True),
-    "cfaan": System(axial=True),
+    "nonlocal": System(stem_relu=False, attention=NonLocalSettings),
+    "cfaan": System(attention=AxialSettings),
     "ide": System(feature_behind_neck=False),  # Zheng et al. 2016: classifier on single frames, pool5 feature
 }
 
@@ -83,6 +85,8 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
            **options) -> VideoReID:
     """Builds a network with freshly drawn weights, in evaluation mode; call `.train()` on it to train.
 
+        model = create("cfaan", num_classes=625, scales=4, heads=8, positional="relative")
+
     Args:
         name: one of `SYSTEMS`.
         num_classes: training identities.
@@ -91,7 +95,7 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
         width, depths: see `ResNetSettings`; the defaults are ResNet-50.
         bn_groups: groups of the training batch with statistics of their own, see `BatchNorm`.
         seed: of the initial weights.
-        **options: those of `AxialSettings`, for axial networks.
+        **options: the fields of `AxialSettings` for cfaan, of `NonLocalSettings` for nonlocal.
 
     Raises:
         InputError: unknown name or option, or a size that does not fit.
@@ -101,14 +105,16 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
         raise InputError(f"image_size={tuple(image_size)}: height and width must be multiples of {STRIDE}")
     if len(depths) != 4 or min(depths) < 1:
         raise InputError(f"depths={tuple(depths)}: write the number of bottlenecks of four stages, at least 1 each")
-    axial = AxialSettings(**options) if system.axial else None
+    attention_settings = system.attention(**options) if system.attention else None
     rng = np.random.default_rng(seed)
 
     def attention(stage: int, block: int, channels: int) -> nnx.Module | None:
-        if axial is None or block < depths[stage] - _ATTENDED.get(stage, 0):
+        if attention_settings is None or block < depths[stage] - _ATTENDED.get(stage, 0):
             return None
+        if isinstance(attention_settings, NonLocalSettings):
+            return NonLocalBlock(channels, channels // 2, attention_settings, bn_groups, rng)
         rows, columns = (length // (4 * 2**stage) for length in image_size)
-        return CoarseToFineBlock(channels, (clip_length, rows, columns), axial, bn_groups, rng)
+        return CoarseToFineBlock(channels, (clip_length, rows, columns), attention_settings, bn_groups, rng)
 
     settings = ResNetSettings(width, tuple(depths), system.stem_relu, bn_groups)
     backbone = ResNet(settings, attention, rng)
@@ -119,7 +125,7 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
 def _system(name: str, options: dict) -> System:
     if name not in SYSTEMS:
         raise InputError(f"model name {name!r}: choose one of {', '.join(SYSTEMS)}")
-    known = {option.name for option in fields(AxialSettings)} if SYSTEMS[name].axial else set()
+    known = {option.name for option in fields(SYSTEMS[name].attention)} if SYSTEMS[name].attention else set()
     if unknown := sorted(set(options) - known):
         raise InputError(f"model {name!r} has no option {', '.join(unknown)}; "
                          f"it has: {', '.join(sorted(known)) or 'none'}")

@@ -12,11 +12,18 @@ from flax import nnx
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import SYSTEMS, VideoReID
+from cfaan_jax.models.axial import AxialSettings
 from cfaan_jax.weights.files import read
 
-_BATCH_NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
-# Our dotted path -> torch's. {1}, {2} ... are the groups; blocks are renumbered in `_torch_name`.
+# Axes of torch's layout in ours, by the number of axes here; vectors and tables of positions have the same in both.
+_ORDERS = {4: (3, 2, 0, 1), 2: (1, 0)}
+# Kernels that are matrices here: how many axes of length 1 follow in torch, by the last two parts of the name.
+_POINTWISE = {"qkv_transform.weight": 1} | dict.fromkeys(
+    ("conv_up.weight", "conv_down.weight", "theta.weight", "phi.weight", "g.weight", "0.weight"), 3)
+
+# Our dotted path -> torch's. {1}, {2} ... are the groups; the named places are worked out in `_torch_name`.
 _NAMES = [(re.compile(pattern + "$"), name) for pattern, name in (
     (r"backbone\.conv1\.kernel", "base.conv1.weight"),
     (r"backbone\.bn1\.(\w+)", "base.bn1.{1}"),
@@ -33,6 +40,10 @@ _NAMES = [(re.compile(pattern + "$"), name) for pattern, name in (
      "base.layer{stage}.{attention}.axial_gran.{layer}.relative"),
     (r"backbone\.attention\.(\d+)\.(\d+)\.scales\.(\d+)\.(\d+)\.(bn_\w+)\.(\w+)",
      "base.layer{stage}.{attention}.axial_gran.{layer}.{5}.{6}"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.theta\.(\w+)", "base.NL_{stage}.{rank}.theta.{3}"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.(phi|g)\.(\w+)", "base.NL_{stage}.{rank}.{3}{pooled}.{4}"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.w\.(\w+)", "base.NL_{stage}.{rank}.W.0.{3}"),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.bn\.(\w+)", "base.NL_{stage}.{rank}.W.1.{3}"),
     (r"head\.neck\.(\w+)", "bottleneck.{1}"),
     (r"head\.classifier", "classifier.weight"),
 )]
@@ -40,10 +51,18 @@ _NAMES = [(re.compile(pattern + "$"), name) for pattern, name in (
 
 @dataclass(frozen=True)
 class _Entry:
-    """One variable of a model and its name and shape in torch."""
+    """One variable of a model and its form in torch."""
 
     variable: nnx.Variable
     shape: tuple[int, ...]  # torch's
+    order: tuple[int, ...]  # of our axes in torch
+
+    def to_torch(self) -> np.ndarray:
+        return np.ascontiguousarray(np.asarray(self.variable[...]).transpose(self.order)).reshape(self.shape)
+
+    def fill(self, array: np.ndarray) -> None:
+        ordered = array.reshape([self.variable.shape[axis] for axis in self.order])
+        self.variable[...] = jnp.asarray(ordered.transpose(np.argsort(self.order)), self.variable.dtype)
 
 
 def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, skip: Sequence[str] = ()) -> None:
@@ -66,7 +85,7 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
     skip = tuple(skip)
     if "conv1.weight" in given and "fc.weight" in given:
         given = {f"base.{name}": array for name, array in given.items() if not name.startswith("fc.")}
-        skip += ("bottleneck.*", "classifier.*", *_attention_patterns(model))
+        skip += ("bottleneck.*", "classifier.*", "base.NL_*", *_axial_patterns(model))
     where = "the mapping given" if isinstance(source, Mapping) else str(source)
     entries, constants = _entries(model), _constants(model)
     skipped = [name for name in {*given, *entries} if any(fnmatchcase(name, pattern) for pattern in skip)]
@@ -75,14 +94,12 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
     values = {name: _same_rank(given[name], entry.shape) for name, entry in entries.items() if name in given}
     _refuse_misfits(where, given, entries, constants, values)
     for name, entry in entries.items():
-        entry.variable[...] = jnp.asarray(_to_ours(values[name], entry), entry.variable[...].dtype)
+        entry.fill(values[name])
 
 
 def to_torch(model: VideoReID) -> dict[str, np.ndarray]:
     """The weights and running statistics under torch's names and in its layout, as `load_torch` takes them."""
-    weights = {name: np.asarray(_to_theirs(np.asarray(entry.variable[...]), entry))
-               for name, entry in _entries(model).items()}
-    return weights | _constants(model)
+    return {name: entry.to_torch() for name, entry in _entries(model).items()} | _constants(model)
 
 
 def _refuse_misfits(where: str, given: dict, entries: dict, constants: dict, values: dict) -> None:
@@ -105,9 +122,11 @@ def _refuse_misfits(where: str, given: dict, entries: dict, constants: dict, val
 def _entries(model: VideoReID) -> dict[str, _Entry]:
     entries = {}
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))):
-        ours = ".".join(map(str, path))
-        name = _torch_name(model, ours)
-        entries[name] = _Entry(_variable(model, path), _torch_shape(model, name, variable[...].shape))
+        name = _torch_name(model, ".".join(map(str, path)))
+        axes = len(variable.shape)
+        order = tuple(range(axes)) if name.endswith(".relative") else _ORDERS.get(axes, tuple(range(axes)))
+        shape = _torch_shape(model, name, [variable.shape[axis] for axis in order])
+        entries[name] = _Entry(_variable(model, path), shape, order)
     return entries
 
 
@@ -121,45 +140,36 @@ def _variable(model: VideoReID, path: Sequence) -> nnx.Variable:
 def _torch_name(model: VideoReID, ours: str) -> str:
     for pattern, name in _NAMES:
         if match := pattern.match(ours):
-            groups = [_BATCH_NORM.get(group, group) for group in match.groups()]
+            groups = [_LEAVES.get(group, group) for group in match.groups()]
             places = {}
             if "{stage}" in name:
-                stage, block = int(groups[0]), int(groups[1])
-                before = sum(module is not None for module in model.backbone.attention[stage][:block])
-                places = {"stage": stage + 1, "block": block + before, "attention": block + before + 1}
+                places = _places(model, stage=int(groups[0]), block=int(groups[1]))
             if "{layer}" in name:  # three axes a scale
                 places["layer"] = 3 * int(groups[2]) + int(groups[3])
             return name.format(None, *groups, **places)
     raise AssertionError(f"no torch name for {ours}")
 
 
-def _torch_shape(model: VideoReID, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Backbones with attention are written with 3-D convolutions, the others with 2-D ones."""
-    if len(shape) == 4:
-        height, width, inputs, outputs = shape
-        time = (1,) if SYSTEMS[model.name].axial else ()
-        return outputs, inputs, *time, height, width
-    if len(shape) == 2 and not name.endswith(".relative"):
-        ones = {"qkv_transform.weight": 1, "conv_up.weight": 3, "conv_down.weight": 3}
-        suffix = ".".join(name.split(".")[-2:])
-        return shape[1], shape[0], *(1,) * ones.get(suffix, 0)
-    return shape
+def _places(model: VideoReID, stage: int, block: int) -> dict[str, int | str]:
+    """Torch's numbers for a bottleneck and the attention behind it; CF-AA blocks sit in line with the bottlenecks."""
+    attention = model.backbone.attention[stage]
+    rank = sum(module is not None for module in attention[:block])
+    shift = rank if _is_axial(model) else 0
+    pooled = ".0" if getattr(attention[block], "sub_sample", False) else ""  # the pooling is torch's second module
+    return dict(stage=stage + 1, block=block + shift, attention=block + shift + 1, rank=rank, pooled=pooled)
 
 
-def _to_ours(array: np.ndarray, entry: _Entry) -> np.ndarray:
-    shape = entry.variable[...].shape
-    if len(shape) == 4:  # [out, in, (1,) k, k] -> [k, k, in, out]
-        return array.reshape(shape[3], shape[2], *shape[:2]).transpose(2, 3, 1, 0)
-    return array.reshape(shape[::-1]).T if entry.shape[:2] == shape[::-1] and len(shape) == 2 and entry.shape != shape \
-        else array.reshape(shape)
+def _is_axial(model: VideoReID) -> bool:
+    return SYSTEMS[model.name].attention is AxialSettings
 
 
-def _to_theirs(array: np.ndarray, entry: _Entry) -> np.ndarray:
-    if array.ndim == 4:
-        return np.ascontiguousarray(array.transpose(3, 2, 0, 1)).reshape(entry.shape)
-    if array.shape == entry.shape:
-        return array
-    return np.ascontiguousarray(array.T).reshape(entry.shape)
+def _torch_shape(model: VideoReID, name: str, ordered: Sequence[int]) -> tuple[int, ...]:
+    """The shape in torch of a variable whose axes are in torch's order already."""
+    if len(ordered) == 4:  # backbones with CF-AA blocks are written with 3-D convolutions, the others with 2-D ones
+        return *ordered[:2], *((1,) if _is_axial(model) else ()), *ordered[2:]
+    if len(ordered) == 2:
+        return *ordered, *(1,) * _POINTWISE.get(".".join(name.split(".")[-2:]), 0)
+    return tuple(ordered)
 
 
 def _same_rank(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -171,8 +181,8 @@ def _same_rank(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _attention_patterns(model: VideoReID) -> list[str]:
-    """The torch names of everything that a plain ResNet lacks."""
+def _axial_patterns(model: VideoReID) -> list[str]:
+    """The torch names of everything in the CF-AA blocks."""
     entries = [name for name in (*_entries(model), *_constants(model)) if ".axial_gran." in name]
     return sorted({name.partition("axial_gran.")[0] + "*" for name in entries})
 

@@ -1,0 +1,152 @@
+"""What the networks of the paper's Table 2 really cost, beside the figures that it prints.
+
+    python -m cfaan_jax.flops
+
+Nothing is computed: the networks are built and traced with abstract arrays.
+"""
+
+import argparse
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.extend.core import jaxprs_in_params
+
+from cfaan_jax import models
+from cfaan_jax.models.axial import CoarseToFineBlock
+from cfaan_jax.models.non_local import NonLocalBlock
+from cfaan_jax.report import tables
+from configs import mars
+
+CLIP_LENGTH, IMAGE_SIZE = 6, (256, 128)  # of the paper
+
+# Table 2 of the paper, in its "GFLOPs", which are multiply-accumulates: the whole of C2D and what others add to it.
+PUBLISHED_TOTAL = 24.520
+PUBLISHED_ADDED = {
+    "nonlocal": 17.213, "axial_s1_none_1head": 0.361, "axial_s1_none": 0.361, "axial_s1_sinusoidal": 0.377,
+    "axial_s1_relative": 0.424, "axial_s2": 0.245, "cfaan": 0.126,
+}
+
+HEADERS = ("variant", "MACs", "added", "projections", "attention", "parameters", "added parameters", "compiler's FLOPs",
+           "paper's added", "paper's rule")
+TITLE = f"One clip of {CLIP_LENGTH} x {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]}, in 10^9 (parameters in 10^6)"
+NOTES = (
+    "MACs: multiply-accumulates of all convolutions and matrix products of the backbone, borders included; "
+    "added: to c2d. Parameters: trained ones, without the classifier.",
+    "Compiler: XLA's estimate for the unoptimised program; two for each multiply-accumulate inside the map, and "
+    "normalisations, softmax and the like.",
+    "What the paper (Table 2) leaves out: its added figures are products of attention alone; every 1x1 projection is "
+    f"missing, which is the column projections. For c2d it prints {PUBLISHED_TOTAL:.3f} in all: about the real MACs "
+    "plus 4 for each normalised element.",
+    "The paper's rule, summed over the blocks, N = T H W: non-local N N (C / 2 + C), as if values had C channels, "
+    "which have C / 2; axial N L (C / 2 + C) for each axis of length L, and C N more for each where sinusoids are "
+    "added. Its figures with relative positions, and with 2 and 4 scales, follow from no rule that could be told from "
+    "others.",
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one clip.
+
+    Attributes:
+        macs: multiply-accumulates of convolutions and matrix products.
+        attention: those of them that attention takes: queries, keys and values, and tables of positions.
+        parameters: trained ones, without the classifier.
+        compiler: operations by the compiler's estimate.
+        rule: the paper's count of what attention adds; None where no rule gives the printed figure.
+    """
+
+    macs: int
+    attention: int
+    parameters: int
+    compiler: float
+    rule: int | None
+
+
+def cost(variant: str) -> Cost:
+    """Cost of a variant of configs/mars.py, at the paper's size of clip."""
+    options = {name: value for name, value in mars.get_config(variant).model.items() if name != "pretrained"}
+    model = nnx.eval_shape(lambda: models.create(num_classes=1, clip_length=CLIP_LENGTH, image_size=IMAGE_SIZE,
+                                                 **options))
+    graph, state = nnx.split(model.backbone)
+    clip = jax.ShapeDtypeStruct((1, CLIP_LENGTH, *IMAGE_SIZE, 3), jnp.float32)
+    traced = jax.jit(lambda state, clip: nnx.merge(graph, state)(clip)).trace(state, clip)
+    model.head.classifier = None
+    return Cost(
+        macs=macs(traced.jaxpr.jaxpr),
+        attention=macs(traced.jaxpr.jaxpr, only_batched=True),
+        parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))),
+        compiler=traced.lower().cost_analysis()["flops"],
+        rule=paper_rule(model),
+    )
+
+
+def macs(jaxpr, only_batched: bool = False) -> int:
+    """Multiply-accumulates of the convolutions and matrix products of a traced program, inner programs included.
+
+    Args:
+        jaxpr: a `jax.extend.core.Jaxpr`.
+        only_batched: count only the products that go over a batch, line by line: those of attention.
+    """
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), (batch, _) = equation.params["dimension_numbers"]
+            length = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            if length > 1 and (batch or not only_batched):  # over one element it multiplies, but adds nothing up
+                total += equation.outvars[0].aval.size * length
+        elif equation.primitive.name == "conv_general_dilated" and not only_batched:
+            kernel, numbers = equation.invars[1].aval, equation.params["dimension_numbers"]
+            outputs = kernel.shape[numbers.rhs_spec[0]]
+            total += equation.outvars[0].aval.size * kernel.size // outputs
+        repeats = equation.params.get("length", 1)  # of a scan
+        total += repeats * sum(macs(inner, only_batched) for inner in jaxprs_in_params(equation.params))
+    return total
+
+
+def paper_rule(model: models.VideoReID) -> int | None:
+    """The paper's count of what attention adds to C2D, see `NOTES`; None where no rule gives its figure."""
+    total = 0
+    for stage, attention in enumerate(model.backbone.attention):
+        rows, columns = (length // (4 * 2**stage) for length in IMAGE_SIZE)
+        positions = CLIP_LENGTH * rows * columns
+        for block in attention:
+            match block:
+                case NonLocalBlock(sub_sample=False):
+                    channels = block.bn.mean.shape[0]
+                    total += positions**2 * (channels // 2 + channels)
+                case CoarseToFineBlock(settings=settings) if settings.scales == 1 and settings.positional in (
+                        "none", "sinusoidal"):
+                    channels = block.bn2.mean.shape[0]
+                    lengths = CLIP_LENGTH + rows + columns
+                    total += positions * lengths * (channels // 2 + channels)
+                    total += 3 * positions * channels if settings.positional == "sinusoidal" else 0
+                case None:
+                    pass
+                case _:
+                    return None
+    return total
+
+
+def row(variant: str, one: Cost, base: Cost) -> tuple[str, ...]:
+    """A row of the table, see `HEADERS`; `base` is the cost of c2d."""
+    added, published = one.macs - base.macs, PUBLISHED_ADDED.get(variant)
+    rule = "not reproducible" if one.rule is None else f"{one.rule / 1e9:.3f}"
+    return (variant, *(f"{count / 1e9:.3f}" for count in (one.macs, added, added - one.attention, one.attention)),
+            f"{one.parameters / 1e6:.3f}", f"{(one.parameters - base.parameters) / 1e6:.3f}",
+            f"{one.compiler / 1e9:.1f}", *(("", "") if published is None else (f"{published:.3f}", rule)))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the table of all variants of configs/mars.py."""
+    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.flops", description=__doc__.split("\n")[0])
+    parser.parse_args(arguments)
+    costs = {variant: cost(variant) for variant in mars.MODELS}
+    tables.show(TITLE, HEADERS, [row(variant, one, costs["c2d"]) for variant, one in costs.items()], NOTES)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The non-local block (Wang et al. 2018, embedded Gaussian), against which the paper holds its own in Table 2."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.models import initial
+from cfaan_jax.models.normalization import BatchNorm
+from cfaan_jax.models.pooling import largest
+
+
+@dataclass(frozen=True)
+class NonLocalSettings:
+    """The options of a non-local block; the default is the released network.
+
+    Attributes:
+        sub_sample: halve rows and columns of keys and values by max pooling.
+    """
+
+    sub_sample: bool = False
+
+
+class PointwiseLinear(nnx.Module):
+    """A 1x1x1 convolution with offset, initialised as torch does where nothing else is said."""
+
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator):
+        bound = math.sqrt(1 / inputs)
+        self.kernel = initial.uniform(rng, (inputs, outputs), bound)
+        self.bias = initial.uniform(rng, (outputs,), bound)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[..., inputs]` -> `[..., outputs]`."""
+        return jnp.einsum("...c,cd->...d", x, self.kernel[...]) + self.bias[...]
+
+
+class NonLocalBlock(nnx.Module):
+    """Attention of every position of a clip to all others, added to its input.
+
+    Names are those of the publication: softmax over j of theta(x_i) . phi(x_j), not divided by the root of the depth,
+    weighs g(x_j); W brings the sum back to the channels of the input.
+
+    Args:
+        channels: of input and output.
+        inner: channels of theta, phi and g; the released network has half of `channels`.
+        settings: see `NonLocalSettings`.
+        groups: see `BatchNorm`.
+        rng: draws the initial weights.
+    """
+
+    def __init__(self, channels: int, inner: int, settings: NonLocalSettings, groups: int, rng: np.random.Generator):
+        self.sub_sample = settings.sub_sample
+        self.theta = PointwiseLinear(channels, inner, rng)
+        self.phi = PointwiseLinear(channels, inner, rng)
+        self.g = PointwiseLinear(channels, inner, rng)
+        self.w = PointwiseLinear(inner, channels, rng)
+        self.bn = BatchNorm(channels, groups=groups, zero_init=True)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, T, H, W, channels]` -> the same."""
+        theta = _positions(self.theta(x))
+        phi = _positions(self._pooled(self.phi(x)))
+        g = _positions(self._pooled(self.g(x)))
+        attention = jax.nn.softmax(jnp.einsum("bic,bjc->bij", theta, phi), axis=-1)
+        y = jnp.einsum("bij,bjc->bic", attention, g)
+        return x + self.bn(self.w(y.reshape(*x.shape[:-1], -1)))
+
+    def _pooled(self, x: jax.Array) -> jax.Array:
+        """Maximum over 2x2 cells of a frame; an odd last row or column is left out."""
+        if not self.sub_sample:
+            return x
+        rows, columns = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+        if not rows or not columns:
+            raise InputError(f"sub_sample=True: a map of {x.shape[2]}x{x.shape[3]} cells cannot be halved; use larger "
+                             "images, or sub_sample=False")
+        return largest([x[:, :, i:rows:2, j:columns:2] for i in range(2) for j in range(2)])
+
+
+def _positions(x: jax.Array) -> jax.Array:
+    """`[B, T, H, W, C]` -> `[B, T * H * W, C]`."""
+    return x.reshape(x.shape[0], -1, x.shape[-1])

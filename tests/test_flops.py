@@ -1,0 +1,83 @@
+"""Costs, against those measured on the authors' code and those that the paper prints."""
+
+import json
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cfaan_jax import flops
+from configs import mars
+from tests.golden_cases import FOLDER
+
+# Variant here -> entry of flops.json.
+MEASURED = {
+    "c2d": "c2d", "nonlocal": "nonlocal_", "nonlocal_sub": "nonlocal_subsampled",
+    "axial_s1_none_1head": "axial_S1_nopos_1head", "axial_s1_none": "axial_S1_nopos",
+    "axial_s1_sinusoidal": "axial_S1_sine", "axial_s1_relative": "cfaan_S1", "axial_s2": "cfaan_S2",
+    "cfaan": "cfaan_S4",
+}
+FROZEN = 2048  # offsets of the neck, which the measurement counts as parameters
+
+cost = lru_cache(flops.cost)
+
+
+@pytest.mark.parametrize("variant", MEASURED)
+def test_costs_are_those_measured_on_the_released_code(variant):
+    measured = json.loads((FOLDER / "flops.json").read_text())["cf_aan_code"][MEASURED[variant]]
+    one = cost(variant)
+    assert one.macs / 1e9 == pytest.approx(measured["total_gmacs"], abs=1e-5)
+    assert round(one.macs / 1e9, 3) == round(measured["total_gmacs"], 3)
+    assert one.attention / 1e9 == pytest.approx(measured["matmul_gmacs"], abs=1e-5)
+    assert (one.parameters + FROZEN) / 1e6 == pytest.approx(measured["params_m"], abs=1e-5)
+    assert 1.8 < one.compiler / one.macs < 2.1
+
+
+@pytest.mark.parametrize("variant, expected", [
+    ("nonlocal", 17.213), ("axial_s1_none_1head", 0.361), ("axial_s1_none", 0.361), ("axial_s1_sinusoidal", 0.377),
+])
+def test_the_papers_figures_follow_from_its_rule(variant, expected):
+    assert round(cost(variant).rule / 1e9, 3) == expected == flops.PUBLISHED_ADDED[variant]
+
+
+@pytest.mark.parametrize("variant", ["axial_s1_relative", "axial_s2", "cfaan", "nonlocal_sub"])
+def test_no_rule_is_claimed_for_the_others(variant):
+    assert cost(variant).rule is None
+    assert "reproducible" in flops.row("cfaan", cost("cfaan"), cost("c2d"))[-1]
+
+
+def test_the_slim_network_adds_at_most_as_much_as_is_promised():
+    assert cost("cfaan_slim").macs - cost("c2d").macs <= 2.2e9
+
+
+def test_the_command_prints_a_row_for_every_variant(monkeypatch, capsys):
+    monkeypatch.setattr(flops, "cost", cost)
+    flops.main([])
+    printed = capsys.readouterr().out
+    assert all(f"| {variant} " in printed for variant in mars.MODELS)
+    assert "| 24.320 |" in printed and "17.213 | 17.213" in printed and "1x1 projection" in printed
+
+
+def test_help_answers(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        flops.main(["--help"])
+    assert stopped.value.code == 0 and "Table 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("function, shapes, expected, of_attention", [
+    (lambda a, b: a @ b, [(2, 3), (3, 5)], 2 * 3 * 5, 0),
+    (lambda a, b: jnp.einsum("bij,bjk->bik", a, b), [(7, 2, 3), (7, 3, 5)], 7 * 2 * 3 * 5, 7 * 2 * 3 * 5),
+    (lambda a, b: a @ b, [(4, 1), (1, 4)], 0, 0),  # nothing is added up
+    (lambda a, b: jax.jit(jnp.dot)(a, b) + 1, [(4,), (4,)], 4, 0),
+    (lambda a, b: jax.lax.scan(lambda carry, _: (carry @ b, None), a, length=6)[0], [(2, 3), (3, 3)], 6 * 2 * 3 * 3, 0),
+    (lambda a, b: jax.lax.conv_general_dilated(a, b, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")),
+     [(2, 8, 6, 3), (3, 3, 3, 5)], 2 * 4 * 3 * 5 * 3 * 3 * 3, 0),
+    (lambda a, b: jax.lax.conv_general_dilated(a, b, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                                               feature_group_count=2),
+     [(1, 4, 4, 6), (3, 3, 3, 8)], 4 * 4 * 8 * 3 * 3 * 3, 0),
+])
+def test_products_are_counted_wherever_they_are(function, shapes, expected, of_attention):
+    jaxpr = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).jaxpr
+    assert flops.macs(jaxpr) == expected
+    assert flops.macs(jaxpr, only_batched=True) == of_attention

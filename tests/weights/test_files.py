@@ -1,0 +1,250 @@
+"""Files of weights, written here by hand: torch is not needed to read them, nor to test that."""
+
+import collections
+import io
+import os
+import pickle
+import struct
+import sys
+import types
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from cfaan_jax import weights
+from cfaan_jax.errors import InputError
+from cfaan_jax.weights import files
+from tests.models.transplants import small_network
+
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+STORAGES = {np.float32: "FloatStorage", np.float64: "DoubleStorage", np.float16: "HalfStorage",
+            ml_dtypes.bfloat16: "BFloat16Storage", np.int64: "LongStorage", np.int32: "IntStorage",
+            np.int16: "ShortStorage", np.int8: "CharStorage", np.uint8: "ByteStorage", np.bool_: "BoolStorage"}
+
+
+@pytest.fixture
+def torch_modules(monkeypatch):
+    """Stand-ins, so that a pickle can name what torch's own pickles name."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for name in STORAGES.values():
+        setattr(torch, name, type(name, (), {"__module__": "torch"}))
+
+    def _rebuild_tensor_v2():
+        raise AssertionError("named only, never called")
+
+    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+    return torch
+
+
+class Storage:
+    def __init__(self, key: str, array: np.ndarray):
+        self.key, self.array = key, array
+
+
+class Tensor:
+    """A view of a storage, as torch pickles it."""
+
+    def __init__(self, storage: Storage, shape, strides, offset: int = 0):
+        self.arguments = (storage, offset, tuple(shape), tuple(strides), False, collections.OrderedDict())
+
+    def __reduce__(self):
+        return sys.modules["torch._utils"]._rebuild_tensor_v2, self.arguments
+
+
+class Pickler(pickle.Pickler):
+    def __init__(self, file, legacy: bool):
+        super().__init__(file, protocol=2)
+        self.legacy, self.storages = legacy, {}
+
+    def persistent_id(self, item):
+        if not isinstance(item, Storage):
+            return None
+        self.storages[item.key] = item.array
+        kind = getattr(sys.modules["torch"], STORAGES[item.array.dtype.type])
+        reference = ("storage", kind, item.key, "cpu", item.array.size)
+        return (*reference, None) if self.legacy else reference
+
+
+def tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """One contiguous storage for each array."""
+    return collections.OrderedDict(
+        (name, Tensor(Storage(str(number), array.reshape(-1)), array.shape,
+                      [stride // array.itemsize for stride in array.strides]))
+        for number, (name, array) in enumerate(arrays.items()))
+
+
+def write_zip(path, content) -> None:
+    """The form since torch 1.6."""
+    data = io.BytesIO()
+    pickler = Pickler(data, legacy=False)
+    pickler.dump(content)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", data.getvalue())
+        archive.writestr("archive/version", "3\n")
+        for key, array in pickler.storages.items():
+            archive.writestr(f"archive/data/{key}", array.tobytes())
+
+
+def write_legacy(path, content) -> None:
+    """The form before torch 1.6."""
+    with open(path, "wb") as file:
+        for head in (MAGIC, PROTOCOL, {"little_endian": True}):
+            pickle.dump(head, file, protocol=2)
+        pickler = Pickler(file, legacy=True)
+        pickler.dump(content)
+        pickle.dump(list(pickler.storages), file, protocol=2)
+        for array in pickler.storages.values():
+            file.write(struct.pack("<q", array.size) + array.tobytes())
+
+
+WRITERS = {"new.pth": write_zip, "old.pth": write_legacy, "new.pt": write_zip}
+
+
+def arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    found = {str(np.dtype(kind)): rng.integers(0, 2, (2, 3)).astype(kind) for kind in STORAGES}
+    return found | {"scalar": np.array(7, np.int64), "empty": np.zeros((0, 4), np.float32)}
+
+
+def assert_same(found, expected) -> None:
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype and found[name].shape == array.shape, name
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_torch_files_hold_what_was_written(tmp_path, torch_modules, name):
+    WRITERS[name](tmp_path / name, tensors(arrays()))
+    assert_same(files.read(tmp_path / name), arrays())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_tensors_may_share_a_storage_and_lie_across_it(tmp_path, torch_modules, name):
+    whole = np.arange(12, dtype=np.float32)
+    storage = Storage("0", whole)
+    WRITERS[name](tmp_path / name, {"a": Tensor(storage, (2, 3), (3, 1), 6), "b": Tensor(storage, (3, 4), (1, 3))})
+    assert_same(files.read(tmp_path / name), {"a": whole[6:].reshape(2, 3), "b": whole.reshape(4, 3).T})
+
+
+def test_the_other_forms_hold_what_was_written(tmp_path):
+    expected = {name: array for name, array in arrays().items() if name != "bfloat16"}
+    np.savez(tmp_path / "a.npz", **expected)
+    safetensors.numpy.save_file(expected, tmp_path / "a.safetensors")
+    for name in ("a.npz", "a.safetensors"):
+        found = files.read(tmp_path / name)
+        assert_same({key: found[key] for key in expected}, expected)
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "a.npz", "a.safetensors"])
+def test_a_network_loads_from_every_form(tmp_path, torch_modules, name):
+    model = small_network("c2d")
+    expected = weights.to_torch(small_network("c2d", seed=1))
+    if name in WRITERS:
+        WRITERS[name](tmp_path / name, {"model": tensors(expected), "optimizer": {"lr": 1e-4, "steps": [1, 2]}})
+    elif name == "a.npz":
+        np.savez(tmp_path / name, **expected)
+    else:
+        safetensors.numpy.save_file(expected, tmp_path / name)
+    weights.load_torch(model, tmp_path / name)
+    assert_same(weights.to_torch(model), expected)
+
+
+class Malicious:
+    """Runs a program when it is unpickled by anything that lets it."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_code_in_a_file_is_refused_and_not_run(tmp_path, torch_modules, name):
+    mark = tmp_path / "ran"
+    WRITERS[name](tmp_path / name, {"weight": Malicious(mark)})
+    with pytest.raises(InputError, match=r"system.*could run code"):
+        files.read(tmp_path / name)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("module, attribute", [
+    ("builtins", "eval"), ("builtins", "getattr"), ("torch", "load"), ("numpy", "load"), ("collections", "Counter"),
+    ("torch._utils", "_rebuild_tensor_v2.__globals__"),
+])
+def test_names_that_weights_do_not_need_are_refused(tmp_path, module, attribute):
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", f"c{module}\n{attribute}\n.".encode())
+    with pytest.raises(InputError, match=f"{module}.{attribute}"):
+        files.read(tmp_path / "a.pth")
+
+
+def test_object_arrays_are_refused(tmp_path):
+    mark = tmp_path / "ran"
+    np.savez(tmp_path / "a.npz", weight=np.array([Malicious(mark)], dtype=object))
+    with pytest.raises(InputError, match="not readable"):
+        files.read(tmp_path / "a.npz")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("shape, strides, offset", [
+    ((3, 5), (5, 1), 0), ((2, 3), (3, 1), 7), ((2,), (100,), 0), ((2,), (1,), -1), ((2,), (-1,), 5),
+    ((-1,), (1,), 0), ((2**40,), (1,), 0), ((2,), (2**62,), 0),
+])
+def test_tensors_that_reach_outside_their_storage_are_refused(tmp_path, torch_modules, name, shape, strides, offset):
+    WRITERS[name](tmp_path / name, {"weight": Tensor(Storage("0", np.zeros(12, np.float32)), shape, strides, offset)})
+    with pytest.raises(InputError, match=name):
+        files.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "a.npz", "a.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(tmp_path, torch_modules, name, share):
+    content = {"weight": np.arange(1000, dtype=np.float32), "bias": np.arange(10, dtype=np.float32)}
+    path = tmp_path / name
+    if name in WRITERS:
+        WRITERS[name](path, tensors(content))
+    elif name == "a.npz":
+        np.savez(path, **content)
+    else:
+        safetensors.numpy.save_file(content, path)
+    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    with pytest.raises(InputError, match=name):
+        files.read(path)
+
+
+def test_a_storage_of_another_length_is_refused(tmp_path, torch_modules):
+    path = tmp_path / "a.pth"
+    data = io.BytesIO()
+    Pickler(data, legacy=False).dump(tensors({"weight": np.zeros(12, np.float32)}))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", data.getvalue())
+        archive.writestr("archive/data/0", np.zeros(5, np.float32).tobytes())
+    with pytest.raises(InputError, match="a.pth"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("a.onnx", b"", "unknown kind"), ("missing.pth", None, "is missing"), ("a.pth", b"text", "a.pth"),
+    ("a.safetensors", b"text", "not readable"), ("a.npz", b"text", "not readable"),
+    ("a.pth", pickle.dumps([1, 2]), "a.pth"),
+])
+def test_other_files_are_refused(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        files.read(tmp_path / name)
+
+
+def test_a_list_is_no_mapping(tmp_path, torch_modules):
+    write_zip(tmp_path / "a.pth", [1, 2])
+    with pytest.raises(InputError, match="holds a list"):
+        files.read(tmp_path / "a.pth")

@@ -1,0 +1,163 @@
+"""Weights under torch's names: both ways, strictly, and from a plain ImageNet ResNet-50."""
+
+import json
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from cfaan_jax import models, weights
+from cfaan_jax.errors import InputError
+from tests.golden import weightgen
+from tests.golden_cases import FOLDER
+from tests.models.transplants import small_network
+
+TINY = dict(scales=2, heads=2)
+SHIPPED = json.loads((FOLDER / "state_dict_keys.json").read_text())
+VARIANTS = json.loads((FOLDER / "state_dict_keys_variants.json").read_text())
+
+
+@lru_cache
+def full_network(name: str) -> models.VideoReID:
+    return models.create(name, num_classes=625)
+
+
+def drawn(model: models.VideoReID, salt: int = 1) -> dict[str, np.ndarray]:
+    """Other weights for a network."""
+    shapes = {name: array.shape for name, array in weights.to_torch(model).items()}
+    return weightgen.draw_all(shapes, salt)
+
+
+def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_names_shapes_and_types_are_those_of_the_released_file(name):
+    found = weights.to_torch(full_network(name))
+    expected = {entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in SHIPPED[name]}
+    assert {key: (array.shape, str(array.dtype)) for key, array in found.items()} == expected
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_round_trip_changes_no_bit(name):
+    model = full_network(name)
+    expected = drawn(model)
+    weights.load_torch(model, expected)
+    assert_equal(weights.to_torch(model), expected)
+
+
+@pytest.mark.parametrize("name, options", [
+    ("cfaan", TINY | dict(inter_channels=16)), ("cfaan", TINY | dict(positional="relative_q")),
+    ("cfaan", TINY | dict(positional="none")), ("nonlocal", dict(sub_sample=True)),
+])
+def test_every_option_goes_there_and_back(name, options):
+    model = small_network(name, **options)
+    expected = drawn(model)
+    weights.load_torch(model, expected)
+    assert_equal(weights.to_torch(model), expected)
+
+
+def test_a_classifier_with_as_many_identities_as_channels_is_transposed():
+    model = models.create("c2d", num_classes=64 * 4, image_size=(32, 32), width=8, depths=(1, 1, 1, 1))
+    given = drawn(model)
+    weights.load_torch(model, given)
+    np.testing.assert_array_equal(model.head.classifier[...], given["classifier.weight"].T)
+
+
+@pytest.mark.parametrize("variant, options", [
+    ("cfaan_S1", dict(scales=1)), ("cfaan_S2", dict(scales=2)),
+    ("axial_S1_sine", dict(scales=1, positional="sinusoidal")),
+    ("axial_S1_nopos", dict(scales=1, positional="none")),
+    ("axial_S1_nopos_1head", dict(scales=1, heads=1, positional="none")),
+])
+def test_names_and_shapes_of_the_variants(variant, options):
+    found = weights.to_torch(models.create("cfaan", num_classes=10, **options))
+    assert {name: list(array.shape) for name, array in found.items()} == VARIANTS[variant]
+
+
+@pytest.fixture
+def model() -> models.VideoReID:
+    return small_network("cfaan", **TINY)
+
+
+def test_everything_that_does_not_fit_is_listed_and_nothing_is_changed(model):
+    before, given = weights.to_torch(model), drawn(model)
+    del given["base.bn1.running_mean"], given["base.layer2.1.axial_gran.0.relative"]
+    given["fc.extra"] = np.zeros(3, np.float32)
+    given["base.conv1.weight"] = given["base.conv1.weight"][:4]
+    with pytest.raises(InputError) as caught:
+        weights.load_torch(model, given)
+    for part in ("missing (2): base.bn1.running_mean, base.layer2.1.axial_gran.0.relative", "unexpected (1): fc.extra",
+                 "base.conv1.weight (4, 3, 1, 7, 7) instead of (8, 3, 1, 7, 7)", "skip"):
+        assert part in str(caught.value)
+    assert_equal(weights.to_torch(model), before)
+
+
+@pytest.mark.parametrize("name", ["base.layer2.1.axial_gran.0.flatten_index", "bottleneck.bias"])
+def test_constants_of_another_network_are_refused(model, name):
+    given = drawn(model)
+    given[name] = given[name] + 1
+    with pytest.raises(InputError, match=f"{name} differs"):
+        weights.load_torch(model, given)
+
+
+def test_constants_may_be_missing(model):
+    given = {name: array for name, array in drawn(model).items()
+             if not name.endswith((".flatten_index", ".num_batches_tracked", "bottleneck.bias"))}
+    weights.load_torch(model, given)
+    np.testing.assert_array_equal(weights.to_torch(model)["base.bn1.weight"], given["base.bn1.weight"])
+
+
+@pytest.mark.parametrize("wrapped", [
+    lambda given: {"model": given, "optimizer": {"state": {}}},
+    lambda given: {f"module.{name}": array for name, array in given.items()},
+    lambda given: {"model": {f"module.{name}": array for name, array in given.items()}},
+], ids=["checkpoint", "data-parallel", "both"])
+def test_wrapped_weights_are_recognised(model, wrapped):
+    expected = drawn(model)
+    weights.load_torch(model, wrapped(expected))
+    assert_equal(weights.to_torch(model), expected)
+
+
+def test_skipped_names_keep_their_values(model):
+    before, given = weights.to_torch(model), drawn(model)
+    del given["classifier.weight"]
+    given["base.conv1.weight"] = np.zeros((1, 1))
+    weights.load_torch(model, given, skip=("classifier.*", "base.conv1.weight"))
+    after = weights.to_torch(model)
+    for name, source in {"classifier.weight": before, "base.conv1.weight": before, "base.bn1.bias": given}.items():
+        np.testing.assert_array_equal(after[name], source[name])
+
+
+def imagenet(model: models.VideoReID) -> dict[str, np.ndarray]:
+    """Weights in torchvision's layout: 2-D convolutions, bare names, a classifier of its own."""
+    plain = small_network("c2d")
+    given = {name.removeprefix("base."): array for name, array in drawn(plain).items() if name.startswith("base.")}
+    assert given["conv1.weight"].ndim == 4
+    return given | {"fc.weight": np.zeros((1000, 256), np.float32), "fc.bias": np.zeros(1000, np.float32)}
+
+
+@pytest.mark.parametrize("name", ["c2d", "nonlocal", "cfaan"])
+def test_an_imagenet_network_fills_the_backbone_alone(name):
+    model = small_network(name, **(TINY if name == "cfaan" else {}))
+    before, given = weights.to_torch(model), imagenet(model)
+    weights.load_torch(model, given)
+    after = weights.to_torch(model)
+    np.testing.assert_array_equal(after["base.conv1.weight"].reshape(-1), given["conv1.weight"].reshape(-1))
+    np.testing.assert_array_equal(after["base.layer4.0.bn3.running_var"], given["layer4.0.bn3.running_var"])
+    others = [key for key in after if ".axial_gran." in key or ".NL_" in key or not key.startswith("base.")]
+    assert others
+    for key in others:
+        np.testing.assert_array_equal(after[key], before[key], err_msg=key)
+
+
+def test_an_imagenet_network_of_another_depth_is_refused():
+    model = small_network("c2d")
+    given = imagenet(model)
+    given["layer3.1.conv1.weight"] = given["layer3.0.conv1.weight"]
+    with pytest.raises(InputError, match=r"unexpected \(1\): base.layer3.1.conv1.weight"):
+        weights.load_torch(model, given)
