@@ -1,6 +1,8 @@
 """Progress of long work: a live bar in a terminal, one plain line now and then in a log file."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -37,6 +39,15 @@ class Progress:
 
     def __exit__(self, *_) -> None:
         self._bar.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While other work, which may show a bar of its own, goes on; its time does not count."""
+        self._bar.stop()
+        paused_at = time.monotonic()
+        yield
+        self._began += time.monotonic() - paused_at
+        self._bar.start()
 
     def advance(self, count: int = 1, **shown) -> None:
         """Reports `count` more finished items; `shown` are the figures to show beside the bar."""

@@ -191,35 +191,36 @@ class Run:
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
               + (f", going on after step {standing.step}" if standing.step else ""))
         reader = read_ahead(batches, standing.step, config.data.workers)
-        with MetricLog(self.workdir, standing.step, standing.evaluated) as log:
+        with (MetricLog(self.workdir, standing.step, standing.evaluated) as log,
+              Progress(f"train {config.model.name}", total, standing.step) as progress):
             while True:
                 if self._due(config.train.evaluate_every, total) and standing.evaluated < standing.step:
-                    self._evaluate(log)
+                    with progress.paused():
+                        self._evaluate(log)
                 if standing.step == total or self._due(config.train.checkpoint_every, total):
                     self._save()
                 if standing.step == total:
                     return
-                self._train_until(self._next_pause(total), reader, log, total)
+                self._train_until(self._next_pause(total), reader, log, progress)
                 if self._stop.received is not None:
                     self._save()
                     raise Interrupted(self._stop.received)
 
-    def _train_until(self, until: int, reader: Iterator[dict], log: MetricLog, total: int) -> None:
+    def _train_until(self, until: int, reader: Iterator[dict], log: MetricLog, progress: Progress) -> None:
         """Trains up to a step, or until the run is asked to stop."""
         standing, pending = self.standing, None
-        with Progress(f"train {self.config.model.name}", total, standing.step) as progress:
-            self._moments = deque([time.monotonic()], maxlen=_RATE_STEPS + 1)
-            while standing.step < until and self._stop.received is None:
-                batch = jax.device_put(next(reader), self._batch_sharding)
-                self.state, metrics = self._step(self.state, batch)
-                self._moments.append(time.monotonic())
-                standing.step += 1
-                # A step's figures are fetched after the next one was sent off, so that the device never waits.
-                if pending is not None:
-                    self._report(log, progress, *pending)
-                pending = (standing.step, metrics)
+        self._moments = deque([time.monotonic()], maxlen=_RATE_STEPS + 1)
+        while standing.step < until and self._stop.received is None:
+            batch = jax.device_put(next(reader), self._batch_sharding)
+            self.state, metrics = self._step(self.state, batch)
+            self._moments.append(time.monotonic())
+            standing.step += 1
+            # A step's figures are fetched after the next one was sent off, so that the device never waits.
             if pending is not None:
                 self._report(log, progress, *pending)
+            pending = (standing.step, metrics)
+        if pending is not None:
+            self._report(log, progress, *pending)
 
     def _next_pause(self, total: int) -> int:
         """The next step after which something is evaluated or saved."""

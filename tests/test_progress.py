@@ -29,5 +29,23 @@ def test_resumed_work_starts_where_it_stopped(monkeypatch):
     assert "1000/1000" in run(monkeypatch, terminal=False, total=1000, start=990)
 
 
+def test_a_pause_counts_neither_as_time_nor_as_an_end(monkeypatch):
+    shown = io.StringIO()
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "Console", lambda: Console(file=shown, force_terminal=False, width=100))
+    with progress.Progress("training", 4) as bar:
+        for _ in range(2):
+            now[0] += 10
+            bar.advance()
+        with bar.paused():
+            now[0] += 1000
+        for _ in range(2):
+            now[0] += 10
+            bar.advance()
+    assert [line.split()[1:] for line in shown.getvalue().splitlines()] == [
+        ["2/4", "0.1/s"], ["3/4", "0.1/s"], ["4/4", "0.1/s"]]
+
+
 def test_a_terminal_gets_a_bar(monkeypatch):
     assert "3/3" in run(monkeypatch, terminal=True)
