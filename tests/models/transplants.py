@@ -11,7 +11,6 @@ from flax import nnx
 from cfaan_jax import models, weights
 from tests.golden_cases import Case, channels_first, channels_last
 
-
 _QUICK = {"xla_backend_optimization_level": 0}
 if jax.__version_info__ < (0, 12):  # an option that later compilers no longer have
     _QUICK["xla_cpu_use_fusion_emitters"] = False
