@@ -213,7 +213,6 @@ class Run:
         while standing.step < until and self._stop.received is None:
             batch = jax.device_put(next(reader), self._batch_sharding)
             self.state, metrics = self._step(self.state, batch)
-            self._moments.append(time.monotonic())
             standing.step += 1
             # A step's figures are fetched after the next one was sent off, so that the device never waits.
             if pending is not None:
@@ -260,6 +259,7 @@ class Run:
 
     def _report(self, log: MetricLog, progress: Progress, step: int, metrics: dict[str, jax.Array]) -> None:
         figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        self._moments.append(time.monotonic())  # only now is the step known to be finished, not only sent off
         if not math.isfinite(figures["loss"]):
             last = self._checkpoints.step("last")
             raise InputError(

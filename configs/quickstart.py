@@ -19,6 +19,6 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
     if variant != "ide":
         config.data.clip_length = 4
     config.optim.update(learning_rate=1e-3, milestones=(27, 35))
-    config.train.update(epochs=40, checkpoint_every=1, evaluate_every=0)
+    config.train.update(epochs=40, checkpoint_every=10, evaluate_every=0)
     config.eval.update(protocols=("mars", "mars_revised"))
     return config
