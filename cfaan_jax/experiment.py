@@ -9,6 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax import models, weights
+from cfaan_jax.data.clips import MODES
 from cfaan_jax.errors import InputError
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
@@ -18,12 +19,25 @@ _FREE = ("eval", "data.workers")
 def check(config: ConfigDict) -> None:
     """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
     batch, groups = config.data.identities * config.data.tracklets, config.model.bn_groups
+    corrections = config.eval.corrections
     for wrong, message in (
             (not config.data.records, "config.data.records is not given; name the folder that "
                                       "data_prep/build_tfrecords.py wrote: --config.data.records=FOLDER"),
             (config.seed < 0, f"config.seed={config.seed}: must not be negative"),
-            (batch < 1 or batch % groups, f"config.model.bn_groups={groups} does not divide the batch of {batch} clips "
-                                          "(config.data.identities x config.data.tracklets); choose a divisor"),
+            *((config.data[name] < 1, f"config.data.{name}={config.data[name]}: must be at least 1")
+              for name in ("clip_length", "identities", "tracklets")),
+            *((not 0 <= config.augment[name] <= 1,
+               f"config.augment.{name}={config.augment[name]}: a probability lies between 0 and 1")
+              for name in ("flip", "erasing")),
+            (config.eval.batch < 1, f"config.eval.batch={config.eval.batch}: must be at least 1"),
+            (config.eval.clips not in MODES,
+             f"config.eval.clips={config.eval.clips!r}: choose one of {', '.join(MODES)}"),
+            (corrections and not Path(corrections).is_file(),
+             f"config.eval.corrections={corrections}: no such file; name a corrections.csv or "
+             "clean_tracks_test_info.mat, or leave it empty"),
+            (groups < 1 or batch % groups,
+             f"config.model.bn_groups={groups} does not divide the batch of {batch} clips (config.data.identities x "
+             "config.data.tracklets); choose a divisor"),
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
             (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
             (not (config.loss.triplet_weight or config.loss.id_weight),

@@ -1,5 +1,7 @@
 """The optimiser of the released code: Adam with coupled weight decay, and step decay of the learning rate."""
 
+import math
+
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
@@ -40,11 +42,11 @@ def create(settings: ConfigDict, steps_per_epoch: int) -> optax.GradientTransfor
         steps_per_epoch: steps of one epoch.
 
     Raises:
-        InputError: a negative rate or decay.
+        InputError: a rate or decay that is negative or no number.
     """
     for name in ("learning_rate", "weight_decay"):
-        if settings[name] < 0:
-            raise InputError(f"optim.{name}={settings[name]}: must not be negative")
+        if not 0 <= settings[name] < math.inf:
+            raise InputError(f"config.optim.{name}={settings[name]}: must be a number from 0 on")
     return optax.chain(
         optax.add_decayed_weights(settings.weight_decay),
         optax.scale_by_adam(),

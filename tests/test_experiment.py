@@ -110,6 +110,12 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
     ("model.bn_groups", 3, "bn_groups=3 does not divide the batch of 16"),
     ("data.workers", 0, "workers=0"),
     ("train.epochs", 0, "epochs=0"),
+    ("data.clip_length", 0, "clip_length=0"),
+    ("data.identities", 0, "identities=0"),
+    ("augment.erasing", 5.0, "erasing=5.0: a probability"),
+    ("eval.batch", 0, r"eval\.batch=0"),
+    ("eval.clips", "foo", "clips='foo': choose one of test, test_0"),
+    ("eval.corrections", "absent.csv", "corrections=absent.csv: no such file"),
 ])
 def test_values_that_no_run_can_work_with_are_named(field, value, message):
     config = small()

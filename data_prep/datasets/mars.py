@@ -21,6 +21,7 @@ from cfaan_jax.errors import InputError
 from data_prep.datasets import Dataset, FrameFiles, Tracklet
 
 CAMERAS = 6
+_CAMERA_CODES = tuple(f"C{number}" for number in range(1, CAMERAS + 1))  # as in the names of frames
 INFO_FILES = {"train": "tracks_train_info.mat", "test": "tracks_test_info.mat", "query": "query_IDX.mat"}
 NAME_FILES = {"train": "train_name.txt", "test": "test_name.txt"}
 IMAGE_FOLDERS = {"train": "bbox_train", "test": "bbox_test"}
@@ -63,6 +64,9 @@ def open(root: Path) -> Dataset:
     Raises:
         InputError: a missing or broken file, lists that do not fit each other, or an absent image folder.
     """
+    if not root.is_dir():
+        raise InputError(f"--root={root}: no such folder; name the one that holds info, "
+                         f"{' and '.join(IMAGE_FOLDERS.values())}")
     info = root / "info"
     metadata = read_metadata(info)
     is_query = np.zeros(len(metadata.test), bool)
@@ -107,7 +111,7 @@ def _read_tracks(info: Path, part: str) -> np.ndarray:
     lowest = {"train": 1, "test": -1}[part]
     _refuse(path, (cameras < 1) | (cameras > CAMERAS), cameras, "camera", f"cameras are 1 to {CAMERAS}")
     _refuse(path, pids < lowest, pids, "identity", f"identities of this list start at {lowest}")
-    _refuse(path, last < first, last, "last frame", "it comes before the first one: an empty tracklet; remove the row")
+    _refuse(path, last < first, last, "last frame", "it comes before the first one, which makes an empty tracklet")
     before = np.concatenate([[0], last[:-1]])
     _refuse(path, first <= before, first, "first frame", "frames count from 1 and tracklets follow each other in order")
     return np.stack([first - 1, last, pids, cameras], axis=1)
@@ -148,7 +152,7 @@ def _refuse(path: Path, wrong: np.ndarray, values: np.ndarray, what: str, rule: 
     """Raises an error about the first value that is `wrong`; rows are counted from 1, as MATLAB does."""
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise InputError(f"{path}: row {row + 1} has {what} {values[row]}: {rule}")
+        raise InputError(f"{path}: row {row + 1} has {what} {values[row]}: {rule}; restore the released file")
 
 
 def _tracklets(root: Path, part: str, rows: np.ndarray, splits: list[str]) -> list[Tracklet]:
@@ -168,6 +172,9 @@ def _tracklets(root: Path, part: str, rows: np.ndarray, splits: list[str]) -> li
             other = next(name for name in own if name[:6] != own[0][:6])
             raise InputError(f"{path}: tracklet {row + 1}, from line {first + 1}, mixes {own[0]} with {other}; the "
                              f"list and {INFO_FILES[part]} do not belong together: restore both")
+        if pid != -1 and own[0][4:6] not in _CAMERA_CODES:
+            raise InputError(f"{path}: line {first + 1}, {own[0]}: no camera from C1 to C{CAMERAS} behind the "
+                             "identity; restore the released file")
         sources = tuple(f"{folder}/{name[:4]}/{name}" for name in own)
         tracklets.append(Tracklet(
             name=f"{stem}R{row}" if stem in repeated else stem, split=splits[row], track_id=row, pid=int(pid),
@@ -178,7 +185,10 @@ def _tracklets(root: Path, part: str, rows: np.ndarray, splits: list[str]) -> li
 def _read_names(path: Path, expected: int, info_file: str) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path}: missing; get the info folder from the MARS-evaluation repository")
-    names = path.read_text().split()
+    try:
+        names = path.read_text(encoding="ascii").split()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file of frame names ({error}); restore the released file") from None
     if len(names) < expected:
         raise InputError(f"{path}: lists {len(names):,} frames, but {info_file} counts {expected:,}; "
                          "restore the released file")
