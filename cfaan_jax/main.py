@@ -90,6 +90,8 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 def _config_alone(argv: Sequence[str]) -> ConfigDict | None:
     """The config as its file gives it, whatever the other flags say; None if there is no --config."""
+    if not any(each.lstrip("-").partition("=")[0] == "config" for each in argv):
+        return None
     alone = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, flag_values=alone, sys_argv=argv[:1])
     alone(argv, known_only=True)

@@ -177,7 +177,7 @@ def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, chang
 
 
 @pytest.mark.parametrize("arguments, expected", [
-    (["--config=configs/quickstart.py:c3d", "--workdir=x"], "variant 'c3d': there are c2d, cfaan"),
+    (["--config=configs/quickstart.py:c3d", "--workdir=x"], "variant 'c3d': there are c2d, nonlocal"),
     (["--config=configs/none.py", "--workdir=x"], "configs/none.py: there is no such file"),
     (["--workdir=x"], "--config is missing"),
     (["--config=configs/mars.py"], "--workdir is missing"),
