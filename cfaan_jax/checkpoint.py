@@ -1,5 +1,7 @@
 """Checkpoints of a training run: `last`, to go on from, and `best`, by the mAP of the periodic evaluation."""
 
+import shutil
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,8 +54,10 @@ class Checkpoints:
         # Synchronous: the next training step overwrites the very buffers that are being written.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else 1, enable_async_checkpointing=False, create=not read_only,
-            cleanup_tmp_directories=not read_only, read_only=read_only)
+            read_only=read_only)
         root = Path(workdir).absolute() / "checkpoints"
+        if not read_only and jax.process_index() == 0:
+            _remove_unfinished(root)
         self._managers = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in KINDS}
 
     def __enter__(self) -> "Checkpoints":
@@ -103,7 +107,7 @@ class Checkpoints:
         try:
             return manager.restore(step, args=ocp.args.Composite(**items))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = textwrap.shorten(str(error), 200)
             raise InputError(f"{manager.directory / str(step)}: this checkpoint is incomplete, damaged or of another "
                              f"network ({type(error).__name__}: {reason}); delete this folder to start again from "
                              "nothing, or restore it from a copy") from error
@@ -130,6 +134,13 @@ def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module,
     model = nnx.merge(graphdef, state)
     model.eval()
     return model, config
+
+
+def _remove_unfinished(root: Path) -> None:
+    """Removes what killed processes left. Orbax would do so in a thread, which can outlive the interpreter."""
+    for path in root.glob("*/*"):
+        if ocp.utils.is_tmp_checkpoint(path):
+            shutil.rmtree(path)
 
 
 def _named_leaves(tree) -> dict:

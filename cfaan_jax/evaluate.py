@@ -112,6 +112,11 @@ class _TrackletMean:
         return (self._sums / self._counts[:, None]).astype(np.float32)
 
 
+def test_records(config: ConfigDict) -> list[RecordSet]:
+    """Query and gallery of `config.data.records`; InputError if one is missing or damaged."""
+    return [RecordSet.open(config.data.records, split) for split in ("query", "gallery")]
+
+
 def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> Search:
     """Features and labels of all test tracklets in `config.data.records`.
 
@@ -122,7 +127,7 @@ def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> S
         clips: see `extract`.
     """
     manifest = load_manifest(config.data.records)
-    parts = [RecordSet.open(config.data.records, split) for split in ("query", "gallery")]
+    parts = test_records(config)
     features = [extract(model, part, clips=clips, clip_length=config.data.clip_length, batch_size=config.eval.batch,
                         image_size=tuple(config.data.image_size), workers=config.data.workers) for part in parts]
     labels = {name: np.concatenate([getattr(part, name) for part in parts])

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 from pathlib import Path
 
 from flax import nnx
@@ -11,6 +10,10 @@ from ml_collections import ConfigDict
 from cfaan_jax import models, weights
 from cfaan_jax.data.clips import MODES
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import written_whole
+
+# What an evaluation can score: the checkpoints of a run, or the network as training starts with it.
+WEIGHTS = ("last", "best", "untrained")
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
 _FREE = ("eval", "data.workers")
@@ -26,12 +29,16 @@ def check(config: ConfigDict) -> None:
             (config.seed < 0, f"config.seed={config.seed}: must not be negative"),
             *((config.data[name] < 1, f"config.data.{name}={config.data[name]}: must be at least 1")
               for name in ("clip_length", "identities", "tracklets")),
+            (len(config.data.image_size) != 2,
+             f"config.data.image_size={config.data.image_size}: give height and width, as in 256,128"),
             *((not 0 <= config.augment[name] <= 1,
                f"config.augment.{name}={config.augment[name]}: a probability lies between 0 and 1")
               for name in ("flip", "erasing")),
             (config.eval.batch < 1, f"config.eval.batch={config.eval.batch}: must be at least 1"),
             (config.eval.clips not in MODES,
              f"config.eval.clips={config.eval.clips!r}: choose one of {', '.join(MODES)}"),
+            (config.eval.weights not in WEIGHTS,
+             f"config.eval.weights={config.eval.weights!r}: choose one of {', '.join(WEIGHTS)}"),
             (corrections and not Path(corrections).is_file(),
              f"config.eval.corrections={corrections}: no such file; name a corrections.csv or "
              "clean_tracks_test_info.mat, or leave it empty"),
@@ -71,9 +78,8 @@ def claim(config: ConfigDict, workdir: str | Path) -> None:
     path = Path(workdir) / "config.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".json.unfinished")
-        unfinished.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-        os.replace(unfinished, path)
+        with written_whole(path) as file:
+            file.write((json.dumps(config.to_dict(), indent=2) + "\n").encode())
         return
     stored, given = flatten(load_config(workdir).to_dict()), flatten(config.to_dict())
     differing = [name for name in dict.fromkeys((*stored, *given))

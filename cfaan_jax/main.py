@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from cfaan_jax import evaluate
-from cfaan_jax.checkpoint import KINDS, restore_model
+from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest
 from cfaan_jax.interrupt import Interrupted
@@ -53,14 +53,11 @@ def main(_: Sequence[str]) -> int:
 def _evaluate(config: ConfigDict, workdir: str) -> None:
     check(config)
     which = config.eval.weights
-    if which not in (*KINDS, "untrained"):
-        raise InputError(f"config.eval.weights={which!r}: choose one of {', '.join(KINDS)}, untrained")
     if which == "untrained":
         model = initial_model(config, training_sampler(config).num_classes)
-        claim(config, workdir)
     else:
         model, _ = restore_model(workdir, which)
-        claim(config, workdir)
+    claim(config, workdir)
     evaluate.evaluate(model, config, workdir, which)
 
 
@@ -102,9 +99,13 @@ def _config_alone(argv: Sequence[str]) -> ConfigDict | None:
 
 
 def _check_fields(config: ConfigDict, given: Sequence[str]) -> None:
-    """Raises InputError for the first of the names ("config.model.width") that is no field, with the nearest ones."""
-    names = [f"config.{name}" for name in flatten(config.to_dict())]
+    """Raises InputError for the first of the names ("config.model.width") that is no field, or a tuple given twice."""
+    fields = {f"config.{name}": value for name, value in flatten(config.to_dict()).items()}
+    names = list(fields)
     for name in given:
+        if isinstance(fields.get(name), tuple) and given.count(name) > 1:
+            raise InputError(f"--{name} is given {given.count(name)} times, which would put the values one behind the "
+                             f"other; give it once: --{name}='{fields[name]}'")
         if not any(each == name or each.startswith(f"{name}.") for each in names):
             near = ", ".join(f"--{each}" for each in nearest(name, names))
             raise InputError(f"--{name}: the config has no such field; {f'did you mean {near}? ' if near else ''}"

@@ -1,10 +1,12 @@
 """The figures of a training run: `metrics.csv` and TensorBoard scalars in the workdir."""
 
 import csv
-import os
+import io
 from pathlib import Path
 
 from tensorboard.summary import Writer
+
+from cfaan_jax.files import written_whole
 
 COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "accuracy", "learning_rate", "clips_per_second", "mAP",
            "rank1")
@@ -29,12 +31,12 @@ class MetricLog:
             with path.open(newline="") as file:
                 complete = (row for row in csv.DictReader(file) if None not in row.values())
                 rows = [row for row in complete if int(row["step"]) <= (evaluated if row["mAP"] else step)]
-        unfinished = path.with_suffix(".csv.unfinished")
-        with unfinished.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(unfinished, path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        with written_whole(path) as file:
+            file.write(text.getvalue().encode())
         self._file = path.open("a", newline="", buffering=1)
         self._rows = csv.DictWriter(self._file, COLUMNS)
         self._curves = Writer(str(Path(workdir) / "tensorboard"))

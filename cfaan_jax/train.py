@@ -64,6 +64,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     """
     check(config)
     sampler = training_sampler(config)
+    evaluate.test_records(config)  # damage there should not show only after days of training
     claim(config, workdir)
     total = config.train.epochs * sampler.steps_per_epoch
     with StopSignal() as stop:
@@ -71,6 +72,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
             done = checkpoints.step("last") == total
             kinds = [kind for kind in ("last", "best") if checkpoints.step(kind) is not None]
             if done and not (missing := _unscored(config, workdir, kinds)):
+                for kind in kinds:
+                    restore_model(workdir, kind)  # an error if its files are gone
                 print(f"{workdir} is finished: {total} steps, results in {Path(workdir) / 'results.json'}; "
                       "score it again with --mode=evaluate")
                 return

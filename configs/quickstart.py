@@ -1,4 +1,4 @@
-"""The configs of MARS and IDE, shrunk by settings until two CPU cores train them in about two minutes.
+"""The configs of MARS and IDE, shrunk by settings until two CPU cores train each network in one to four minutes.
 
     bash launch/quickstart.sh
     python -m cfaan_jax.main --config=configs/quickstart.py:c2d --workdir=runs/small --config.data.records=RECORDS
@@ -8,11 +8,15 @@ Variants: `ide` and those of configs/mars.py (default: `cfaan`). Figures of the 
 
 from ml_collections import ConfigDict
 
+from cfaan_jax.errors import InputError
 from configs import ide, mars
 
 
 def get_config(variant: str = "cfaan") -> ConfigDict:
     """The config of a variant, "ide" or one of `mars.MODELS`."""
+    if variant not in ("ide", *mars.MODELS):
+        raise InputError(f"variant '{variant}': there are ide, {', '.join(mars.MODELS)}, as in "
+                         "configs/quickstart.py:c2d")
     config = ide.get_config() if variant == "ide" else mars.get_config(variant)
     config.model.update(pretrained="none", width=16, depths=(1, 1, 2, 1))
     config.data.update(image_size=(96, 48), identities=4, tracklets=4, workers=2)

@@ -177,11 +177,13 @@ def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, chang
 
 
 @pytest.mark.parametrize("arguments, expected", [
-    (["--config=configs/quickstart.py:c3d", "--workdir=x"], "variant 'c3d': there are c2d, nonlocal"),
+    (["--config=configs/quickstart.py:c3d", "--workdir=x"], "variant 'c3d': there are ide, c2d, nonlocal"),
     (["--config=configs/none.py", "--workdir=x"], "configs/none.py: there is no such file"),
     (["--workdir=x"], "--config is missing"),
     (["--config=configs/mars.py"], "--workdir is missing"),
     (["--config=configs/mars.py", "--workdir=x", "--mode=tarin"], "train|evaluate"),
+    (["--config=configs/mars.py", "--workdir=x", "--config.data.image_size=64,32", "--config.data.image_size=50,30"],
+     "--config.data.image_size is given 2 times"),
     (["--config=configs/mars.py", "--workdir=x", "config.seed=3"], "unexpected argument 'config.seed=3'"),
     (["--config=configs/mars.py", "--workdir=x"], "--config.data.records=FOLDER"),
 ])
