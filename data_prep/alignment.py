@@ -17,8 +17,10 @@ import cv2
 import numpy as np
 
 from cfaan_jax.errors import InputError
+from data_prep.clock import Clock
 from data_prep.detectors import Detector
-from data_prep.linking import Linker, link, link_distances
+from data_prep.linkers import Linker
+from data_prep.linking import link, link_distances
 
 _BORDERS = {"replicate": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}
 
@@ -133,27 +135,33 @@ class AlignedFrame:
 
 
 def align_tracklet(images: Sequence[np.ndarray], detector: Detector, linker: Linker,
-                   settings: AlignmentSettings) -> list[AlignedFrame]:
+                   settings: AlignmentSettings, clock: Clock | None = None) -> list[AlignedFrame]:
     """Re-detects and links one tracklet.
 
     Args:
         images: the crops in temporal order, uint8 `[h, w, 3]`, RGB; sizes may differ.
-        detector, linker: see `detectors.create` and `linking.create`.
+        detector, linker: see `detectors.create` and `linkers.create`.
         settings: every threshold.
+        clock: takes the time of the stages.
 
     Returns:
         One frame per crop, in order.
     """
-    candidates = _choose(images, _detect(images, detector, settings), linker, settings)
+    clock = clock or Clock()
+    with clock.stage("detect", len(images)):
+        candidates = _detect(images, detector, settings)
+    with clock.stage("link", len(images)):
+        candidates = _choose(images, candidates, linker, settings)
     started = next((index for index, found in enumerate(candidates) if found.chosen is not None), None)
     frames = []
-    for index, (image, found) in enumerate(zip(images, candidates, strict=True)):
-        if found.chosen is None:
-            box, action = _fallback(index, images, candidates, settings), "fallback"
-        else:
-            box, action = tuple(found.boxes[found.chosen].tolist()), "largest" if index == started else "linked"
-        aligned, rectangle, shift = cut(image, box, settings)
-        frames.append(AlignedFrame(aligned, rectangle, box, action + shift, found))
+    with clock.stage("cut", len(images)):
+        for index, (image, found) in enumerate(zip(images, candidates, strict=True)):
+            if found.chosen is None:
+                box, action = _fallback(index, images, candidates, settings), "fallback"
+            else:
+                box, action = tuple(found.boxes[found.chosen].tolist()), "largest" if index == started else "linked"
+            aligned, rectangle, shift = cut(image, box, settings)
+            frames.append(AlignedFrame(aligned, rectangle, box, action + shift, found))
     return frames
 
 

@@ -25,16 +25,20 @@ import cv2
 import google_crc32c
 import numpy as np
 
-from cfaan_jax.data.records import TrackletRecord, load_index, load_manifest
+from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.progress import Progress
-from data_prep import alignment, detectors, linking, writer
+from data_prep import alignment, detectors, linkers, writer
 from data_prep.datasets import DATASETS, Dataset
+from data_prep.export_images import export
 from data_prep.packing import Aligner, Packer, in_order
+from data_prep.summary import show, summarise
 
 SUMMARY = "summary.json"
+# Aligned already, or left as it is by the paper's authors.
+_NOT_DETECTED = ("mars_dl", "dukev")
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     records.add_argument("--preview", type=int, default=0, metavar="N",
                          help="first draw contact sheets (before, after, mask) of N tracklets, evenly spread, into "
                               "<out>/preview")
+    records.add_argument("--export_images", type=Path, metavar="FOLDER",
+                         help="afterwards write images, lists and masks there, in the layout of the authors' MARS-DL, "
+                              "which --dataset=mars_dl reads; for data sets in MARS's layout")
     persons = parser.add_argument_group("detector and linker")
-    persons.add_argument("--detector", required=True,
-                         help="none (frames as they are), hog (needs no file), or darknet:<cfg>,<weights>")
-    persons.add_argument("--linker", help="which detection to follow: ide:<workdir of a trained configs/ide.py>, or "
-                                          "largest (always the largest box); needed unless --detector=none")
+    persons.add_argument("--detector", help=f"none (frames as they are), {detectors.NAMES} (AGPL-3.0); "
+                                            f"default for {' and '.join(_NOT_DETECTED)}: none")
+    persons.add_argument("--linker", help=f"which detection to follow: {linkers.NAMES} (always the largest box); "
+                                          "needed unless --detector=none")
     alignment.add_flags(parser)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.detector is None and args.dataset in _NOT_DETECTED:
+        args.detector = "none"
+    if args.detector is None:
+        parser.error(f"--detector is missing: choose {detectors.NAMES}, or none for frames as they are")
+    return args
 
 
 def build(args: argparse.Namespace) -> None:
@@ -102,19 +114,20 @@ def build(args: argparse.Namespace) -> None:
     """
     options, thresholds = _dataset_options(args), alignment.settings_from(args)
     _check(args, thresholds)
-    aligned = args.detector != "none"
-    about = {"aligned": aligned, "detector": _identify(args.detector),
-             "linker": _identify(args.linker) if aligned else None,
-             "image_size": thresholds.image_size if aligned else None}
+    detects = args.detector != "none"
+    about = {"detector": _identify(args.detector),
+             "linker": _identify(args.linker) if detects else None,
+             "image_size": thresholds.image_size if detects else None}
     settings = {
         "dataset": args.dataset,
         **{flag: _identify(value) if isinstance(value, str) else value for flag, value in options.items()},
         "detector": about["detector"], "linker": about["linker"], "shard_size": args.shard_size,
-        "jpeg_quality": args.jpeg_quality, **(asdict(thresholds) if aligned else {})}
+        "jpeg_quality": args.jpeg_quality, **(asdict(thresholds) if detects else {})}
     summary = args.out / SUMMARY
     if writer.is_finished(args.out, settings, args.root) and summary.exists() and _sheets(args.out) >= args.preview:
         print(f"{args.out}: everything is there already; to pack a data set that has changed, give another --out")
-        _show(json.loads(summary.read_text()))
+        show(json.loads(summary.read_text()))
+        _export(args)
         return
     pack = _packer(args, thresholds)
     dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
@@ -125,13 +138,13 @@ def build(args: argparse.Namespace) -> None:
     _preview(args, dataset, pack)
     shards = writer.plan(dataset, args.out, args.shard_size)
     speed = _write(args, dataset, shards, pack)
+    about["aligned"] = detects or dataset.aligned
     writer.finish(args.out, dataset, args.root, shards, settings, about)
-    content = summarise(args.out) | {"frames_per_second": speed}
+    content = summarise(args.out) | {"frames_per_second": speed, "stages": pack.clock.stages()}
     with written_whole(summary) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
-    _show(content)
-    if speed is not None:
-        print(f"{speed:,.1f} frames per second")
+    show(content)
+    _export(args)
 
 
 def _check(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> None:
@@ -174,6 +187,7 @@ def _identify(spec: str) -> str:
         # A linker is named by its training folder, in which only the checkpoints matter.
         files = sorted((path / "checkpoints").rglob("*")) if path.is_dir() else [path]
         checksum = google_crc32c.Checksum()
+        files += [path.with_name(path.name + ".data")]  # where ONNX keeps weights apart
         for file in files:
             if file.is_file():  # a missing one gets its error where it is opened
                 checksum.update(file.read_bytes())
@@ -186,7 +200,15 @@ def _packer(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -
         return Packer(args.jpeg_quality)
     detector = detectors.create(args.detector, confidence=thresholds.detector_confidence,
                                 nms=thresholds.detector_nms, input_size=thresholds.detector_size)
-    return Aligner(detector, linking.create(args.linker), thresholds, args.jpeg_quality)
+    linker = linkers.create(args.linker)
+    print(f"detector {args.detector} on {detector.device}, linker {args.linker} on {linker.device}")
+    return Aligner(detector, linker, thresholds, args.jpeg_quality)
+
+
+def _export(args: argparse.Namespace) -> None:
+    if args.export_images:
+        export(args.out, args.export_images)
+        print(f"images in the layout of MARS-DL: {args.export_images}")
 
 
 def _sheets(out: Path) -> int:
@@ -236,44 +258,6 @@ def _write(args: argparse.Namespace, dataset: Dataset, shards: list[writer.Shard
 
         writer.write(missing, convert, advance)
     return round(speed(), 1)
-
-
-def summarise(out: Path) -> dict:
-    """What lies in a folder of finished records, counted in the records themselves: shares of frames and of pixels."""
-    manifest = load_manifest(out)
-    parts = [load_index(out, split) for split in manifest["counts"]]
-    summary = {"dataset": manifest["dataset"], "note": manifest["note"], "aligned": manifest["aligned"],
-               "counts": manifest["counts"]}
-    if not manifest["aligned"]:
-        return summary
-    candidates = np.concatenate([part.candidates for part in parts])
-    actions = np.concatenate([part.action_names[part.actions] for part in parts])
-    rectangles = np.concatenate([part.rectangles for part in parts]).astype(np.int64)
-    pixels = np.concatenate([part.image_sizes for part in parts]).astype(np.int64).prod(axis=1)
-    real = (rectangles[:, 1] - rectangles[:, 0]) * (rectangles[:, 3] - rectangles[:, 2])
-    names, numbers = np.unique(actions, return_counts=True)
-    return summary | {
-        "frames": len(candidates),
-        "frames_by_candidates": {"0": int((candidates == 0).sum()), "1": int((candidates == 1).sum()),
-                                 "2+": int((candidates > 1).sum())},
-        "frames_by_action": dict(zip(names.tolist(), numbers.tolist(), strict=True)),
-        "fallbacks": int(np.char.startswith(actions, "fallback").sum()),
-        "shifted": int((np.char.find(actions, "|shift") >= 0).sum()),
-        "padded_share": round(float(1 - (real / pixels).mean()), 4)}
-
-
-def _show(summary: dict) -> None:
-    for split, count in summary["counts"].items():
-        print(f"{split:8} {count['tracklets']:>7,} tracklets  {count['frames']:>9,} frames  "
-              f"{count['identities']:>5,} identities")
-    if summary["note"]:
-        print(f"note: {summary['note']}")
-    if summary["aligned"]:
-        found, total = summary["frames_by_candidates"], summary["frames"]
-        print(f"persons found in a frame: none in {found['0'] / total:.1%} of the frames, one in "
-              f"{found['1'] / total:.1%}, more in {found['2+'] / total:.1%}")
-        print(f"fallback {summary['fallbacks'] / total:.1%}, shifted {summary['shifted'] / total:.1%}, padding "
-              f"{summary['padded_share']:.1%} of the pixels")
 
 
 def main(arguments: list[str] | None = None) -> int:

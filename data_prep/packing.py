@@ -8,16 +8,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
 from data_prep import preview
 from data_prep.alignment import AlignedFrame, AlignmentSettings, align_tracklet
+from data_prep.clock import Clock
 from data_prep.datasets import Tracklet
 from data_prep.detectors import Detector
-from data_prep.linking import Linker
+from data_prep.linkers import Linker
 
 _JPEG_START = b"\xff\xd8"
 
@@ -27,20 +28,25 @@ class Packer:
 
     Args:
         quality: of JPEGs made here, 1 to 100.
+
+    Attributes:
+        clock: the time that each stage took so far.
     """
 
     def __init__(self, quality: int):
-        self._quality = quality
+        self._quality, self.clock = quality, Clock()
 
     def __call__(self, tracklet: Tracklet) -> TrackletRecord:
         """Returns the record of a tracklet; InputError for a frame that cannot be read."""
         frames, whole = [], []
         for index in range(len(tracklet)):
-            data, image = read_frame(tracklet, index)
+            with self.clock.stage("decode", 1):
+                data, image = read_frame(tracklet, index)
             frames.append(data if data.startswith(_JPEG_START) else _as_jpeg(image, self._quality))
             whole.append((0, image.shape[0], 0, image.shape[1]))
+        rectangles = whole if tracklet.rectangles is None else _inside(tracklet, whole)
         actions, candidates = ["none"] * len(frames), [0] * len(frames)
-        return _record(tracklet, frames, whole, whole, actions, candidates)
+        return _record(tracklet, frames, rectangles, whole, actions, candidates)
 
 
 class Aligner:
@@ -49,15 +55,21 @@ class Aligner:
     Args:
         detector, linker, settings: see `data_prep.alignment`.
         quality: of the JPEGs, 1 to 100.
+
+    Attributes:
+        clock: the time that each stage took so far.
     """
 
     def __init__(self, detector: Detector, linker: Linker, settings: AlignmentSettings, quality: int):
         self._detector, self._linker, self._settings, self._quality = detector, linker, settings, quality
+        self.clock = Clock()
 
     def __call__(self, tracklet: Tracklet) -> TrackletRecord:
         """Returns the record of a tracklet; InputError for a frame that cannot be read."""
         _, aligned = self._align(tracklet)
-        return _record(tracklet, [_as_jpeg(frame.image, self._quality) for frame in aligned],
+        with self.clock.stage("encode", len(aligned)):
+            frames = [_as_jpeg(frame.image, self._quality) for frame in aligned]
+        return _record(tracklet, frames,
                        [frame.rectangle for frame in aligned], [frame.box for frame in aligned],
                        [frame.action for frame in aligned], [len(frame.candidates.scores) for frame in aligned])
 
@@ -68,8 +80,9 @@ class Aligner:
             file.write(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 
     def _align(self, tracklet: Tracklet) -> tuple[list[np.ndarray], list[AlignedFrame]]:
-        images = [read_frame(tracklet, index)[1] for index in range(len(tracklet))]
-        return images, align_tracklet(images, self._detector, self._linker, self._settings)
+        with self.clock.stage("decode", len(tracklet)):
+            images = [read_frame(tracklet, index)[1] for index in range(len(tracklet))]
+        return images, align_tracklet(images, self._detector, self._linker, self._settings, self.clock)
 
 
 def read_frame(tracklet: Tracklet, index: int) -> tuple[bytes, np.ndarray]:
@@ -90,8 +103,10 @@ def read_frame(tracklet: Tracklet, index: int) -> tuple[bytes, np.ndarray]:
             return data, np.array(image.convert("RGB"))
     # Pillow's own errors are OSErrors; some formats give the others.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # What Pillow says of an unknown format is where in memory it lies.
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise InputError(f"{tracklet.sources[index]}: frame {index} of tracklet {tracklet.name} is not a readable "
-                         f"image ({len(data)} bytes: {error}); restore this file and run again") from error
+                         f"image ({len(data)} bytes{reason}); restore this file and run again") from error
 
 
 def in_order(work: Callable, items: Iterable, workers: int) -> Iterator:
@@ -114,6 +129,18 @@ def _as_jpeg(image: np.ndarray, quality: int) -> bytes:
     """Encodes uint8 `[h, w, 3]`, RGB."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def _inside(tracklet: Tracklet, whole: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """The rectangles of a tracklet that was aligned before; InputError for one that leaves its frame."""
+    ends = np.array(whole)[:, [1, 3]]
+    wrong = (tracklet.rectangles[:, [1, 3]] > ends).any(axis=1)
+    if wrong.any():
+        frame = int(wrong.argmax())
+        raise InputError(f"{tracklet.sources[frame]}: its mask (y0, y1, x0, x1) = "
+                         f"{tuple(tracklet.rectangles[frame].tolist())} leaves the image of {ends[frame][0]} x "
+                         f"{ends[frame][1]} pixels; restore the released mask file")
+    return tracklet.rectangles
 
 
 def _record(tracklet: Tracklet, frames: list[bytes], rectangles: list, boxes: list, actions: list[str],

@@ -89,7 +89,7 @@ def claim(directory: Path, dataset: Dataset, settings: dict) -> dict:
 
     Args:
         directory: made if it is not there.
-        dataset: its tracklets are part of the comparison, by name, labels, length and names of the frames.
+        dataset: its tracklets are part of the comparison, by name, labels, length, masks and names of the frames.
         settings: by the name of their flag, everything else that the bytes depend on.
 
     Returns:
@@ -199,6 +199,8 @@ def _fingerprint(dataset: Dataset) -> str:
     checksum = google_crc32c.Checksum()
     for t in dataset.tracklets:
         checksum.update(json.dumps([t.name, t.split, t.track_id, t.pid, t.camid, t.sources]).encode())
+        if t.rectangles is not None:
+            checksum.update(t.rectangles.tobytes())
     return f"{len(dataset.tracklets)} with checksum {checksum.hexdigest().decode()}"
 
 

@@ -17,6 +17,9 @@ from cfaan_jax.weights.files import read
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
+# Names of a plain ResNet-50, which is called `base` inside the released networks.
+_BARE = re.compile(r"(conv1|bn1|layer[1-4])\.")
+
 # Axes of torch's layout in ours, by the number of axes here; vectors and tables of positions have the same in both.
 _ORDERS = {4: (3, 2, 0, 1), 2: (1, 0)}
 # Kernels that are matrices here: how many axes of length 1 follow in torch, by the last two parts of the name.
@@ -71,21 +74,23 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
     Args:
         model: changed only when everything fits.
         source: a mapping of arrays, or a file (.pth, .pt, .safetensors, .npz). An official checkpoint,
-            `{"model": ..., "optimizer": ...}`, is recognised, and so is torchvision's ImageNet ResNet-50 (v1 and v2),
-            which fills the backbone's convolutions and normalisations and leaves attention and head as they are.
+            `{"model": ..., "optimizer": ...}`, is recognised, and so is a plain ResNet-50, such as torchvision's for
+            ImageNet (v1 and v2), which fills the backbone's convolutions and normalisations and leaves attention and
+            head as they are.
         skip: names, or patterns such as "classifier.*", that are neither read nor required.
 
     Raises:
         InputError: unreadable file, or names that are missing, unexpected or of another shape; all are listed.
     """
     given = dict(source) if isinstance(source, Mapping) else read(source)
-    if isinstance(given.get("model"), Mapping):
-        given = dict(given["model"])
+    for wrapper in ("model", "state_dict"):
+        if isinstance(given.get(wrapper), Mapping):
+            given = dict(given[wrapper])
     given = {name.removeprefix("module."): array for name, array in given.items()}
     skip = tuple(skip)
-    if "conv1.weight" in given and "fc.weight" in given:
-        given = {f"base.{name}": array for name, array in given.items() if not name.startswith("fc.")}
-        skip += ("bottleneck.*", "classifier.*", "base.NL_*", *_axial_patterns(model))
+    if "conv1.weight" in given:
+        given = {f"base.{name}" if _BARE.match(name) else name: array for name, array in given.items()}
+        skip += ("fc.*", "bottleneck.*", "classifier.*", "base.NL_*", *_axial_patterns(model))
     where = "the mapping given" if isinstance(source, Mapping) else str(source)
     entries, constants = _entries(model), _constants(model)
     skipped = [name for name in {*given, *entries} if any(fnmatchcase(name, pattern) for pattern in skip)]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cfaan_jax.errors import InputError
 
 
@@ -24,6 +26,8 @@ class Tracklet:
         camid: camera as stored, from 1.
         sources: names of the frames, for people, relative to the data set.
         read: `read(i)` returns the bytes of the image file of frame `i`.
+        rectangles: int32 `[n, 4]`, (y0, y1, x0, x1): where the frames hold real pixels, in a data set that was aligned
+            before; None: everywhere.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Tracklet:
     camid: int
     sources: tuple[str, ...]
     read: Callable[[int], bytes]
+    rectangles: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -44,11 +49,13 @@ class Dataset:
 
     Attributes:
         note: a caveat that every printed figure must carry, or "".
+        aligned: whether the frames went through Re-Detect and Link before.
     """
 
     name: str
     tracklets: list[Tracklet]
     note: str = ""
+    aligned: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,4 +83,4 @@ def _imported_when_called(name: str) -> Callable[..., Dataset]:
 
 # A reader's own needs (SciPy, the tracker of `video`) are imported only when that data set is opened.
 DATASETS: dict[str, Callable[..., Dataset]] = {
-    name: _imported_when_called(name) for name in ("mars", "dukev", "synthetic", "video")}
+    name: _imported_when_called(name) for name in ("mars", "mars_dl", "dukev", "synthetic", "video")}

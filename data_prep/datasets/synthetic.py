@@ -19,12 +19,9 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-from scipy.io import savemat
-
 from cfaan_jax.errors import InputError
 from cfaan_jax.progress import Progress
-from data_prep.datasets import Dataset, mars
+from data_prep.datasets import Dataset, mars, mars_files
 from data_prep.datasets.synthetic_cameras import Studio
 from data_prep.datasets.synthetic_plan import LEAST_IDENTITIES, Cast, Plan, make_plan
 from data_prep.datasets.synthetic_walks import film
@@ -96,23 +93,10 @@ def _paths(root: Path, plan: Plan) -> list[Path]:
 
 
 def _write_lists(info: Path, part: str, plans: list[Plan]) -> None:
-    """Writes the name list and the .mat files of one part, frames and tracklets counted from 1."""
-    names = [path.name for plan in plans for path in _paths(info.parent, plan)]
-    _write(info / mars.NAME_FILES[part], ("\n".join(names) + "\n").encode())
-    last = np.cumsum([plan.length for plan in plans])
-    first = last - [plan.length - 1 for plan in plans]
-    rows = np.stack([first, last, [plan.pid for plan in plans], [plan.camid for plan in plans]], axis=1)
-    _write_mat(info / mars.INFO_FILES[part], mars.KEYS[part], rows.astype(np.int32))
+    names = [[path.name for path in _paths(info.parent, plan)] for plan in plans]
+    mars_files.write_lists(info, part, names, [plan.pid for plan in plans], [plan.camid for plan in plans])
     if part == "test":
-        queries = np.flatnonzero([plan.query for plan in plans]) + 1
-        _write_mat(info / mars.INFO_FILES["query"], mars.KEYS["query"], queries[None].astype(np.uint16))
-
-
-def _write_mat(path: Path, key: str, values: np.ndarray) -> None:
-    content = io.BytesIO()
-    savemat(content, {key: values})
-    # The first 116 bytes are text, into which SciPy writes the date: the same set must give the same bytes.
-    _write(path, b"MATLAB 5.0 MAT-file, drawn by cfaan-jax".ljust(116) + content.getvalue()[116:])
+        mars_files.write_queries(info, [row for row, plan in enumerate(plans) if plan.query])
 
 
 def _write(path: Path, content: bytes) -> None:

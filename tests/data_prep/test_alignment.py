@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfaan_jax.errors import InputError
-from data_prep import alignment, linking
+from data_prep import alignment, linkers
 from data_prep.alignment import AlignmentSettings, align_tracklet
 from data_prep.detectors import Detections
 
@@ -48,7 +48,7 @@ def crop(height=HEIGHT, width=WIDTH, seed=0):
 def align_one(box, image=None, **changes):
     image = crop() if image is None else image
     boxes = [] if box is None else [box]
-    return align_tracklet([image], Planted(boxes), linking.LargestLinker(), AlignmentSettings(**changes))[0]
+    return align_tracklet([image], Planted(boxes), linkers.LargestLinker(), AlignmentSettings(**changes))[0]
 
 
 def check_mask(frame, size=(HEIGHT, WIDTH)):
@@ -159,7 +159,7 @@ def test_small_detections_are_ignored():
 def test_frame_without_a_box_takes_the_nearest_frames_box():
     near, far = (20, 200, 30, 110), (40, 220, 20, 100)
     frames = align_tracklet([crop(seed=k) for k in range(6)], Planted([near], [], [], [], [far], []),
-                            linking.LargestLinker(), AlignmentSettings(fallback_reach=2))
+                            linkers.LargestLinker(), AlignmentSettings(fallback_reach=2))
     assert [frame.box for frame in frames] == [near, near, near, far, far, far]  # frame 2: the earlier of two
     assert [frame.action for frame in frames] == ["largest", "fallback", "fallback", "fallback", "linked", "fallback"]
     for frame in frames:
@@ -169,7 +169,7 @@ def test_frame_without_a_box_takes_the_nearest_frames_box():
 def test_frame_too_far_from_a_box_keeps_the_whole_crop():
     box = (20, 200, 30, 110)
     images = [crop(seed=k) for k in range(4)]
-    frames = align_tracklet(images, Planted([box], [], [], []), linking.LargestLinker(),
+    frames = align_tracklet(images, Planted([box], [], [], []), linkers.LargestLinker(),
                             AlignmentSettings(fallback_reach=2))
     assert [frame.box for frame in frames] == [box, box, box, (0, 256, 0, 128)]
     np.testing.assert_array_equal(frames[3].image, images[3])
@@ -178,7 +178,7 @@ def test_frame_too_far_from_a_box_keeps_the_whole_crop():
 
 def test_fallback_scales_with_the_size_of_the_crop():
     images = [crop(256, 128), crop(128, 100)]
-    frames = align_tracklet(images, Planted([(64, 256, 32, 96)], []), linking.LargestLinker(), AlignmentSettings())
+    frames = align_tracklet(images, Planted([(64, 256, 32, 96)], []), linkers.LargestLinker(), AlignmentSettings())
     assert frames[1].box == (32, 128, 25, 75)
 
 
@@ -220,7 +220,7 @@ def test_a_crossing_person_is_not_followed():
     assert linker.calls == [5]  # one call for the whole tracklet
     np.testing.assert_allclose(frames[1].candidates.distances[1], 0, atol=1e-4)
     assert frames[1].candidates.distances[0] > 100
-    largest = align_tracklet(images, Planted([own], [other, own], [own, other]), linking.LargestLinker(),
+    largest = align_tracklet(images, Planted([own], [other, own], [own, other]), linkers.LargestLinker(),
                              AlignmentSettings())
     assert [frame.box for frame in largest] == [own, other, other]
     assert {frame.candidates.distances is None for frame in largest} == {True}
@@ -238,7 +238,7 @@ def test_features_are_not_computed_where_nothing_is_compared():
 def test_detector_sees_the_padded_crop(mode):
     image = crop(64, 32)
     detector = Planted([(0, 64, 0, 32)], border=16)
-    frame = align_tracklet([image], detector, linking.LargestLinker(),
+    frame = align_tracklet([image], detector, linkers.LargestLinker(),
                            AlignmentSettings(padding=0.25, padding_mode=mode))[0]
     seen = detector.images[0]
     assert seen.shape == (96, 64, 3)

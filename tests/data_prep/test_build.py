@@ -115,6 +115,8 @@ def test_aligned_frames_have_the_size_asked_for_and_the_bytes_do_not_depend_on_t
 class Script:
     """A detector that finds, in the k-th frame of every tracklet, k persons (three at most)."""
 
+    device = "CPU"
+
     def detect(self, images):
         found = [np.tile([20, 60, 10, 30 + index], (index % 4, 1)).astype(np.float32).reshape(-1, 4)
                  for index in range(len(images))]
@@ -131,6 +133,8 @@ def test_the_summary_counts_what_the_records_hold_also_those_of_an_earlier_run(r
     summary = json.loads((out / "summary.json").read_text())
     assert summary["frames"] == 30 and summary["frames_by_candidates"] == {"0": 10, "1": 10, "2+": 10}
     assert summary["fallbacks"] == 10 and sum(summary["frames_by_action"].values()) == 30
+    assert list(summary["stages"]) == ["decode", "detect", "link", "cut", "encode"]
+    assert sum(stage["share"] for stage in summary["stages"].values()) == pytest.approx(1, abs=1e-3)
     areas = []
     for split in SPLITS:
         records = RecordSet.open(out, split)
@@ -299,3 +303,9 @@ def test_the_script_runs_from_anywhere_and_explains_itself(tmp_path):
                           check=True)
     for group in ("data set:", "records:", "detector and linker:", "Re-Detect and Link:"):
         assert f"\n{group}\n" in done.stdout
+
+
+def test_other_layouts_than_mars_cannot_be_exported_as_mars_dl(root, tmp_path, capsys):
+    assert main(["--dataset=dukev", f"--root={root}", f"--out={tmp_path / 'records'}",
+                 f"--export_images={tmp_path / 'images'}"]) == 2
+    assert "not named as in MARS" in capsys.readouterr().err

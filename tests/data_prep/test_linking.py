@@ -6,14 +6,15 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from cfaan_jax import models
+from cfaan_jax import models, weights
 from cfaan_jax.checkpoint import Checkpoints, Standing
 from cfaan_jax.data import augment
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import claim
 from configs import ide
-from data_prep import linking
+from data_prep import linkers, linking
 
 
 def boxes(*sizes):
@@ -58,7 +59,7 @@ def test_of_two_equally_near_candidates_the_larger_is_taken():
 
 
 def test_largest_takes_the_largest_box_of_every_frame():
-    linker = linking.create("largest")
+    linker = linkers.create("largest")
     sizes = [boxes((3, 3), (5, 5)), boxes((9, 9), (5, 5)), boxes((1, 1))]
     crops = [[np.zeros((4, 4, 3), np.uint8)] * len(each) for each in sizes]
     assert linking.link([linker.features(each) for each in crops], sizes) == [1, 0, 0]
@@ -86,8 +87,8 @@ def test_every_choice_is_the_nearest_to_the_average_of_the_choices_before(counts
 
 @pytest.mark.parametrize("spec", ["", "nearest", "ide", "ide:", "largest:x"])
 def test_unknown_linker_says_what_there_is(spec):
-    with pytest.raises(InputError, match=r"choose largest or ide:<workdir"):
-        linking.create(spec)
+    with pytest.raises(InputError, match=r"choose ide:<workdir .* or largest"):
+        linkers.create(spec)
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def network(clip_length=1):
 
 
 def test_ide_gives_the_checkpoints_features_in_any_number(ide_workdir):
-    linker = linking.create(f"ide:{ide_workdir}")
+    linker = linkers.create(f"ide:{ide_workdir}")
     rng = np.random.default_rng(0)
     crops = [rng.integers(0, 256, (32, 16, 3), dtype=np.uint8) for _ in range(35)]
     found = linker.features(crops)
@@ -129,7 +130,7 @@ def test_ide_gives_the_checkpoints_features_in_any_number(ide_workdir):
 
 
 def test_ide_stretches_crops_of_any_size(ide_workdir):
-    linker = linking.create(f"ide:{ide_workdir}")
+    linker = linkers.create(f"ide:{ide_workdir}")
     grey = [np.full((height, width, 3), 90, np.uint8) for height, width in ((32, 16), (7, 50), (200, 1))]
     found = linker.features(grey)
     np.testing.assert_allclose(found[1:], found[:1].repeat(2, axis=0), rtol=1e-5)
@@ -137,10 +138,28 @@ def test_ide_stretches_crops_of_any_size(ide_workdir):
 
 def test_ide_without_a_checkpoint_names_the_folder(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
-        linking.create(f"ide:{tmp_path / 'nowhere'}")
+        linkers.create(f"ide:{tmp_path / 'nowhere'}")
 
 
 def test_ide_refuses_a_network_of_longer_clips(tmp_path):
     workdir = write_workdir(tmp_path / "clips", clip_length=4)
     with pytest.raises(InputError, match=r"clips of 4 frames.*configs/ide.py"):
-        linking.create(f"ide:{workdir}")
+        linkers.create(f"ide:{workdir}")
+
+
+def test_any_resnet_50_with_torchs_names_links(tmp_path):
+    model = models.create("ide", num_classes=7, clip_length=1, seed=3)
+    named = {name.removeprefix("base."): array for name, array in weights.to_torch(model).items()}
+    named["fc.weight"] = np.zeros((1000, 2048), np.float32)
+    save_file(named, tmp_path / "resnet50.safetensors")
+    linker = linkers.create(f"torch:{tmp_path / 'resnet50.safetensors'}")
+    crops = [np.random.default_rng(k).integers(0, 256, (256, 128, 3), dtype=np.uint8) for k in range(2)]
+    whole = np.tile(np.array([0, 256, 0, 128], np.int32), (2, 1, 1))
+    expected = model.features(*augment.prepare(np.stack(crops)[:, None], whole))
+    np.testing.assert_allclose(linker.features(crops), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_no_resnet_50_is_refused(tmp_path):
+    save_file({"conv1.weight": np.zeros((64, 3, 3, 3), np.float32)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"other.safetensors does not fit the model"):
+        linkers.create(f"torch:{tmp_path / 'other.safetensors'}")

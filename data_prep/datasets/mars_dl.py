@@ -1,0 +1,56 @@
+"""MARS after Re-Detect and Link, as its authors released it (MARS-DL): MARS's layout, and masks beside it.
+
+    info/mask_info.csv, mask_info_test.csv    rows (name, y0, y1, x0, x1) without a header, row i belongs to frame i of
+                                              the name list: where the frame holds real pixels, end exclusive
+
+`data_prep/export_images.py` writes the same.
+"""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cfaan_jax.errors import InputError
+from data_prep.datasets import Dataset, mars
+from data_prep.datasets.mars_files import MASK_FILES
+
+
+def open(root: Path) -> Dataset:
+    """Opens the data set in `root`.
+
+    Raises:
+        InputError: what `mars.open` raises, or masks that are missing, broken or those of other frames.
+    """
+    tracklets = mars.open(root).tracklets
+    masks = {part: _read_masks(root / "info" / name) for part, name in MASK_FILES.items()}
+    places = {part: {name: row for row, (name, _) in enumerate(rows)} for part, rows in masks.items()}
+    masked = []
+    for tracklet in tracklets:
+        part = "train" if tracklet.split == "train" else "test"
+        path = root / "info" / MASK_FILES[part]
+        rows = [places[part].get(source.rpartition("/")[2]) for source in tracklet.sources]
+        if None in rows:
+            raise InputError(f"{path}: no row for {tracklet.sources[rows.index(None)]}; restore the released file")
+        masked.append(replace(tracklet, rectangles=np.array([masks[part][row][1] for row in rows], np.int32)))
+    return Dataset("mars_dl", masked, aligned=True)
+
+
+def _read_masks(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and rectangles (y0, y1, x0, x1), each with at least one pixel."""
+    if not path.is_file():
+        raise InputError(f"{path}: missing; the masks of MARS-DL belong there, and MARS itself is --dataset=mars")
+    rows = []
+    try:
+        with path.open(newline="", encoding="ascii") as file:
+            for number, row in enumerate(csv.reader(file), 1):
+                y0, y1, x0, x1 = (int(float(value)) for value in row[1:])
+                if not (0 <= y0 < y1 and 0 <= x0 < x1):
+                    raise InputError(f"{path}: line {number}, {','.join(row)}: a mask (y0, y1, x0, x1) must hold at "
+                                     "least one pixel; restore the released file")
+                rows.append((row[0], (y0, y1, x0, x1)))
+    except (ValueError, IndexError, csv.Error) as error:
+        raise InputError(f"{path}: line {len(rows) + 1} is no row (name, y0, y1, x0, x1) ({error}); restore the "
+                         "released file") from None
+    return rows

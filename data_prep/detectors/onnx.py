@@ -1,0 +1,99 @@
+"""Exported detectors in ONNX format, run by onnxruntime."""
+
+import ast
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cfaan_jax.errors import InputError
+from data_prep.detectors.boxes import Detections, letterbox, resize, suppress
+from data_prep.detectors.exports import person_class, recognise
+from data_prep.onnx_session import open_session
+
+_BATCH = 8
+_GREY = 114  # around an image that does not fill the network's input, as in YOLOX and Ultralytics
+_DEFAULT_SIZE = (256, 128)  # of a network that takes any
+
+
+class OnnxDetector:
+    """A detector of one of the families in `exports`.
+
+    Args:
+        path: of the .onnx file.
+        confidence: lowest score that counts; None: 0.3, for FastestDet 0.6.
+        nms: largest intersection over union of two boxes that are both kept.
+        input_size: `(height, width)` of the network's input; None: what the file asks for, or 256 x 128 where it takes
+            any. Images are resized to fit it, their aspect ratio kept where the family is used to that.
+
+    Raises:
+        InputError: onnxruntime is not installed, or the file is missing, broken, of another size or of no known family.
+    """
+
+    def __init__(self, path: Path, confidence: float | None = None, nms: float = 0.45,
+                 input_size: tuple[int, int] | None = None):
+        self._session, self.device = open_session(path, "--detector=onnx")
+        wanted = self._session.get_inputs()[0]
+        fixed = [length if isinstance(length, int) else None for length in wanted.shape]
+        if len(fixed) != 4 or fixed[1] not in (3, None):
+            raise InputError(f"{path}: its input has the shape {wanted.shape}, not that of an image [B, 3, H, W]; give "
+                             "a detector")
+        self._input, self._batch = wanted.name, fixed[0] or _BATCH
+        self._size = self._choose_size(path, fixed[2:], input_size)
+        empty = np.full((fixed[0] or 1, 3, *self._size), 114, np.float32)
+        outputs = self._session.run(None, {self._input: empty})
+        family = recognise([output[:1] for output in outputs], self._size)
+        if family is None:
+            shapes = ", ".join(str(list(output.shape)) for output in outputs)
+            raise InputError(f"{path}: outputs of shape {shapes} for an image of {self._size[0]} x {self._size[1]} are "
+                             "of no detector known here: YOLOX, Ultralytics, YOLOv5, NanoDet, FastestDet")
+        person = person_class(family.classes or 80, self._names())
+        if person is None:
+            raise InputError(f"{path}: {family.classes} classes, and which of them is the person is known only for 1 "
+                             "class, 20 (PASCAL VOC), 80 (COCO), or from names in the file; use one of those")
+        self._family, self._person, self._nms = family, person, nms
+        self._confidence = family.confidence if confidence is None else confidence
+
+    def _names(self) -> dict[int, str] | None:
+        """The names of the classes by index, which Ultralytics writes into its files."""
+        text = self._session.get_modelmeta().custom_metadata_map.get("names", "")
+        try:
+            names = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return None
+        return names if isinstance(names, dict) else None
+
+    @staticmethod
+    def _choose_size(path: Path, fixed: list[int | None], given: tuple[int, int] | None) -> tuple[int, int]:
+        default = given or _DEFAULT_SIZE
+        size = (fixed[0] or default[0], fixed[1] or default[1])
+        if given and given != size:
+            raise InputError(f"detector input size {given[0]}x{given[1]}: {path} was exported for {size[0]}x{size[1]}; "
+                             "leave the size out, or export the network again")
+        if size[0] % 32 or size[1] % 32:
+            raise InputError(f"detector input size {size[0]}x{size[1]}: these networks need multiples of 32")
+        return size
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Returns the persons of each image (uint8 `[h, w, 3]`, RGB)."""
+        return list(self._detect_all(images))
+
+    def _detect_all(self, images: Sequence[np.ndarray]) -> Iterator[Detections]:
+        for start in range(0, len(images), self._batch):
+            batch = images[start:start + self._batch]
+            canvases, scales = zip(*map(self._fit, batch), strict=True)
+            missing = self._batch - len(batch)  # a file may be exported for batches of one size only
+            tensor = self._family.tensor([*canvases, *canvases[:1] * missing])
+            outputs = self._session.run(None, {self._input: tensor})
+            for row, scale in enumerate(scales):
+                found = self._family.read([output[row] for output in outputs], self._size)
+                scores = found.scores[:, self._person]
+                kept = scores >= self._confidence
+                yield suppress(found.boxes[kept] / np.repeat(scale, 2), scores[kept], self._nms)
+
+    def _fit(self, image: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+        """The image as the network wants it, and by how much its rows and columns were scaled."""
+        if self._family.stretched:
+            return resize(image, self._size), (self._size[0] / image.shape[0], self._size[1] / image.shape[1])
+        canvas, scale = letterbox(image, self._size, _GREY)
+        return canvas, (scale, scale)

@@ -1,0 +1,84 @@
+"""Writes finished records in the layout of the authors' MARS-DL: images, lists and masks.
+
+`--dataset=mars_dl` reads it back. JPEG files keep their bytes. What is there already is kept, and the folder `info`
+appears last.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.errors import InputError
+from cfaan_jax.progress import Progress
+from data_prep.datasets import mars
+from data_prep.datasets.mars_files import write_lists, write_masks, write_queries
+
+_SPLITS = {"train": ("train",), "test": ("query", "gallery")}
+
+
+def export(records: Path, out: Path) -> None:
+    """Writes the images, `info` and the masks.
+
+    Args:
+        records: folder of finished records, made from a data set in MARS's layout.
+        out: folder, made if it is not there.
+
+    Raises:
+        InputError: damaged records, records of another layout, or images of other records in `out`.
+    """
+    counts = load_manifest(records)["counts"]
+    parts = {part: _tracklets(records, [split for split in splits if split in counts])
+             for part, splits in _SPLITS.items()}
+    total = sum(len(places) for places in parts.values())
+    with Progress(f"images to {out}", total) as progress:
+        written = {part: _write_images(places, part, out, progress) for part, places in parts.items()}
+    for part, (names, rectangles) in written.items():
+        places = parts[part]
+        write_lists(out / "info", part, names, [own.pids[i] for own, i in places], [own.camids[i] for own, i in places])
+        write_masks(out / "info", part, [name for own in names for name in own], np.concatenate(rectangles))
+    write_queries(out / "info", [row for row, (own, _) in enumerate(parts["test"]) if own.split == "query"])
+
+
+def _tracklets(records: Path, splits: list[str]) -> list[tuple[RecordSet, int]]:
+    """The tracklets of one of MARS's two lists, in its order: record set and position."""
+    places = {}
+    for split in splits:
+        own = RecordSet.open(records, split)
+        places |= {int(row): (own, position) for position, row in enumerate(own.track_ids)}
+    missing = next((row for row in range(len(places)) if row not in places), None)
+    if missing is not None or not places:
+        raise InputError(f"{records}: tracklet {missing or 0} of {' and '.join(splits) or 'a split'} is missing, which "
+                         "MARS's lists cannot leave out; build the records of the whole data set again")
+    return [places[row] for row in range(len(places))]
+
+
+def _write_images(places: list[tuple[RecordSet, int]], part: str, out: Path,
+                  progress: Progress) -> tuple[list[list[str]], list[np.ndarray]]:
+    """Returns for each tracklet the names of its frames and its rectangles."""
+    names, rectangles = [], []
+    for own, position in places:
+        record = own.record(position)
+        names.append([_write_image(out, part, source, data)
+                      for source, data in zip(record.sources, record.frames, strict=True)])
+        rectangles.append(record.rectangles)
+        progress.advance()
+    return names, rectangles
+
+
+def _write_image(out: Path, part: str, source: str, data: bytes) -> str:
+    """Writes one frame where MARS has it; returns its name."""
+    name = source.rpartition("/")[2]
+    if source != f"{mars.IMAGE_FOLDERS[part]}/{name[:4]}/{name}" or not name.endswith(".jpg"):
+        raise InputError(f"frame {source}: not named as in MARS (bbox_{part}/0001/0001C1T0001F001.jpg), so it has no "
+                         "place in that layout; export records of --dataset=mars, mars_dl or synthetic")
+    path = out / source
+    if path.exists():
+        if path.read_bytes() != data:
+            raise InputError(f"{path}: is there already with another content; give a new or an empty folder")
+        return name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(name + ".unfinished")  # not flushed to the disk one by one: there are a million
+    unfinished.write_bytes(data)
+    unfinished.replace(path)
+    return name

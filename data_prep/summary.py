@@ -1,0 +1,57 @@
+"""What Re-Detect and Link did to a data set, counted in the finished records themselves."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cfaan_jax.data.records import load_index, load_manifest
+
+SHIFTS = ("left", "right", "up", "down")
+
+
+def summarise(out: Path) -> dict:
+    """Numbers of tracklets, and for aligned records those of frames by what was found and done; shares of pixels."""
+    manifest = load_manifest(out)
+    parts = [load_index(out, split) for split in manifest["counts"]]
+    summary = {"dataset": manifest["dataset"], "note": manifest["note"], "aligned": manifest["aligned"],
+               "counts": manifest["counts"]}
+    if not manifest["aligned"]:
+        return summary
+    rectangles = np.concatenate([part.rectangles for part in parts]).astype(np.int64)
+    pixels = np.concatenate([part.image_sizes for part in parts]).astype(np.int64).prod(axis=1)
+    real = (rectangles[:, 1] - rectangles[:, 0]) * (rectangles[:, 3] - rectangles[:, 2])
+    summary |= {"frames": len(real), "padded_share": round(float(1 - (real / pixels).mean()), 4)}
+    if manifest["detector"] == "none":  # aligned by somebody else
+        return summary
+    candidates = np.concatenate([part.candidates for part in parts])
+    actions = np.concatenate([part.action_names[part.actions] for part in parts])
+    names, numbers = np.unique(actions, return_counts=True)
+    return summary | {
+        "frames_by_candidates": {"0": int((candidates == 0).sum()), "1": int((candidates == 1).sum()),
+                                 "2+": int((candidates > 1).sum())},
+        "frames_by_action": dict(zip(names.tolist(), numbers.tolist(), strict=True)),
+        "fallbacks": int(np.char.startswith(actions, "fallback").sum()),
+        "shifted": {way: int(np.char.endswith(actions, f"|shift_{way}").sum()) for way in SHIFTS}}
+
+
+def show(summary: dict) -> None:
+    """Prints a summary, with the speed of the run if it holds one."""
+    for split, count in summary["counts"].items():
+        print(f"{split:8} {count['tracklets']:>7,} tracklets  {count['frames']:>9,} frames  "
+              f"{count['identities']:>5,} identities")
+    if summary["note"]:
+        print(f"note: {summary['note']}")
+    if "frames" in summary:
+        print(f"padding {summary['padded_share']:.1%} of the pixels")
+    if "frames_by_candidates" in summary:
+        found, total = summary["frames_by_candidates"], summary["frames"]
+        print(f"persons found in a frame: none in {found['0'] / total:.1%} of the frames, one in "
+              f"{found['1'] / total:.1%}, more in {found['2+'] / total:.1%}")
+        shifted = ", ".join(f"{way} {count / total:.1%}" for way, count in summary["shifted"].items())
+        print(f"fallback {summary['fallbacks'] / total:.1%}; shifted {shifted}")
+    if summary.get("frames_per_second"):
+        print(f"{summary['frames_per_second']:,.1f} frames per second")
+    if summary.get("stages"):
+        print("frames per second of one thread in each stage: " + ", ".join(
+            f"{name} {stage['frames_per_second']:,.0f} ({stage['share']:.0%} of the work)"
+            for name, stage in summary["stages"].items()))

@@ -1,0 +1,114 @@
+"""MARS-DL's layout: written from records, read back, written again; masks that do not fit are named."""
+
+import numpy as np
+import pytest
+
+from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.errors import InputError
+from data_prep.build_tfrecords import main
+from data_prep.datasets import mars_dl
+
+SYNTHETIC = ["--dataset=synthetic", "--identities=24"]
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A small synthetic set through Re-Detect and Link, as records and as images, and records from the images."""
+    folder = tmp_path_factory.mktemp("dl")
+    assert main([*SYNTHETIC, f"--root={folder / 'synthetic'}", f"--out={folder / 'records'}", "--detector=hog",
+                 "--linker=largest", f"--export_images={folder / 'images'}"]) == 0
+    assert main(["--dataset=mars_dl", f"--root={folder / 'images'}", f"--out={folder / 'again'}",
+                 f"--export_images={folder / 'images_again'}"]) == 0
+    return folder
+
+
+def test_written_read_and_written_again_it_is_the_same(made):
+    first, second = contents(made / "images"), contents(made / "images_again")
+    assert first.keys() == second.keys() and len(first) > 100
+    assert all(first[path] == second[path] for path in first)
+    assert {path.name for path in (made / "images/info").iterdir()} == {
+        "train_name.txt", "test_name.txt", "tracks_train_info.mat", "tracks_test_info.mat", "query_IDX.mat",
+        "mask_info.csv", "mask_info_test.csv"}
+
+
+@pytest.mark.parametrize("split", ["train", "query", "gallery"])
+def test_records_from_the_images_hold_what_the_direct_ones_do(made, split):
+    direct, again = (RecordSet.open(made / name, split) for name in ("records", "again"))
+    assert direct.names == again.names and len(direct) > 0
+    padded = 0
+    for i in range(len(direct)):
+        one, other = direct.record(i), again.record(i)
+        assert one.frames == other.frames and one.sources == other.sources
+        assert (one.pid, one.camid, one.track_id) == (other.pid, other.camid, other.track_id)
+        np.testing.assert_array_equal(one.rectangles, other.rectangles)
+        padded += (one.rectangles != (0, 256, 0, 128)).any()
+    assert padded
+
+
+def test_they_count_as_aligned_though_no_detector_ran(made, capsys):
+    manifest = load_manifest(made / "again")
+    assert manifest["aligned"] and manifest["detector"] == "none"
+    assert main(["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}"]) == 0
+    text = capsys.readouterr().out
+    assert "padding" in text and "persons found" not in text
+
+
+def test_the_masks_of_the_name_list_line_by_line(made):
+    lines = (made / "images/info/mask_info.csv").read_text().splitlines()
+    names = (made / "images/info/train_name.txt").read_text().split()
+    assert [line.split(",")[0] for line in lines] == names
+    first = RecordSet.open(made / "records", "train").rectangles(0)[0]
+    assert lines[0].split(",")[1:] == [str(value) for value in first]
+
+
+@pytest.fixture
+def images(made, tmp_path):
+    """The images' lists in a folder of their own; the image folders are links."""
+    (tmp_path / "info").mkdir()
+    for path in (made / "images/info").iterdir():
+        (tmp_path / "info" / path.name).write_bytes(path.read_bytes())
+    for part in ("bbox_train", "bbox_test"):
+        (tmp_path / part).symlink_to(made / "images" / part)
+    return tmp_path
+
+
+@pytest.mark.parametrize("change, expected", [
+    (lambda lines: lines[1:], r"mask_info.csv: no row for bbox_train/"),
+    (lambda lines: [lines[0].rsplit(",", 1)[0], *lines[1:]], r"mask_info.csv: line 1 is no row"),
+    (lambda lines: [lines[0], "x,1,2,3,tall", *lines[1:]], r"mask_info.csv: line 2 is no row"),
+    (lambda lines: [lines[0].split(",")[0] + ",9,9,0,5", *lines[1:]], r"mask_info.csv: line 1, .* at least one pixel"),
+])
+def test_broken_masks_are_named(images, capsys, change, expected):
+    path = images / "info/mask_info.csv"
+    path.write_text("\n".join(change(path.read_text().splitlines())))
+    with pytest.raises(InputError, match=expected):
+        mars_dl.open(images)
+
+
+def test_a_mask_that_leaves_its_frame_is_named(images, capsys):
+    path = images / "info/mask_info.csv"
+    name, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([name.split(",")[0] + ",0,300,0,128", *rows]))
+    assert main(["--dataset=mars_dl", f"--root={images}", f"--out={images / 'out'}"]) == 2
+    assert "(0, 300, 0, 128) leaves the image of 256 x 128 pixels" in capsys.readouterr().err
+
+
+def test_masks_that_are_missing_point_to_mars(images):
+    (images / "info/mask_info_test.csv").unlink()
+    with pytest.raises(InputError, match=r"mask_info_test.csv: missing; .*--dataset=mars"):
+        mars_dl.open(images)
+
+
+def test_an_export_onto_other_images_is_refused(made, tmp_path, capsys):
+    path = next((made / "images/bbox_train").rglob("*.jpg"))
+    other = tmp_path / path.relative_to(made / "images")
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another")
+    assert main(["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}",
+                 f"--export_images={tmp_path}"]) == 2
+    assert "is there already with another content" in capsys.readouterr().err
+    assert other.read_bytes() == b"another" and not (tmp_path / "info").exists()

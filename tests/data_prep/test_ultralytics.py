@@ -1,0 +1,86 @@
+"""Ultralytics for real: networks with random weights from its own descriptions, and the pictures in its package."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cfaan_jax.errors import InputError
+from data_prep import detectors
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (tests/requirements.txt has it for Python 3.11)")
+ultralytics = pytest.importorskip("ultralytics", reason="Ultralytics is not installed")
+from ultralytics.utils.nms import non_max_suppression  # noqa: E402
+
+SIZE = (320, 320)
+PICTURES = sorted((Path(ultralytics.__file__).parent / "assets").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module", params=["yolov8n.yaml", "yolo11n.yaml"])
+def weights(request, tmp_path_factory) -> Path:
+    """A checkpoint with random weights whose boxes and scores are spread out."""
+    torch.manual_seed(0)
+    model = ultralytics.YOLO(request.param, task="detect")
+    with torch.no_grad():
+        for parts in (*model.model.model[-1].cv2, *model.model.model[-1].cv3):  # boxes, scores
+            parts[-1].bias.normal_(0, 1)
+            parts[-1].weight.normal_(0, 0.1)
+        for module in model.model.modules():  # fresh statistics let nothing through: take those of the pictures
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        canvases = [cv2.resize(read(path), SIZE[::-1]) for path in PICTURES]
+        model.model.train()(torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2).float() / 255)
+    path = tmp_path_factory.mktemp("yolo") / f"{Path(request.param).stem}.pt"
+    model.save(path)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
+
+def test_boxes_are_those_of_its_own_suppression(weights):
+    assert len(PICTURES) >= 2
+    detector = detectors.create(f"ultralytics:{weights}", confidence=0.5, input_size=SIZE)
+    network = ultralytics.YOLO(weights).model.eval()
+    for picture, found in zip(map(read, PICTURES), detector.detect(list(map(read, PICTURES))), strict=True):
+        scale = min(SIZE[0] / picture.shape[0], SIZE[1] / picture.shape[1])
+        rows, columns = (round(length * scale) for length in picture.shape[:2])
+        canvas = np.full((*SIZE, 3), 114, np.uint8)
+        canvas[:rows, :columns] = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+        with torch.inference_mode():
+            raw = network(torch.from_numpy(canvas).permute(2, 0, 1)[None].float() / 255)
+        # Persons only, as if the network knew no other class: a box counts by its person's score.
+        person = torch.cat([raw[0][:, :4], raw[0][:, 4:5]], dim=1)
+        expected = non_max_suppression(person, conf_thres=0.5, iou_thres=0.45, max_det=3000)[0].numpy()
+        assert len(found) == len(expected) > 0
+        order = np.lexsort((expected[:, 0], -expected[:, 4]))
+        np.testing.assert_allclose(found.scores, expected[order, 4], atol=1e-5)
+        x0, y0, x1, y1 = expected[order, :4].T / scale
+        np.testing.assert_allclose(found.boxes, np.stack([y0, y1, x0, x1], axis=1), atol=0.05)
+
+
+def test_a_description_alone_makes_a_network_with_random_weights():
+    detector = detectors.create("ultralytics:yolo11n.yaml", input_size=(64, 32))
+    assert detector.detect([]) == [] and detector.device in ("CPU", "CUDA")
+    assert len(detector.detect([np.zeros((64, 32, 3), np.uint8)] * 3)) == 3
+
+
+def test_a_model_that_must_be_fetched_is_named_with_where_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
+    with pytest.raises(InputError, match=r"fetch yolo11n.pt from https://github.com/ultralytics/assets/releases"):
+        detectors.create("ultralytics:yolo11n.pt")
+
+
+def test_a_broken_file_and_a_network_without_persons_are_refused(tmp_path):
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="broken.pt: cannot be loaded .* check the file"):
+        detectors.create(f"ultralytics:{broken}")
+    with pytest.raises(InputError, match="no detector with a class 'person'"):
+        detectors.create("ultralytics:yolo11n-cls.yaml")
+    with pytest.raises(InputError, match="multiples of 32"):
+        detectors.create("ultralytics:yolo11n.yaml", input_size=(100, 64))
