@@ -21,6 +21,10 @@ class BatchNorm(nnx.Module):
         groups: number of groups that the leading axis is divided into in training.
         use_bias: whether there is an offset; without one it is 0, as in the frozen neck.
         zero_init: start with scale 0, so that a residual branch starts as nothing.
+
+    Attributes:
+        imported_batches: how many training batches the weights had seen when they were imported from torch, which
+            counts them (`num_batches_tracked`) without using the number; kept for the way back.
     """
 
     def __init__(self, channels: int, *, groups: int = 1, use_bias: bool = True, zero_init: bool = False):
@@ -28,7 +32,7 @@ class BatchNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(channels)) if use_bias else None
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.var = nnx.BatchStat(jnp.ones(channels))
-        self.groups = groups
+        self.groups, self.imported_batches = groups, 0
         self.use_running_average = False
 
     def __call__(self, x: jax.Array, axis: int = -1) -> jax.Array:

@@ -13,6 +13,7 @@ from flax import nnx
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import SYSTEMS, VideoReID
 from cfaan_jax.models.axial import AxialSettings
+from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.weights.files import read
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -100,10 +101,16 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
     _refuse_misfits(where, given, entries, constants, values)
     for name, entry in entries.items():
         entry.fill(values[name])
+    for name, module in _normalisations(model).items():
+        if (counter := f"{name}.num_batches_tracked") in given:
+            module.imported_batches = int(given[counter])
 
 
 def to_torch(model: VideoReID) -> dict[str, np.ndarray]:
-    """The weights and running statistics under torch's names and in its layout, as `load_torch` takes them."""
+    """The weights and running statistics under torch's names and in its layout, as `load_torch` takes them.
+
+    Batch counters are those that were imported: training here does not count on.
+    """
     return {name: entry.to_torch() for name, entry in _entries(model).items()} | _constants(model)
 
 
@@ -135,7 +142,7 @@ def _entries(model: VideoReID) -> dict[str, _Entry]:
     return entries
 
 
-def _variable(model: VideoReID, path: Sequence) -> nnx.Variable:
+def _variable(model: VideoReID, path: Sequence):
     node = model
     for key in path:
         node = node[key] if isinstance(key, int) else getattr(node, key)
@@ -192,11 +199,21 @@ def _axial_patterns(model: VideoReID) -> list[str]:
     return sorted({name.partition("axial_gran.")[0] + "*" for name in entries})
 
 
+def _normalisations(model: VideoReID) -> dict[str, BatchNorm]:
+    """The batch normalisations by torch's names."""
+    modules = {}
+    for path, _ in nnx.to_flat_state(nnx.state(model, nnx.BatchStat)):
+        if path[-1] == "mean":
+            name = _torch_name(model, ".".join(map(str, path)))
+            modules[name.removesuffix(".running_mean")] = _variable(model, path[:-1])
+    return modules
+
+
 def _constants(model: VideoReID) -> dict[str, np.ndarray]:
     """What torch's state holds beside variables: batch counters, look-up tables, the neck's frozen offset."""
     entries = _entries(model)
-    constants = {name.removesuffix("running_mean") + "num_batches_tracked": np.zeros((), np.int64)
-                 for name in entries if name.endswith("running_mean")}
+    constants = {f"{name}.num_batches_tracked": np.array(module.imported_batches, np.int64)
+                 for name, module in _normalisations(model).items()}
     constants["bottleneck.bias"] = np.zeros(entries["bottleneck.weight"].shape, np.float32)
     for name, entry in entries.items():
         if name.endswith(".relative"):

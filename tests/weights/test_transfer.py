@@ -112,6 +112,15 @@ def test_constants_may_be_missing(model):
     np.testing.assert_array_equal(weights.to_torch(model)["base.bn1.weight"], given["base.bn1.weight"])
 
 
+def test_batch_counters_go_there_and_back(model):
+    given = drawn(model)
+    counters = [name for name in given if name.endswith(".num_batches_tracked")]
+    given |= {name: np.array(1000 + k, np.int64) for k, name in enumerate(counters)}
+    weights.load_torch(model, given)
+    back = weights.to_torch(model)
+    assert len(counters) > 50 and all(back[name] == given[name] and back[name].shape == () for name in counters)
+
+
 @pytest.mark.parametrize("wrapped", [
     lambda given: {"model": given, "optimizer": {"state": {}}},
     lambda given: {f"module.{name}": array for name, array in given.items()},
