@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ if not __package__:  # run as a script: the packages lie beside this folder, and
     _here = str(Path(__file__).resolve().parent)
     sys.path[:] = [str(Path(_here).parent), *(path for path in sys.path if path != _here)]
 
-import cv2
 import google_crc32c
 import numpy as np
 
@@ -30,13 +30,14 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.progress import Progress
-from data_prep import alignment, detectors, linkers, writer
-from data_prep.datasets import DATASETS, Dataset
+from data_prep import alignment, detectors, linkers, packing, writer
+from data_prep.datasets import DATASETS, Dataset, Tracklet
 from data_prep.export_images import export
 from data_prep.packing import Aligner, Packer, in_order
 from data_prep.summary import show, summarise
 
 SUMMARY = "summary.json"
+Convert = Callable[[Iterable[Tracklet]], Iterator[TrackletRecord]]
 # Aligned already, or left as it is by the paper's authors.
 _NOT_DETECTED = ("mars_dl", "dukev")
 
@@ -86,6 +87,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                               "(default 95)")
     records.add_argument("--workers", type=int, default=os.cpu_count(),
                          help="tracklets worked on at a time (default: number of cores)")
+    records.add_argument("--engine", choices=("threads", "ray"), default="threads",
+                         help="threads: on this machine; ray: in processes, on every machine of a Ray cluster "
+                              "(RAY_ADDRESS names it; without one, here); needs data_prep/requirements-ray.txt")
+    records.add_argument("--gpus_per_worker", type=float, default=0.0,
+                         help="with --engine=ray: share of a GPU that each worker holds, 0 for none (default 0)")
     records.add_argument("--preview", type=int, default=0, metavar="N",
                          help="first draw contact sheets (before, after, mask) of N tracklets, evenly spread, into "
                               "<out>/preview")
@@ -129,15 +135,16 @@ def build(args: argparse.Namespace) -> None:
         show(json.loads(summary.read_text()))
         _export(args)
         return
-    pack = _packer(args, thresholds)
+    pack = packing.create(args.detector, args.linker, thresholds, args.jpeg_quality)
+    if detects:
+        print(f"detector {args.detector} on {pack.devices['detector']}, linker {args.linker} on "
+              f"{pack.devices['linker']}")
     dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
                                                    if option.flag in options})
     settings = writer.claim(args.out, dataset, settings)
-    # Tracklets are worked on side by side, so OpenCV itself must not start threads for each image.
-    cv2.setNumThreads(1)
     _preview(args, dataset, pack)
     shards = writer.plan(dataset, args.out, args.shard_size)
-    speed = _write(args, dataset, shards, pack)
+    speed = _write(args, dataset, shards, pack, _convert(args, thresholds, pack))
     about["aligned"] = detects or dataset.aligned
     writer.finish(args.out, dataset, args.root, shards, settings, about)
     content = summarise(args.out) | {"frames_per_second": speed, "stages": pack.clock.stages()}
@@ -149,6 +156,7 @@ def build(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> None:
     for name, low, high in (("shard_size", 1, np.inf), ("workers", 1, np.inf), ("preview", 0, np.inf),
+                            ("gpus_per_worker", 0, np.inf),
                             ("jpeg_quality", 1, 100)):
         if not low <= getattr(args, name) <= high:
             raise InputError(f"--{name}={getattr(args, name)}: must lie between {low} and {high}")
@@ -195,16 +203,6 @@ def _identify(spec: str) -> str:
     return f"{kind}: {', '.join(known)}" if known else kind
 
 
-def _packer(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> Packer | Aligner:
-    if args.detector == "none":
-        return Packer(args.jpeg_quality)
-    detector = detectors.create(args.detector, confidence=thresholds.detector_confidence,
-                                nms=thresholds.detector_nms, input_size=thresholds.detector_size)
-    linker = linkers.create(args.linker)
-    print(f"detector {args.detector} on {detector.device}, linker {args.linker} on {linker.device}")
-    return Aligner(detector, linker, thresholds, args.jpeg_quality)
-
-
 def _export(args: argparse.Namespace) -> None:
     if args.export_images:
         export(args.out, args.export_images)
@@ -231,8 +229,17 @@ def _preview(args: argparse.Namespace, dataset: Dataset, aligner: Aligner) -> No
     print(f"contact sheets: {folder}")
 
 
-def _write(args: argparse.Namespace, dataset: Dataset, shards: list[writer.Shard],
-           pack: Packer | Aligner) -> float | None:
+def _convert(args: argparse.Namespace, thresholds: alignment.AlignmentSettings, pack: Packer | Aligner) -> Convert:
+    """What makes the records of tracklets, in order."""
+    if args.engine == "threads":
+        return lambda tracklets: in_order(pack, tracklets, args.workers)
+    from data_prep.ray_engine import in_order_by_ray
+    recipe = (args.detector, args.linker, thresholds, args.jpeg_quality)
+    return lambda tracklets: in_order_by_ray(recipe, tracklets, args.workers, args.gpus_per_worker, pack.clock)
+
+
+def _write(args: argparse.Namespace, dataset: Dataset, shards: list[writer.Shard], pack: Packer | Aligner,
+           convert: Convert) -> float | None:
     """Makes the shards that are missing; returns frames per second, None when nothing was missing."""
     missing = [shard for shard in shards if not shard.path.exists()]
     if len(missing) < len(shards):
@@ -247,9 +254,6 @@ def _write(args: argparse.Namespace, dataset: Dataset, shards: list[writer.Shard
         return frames / max(time.monotonic() - began, 1e-9)
 
     with Progress(label, len(dataset.tracklets), start=len(dataset.tracklets) - waiting) as progress:
-
-        def convert(tracklets):
-            return in_order(pack, tracklets, args.workers)
 
         def advance(record: TrackletRecord) -> None:
             nonlocal frames

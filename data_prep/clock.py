@@ -1,4 +1,4 @@
-"""How long each stage of the work takes, over all threads."""
+"""How long each stage of the work takes, over all threads and processes."""
 
 import threading
 import time
@@ -23,6 +23,21 @@ class Clock:
         with self._lock:
             self._seconds[name] += time.perf_counter() - began
             self._frames[name] += frames
+
+    def take(self) -> dict[str, tuple[float, int]]:
+        """Seconds and frames of each stage since the last call, to be added to another clock."""
+        with self._lock:
+            taken = {name: (seconds, self._frames[name]) for name, seconds in self._seconds.items()}
+            self._seconds.clear()
+            self._frames.clear()
+        return taken
+
+    def add(self, taken: dict[str, tuple[float, int]]) -> None:
+        """Adds what another clock took."""
+        with self._lock:
+            for name, (seconds, frames) in taken.items():
+                self._seconds[name] += seconds
+                self._frames[name] += frames
 
     def stages(self) -> dict[str, dict[str, float]]:
         """By stage: `seconds`, `share` of all of them, and `frames_per_second` of one thread."""

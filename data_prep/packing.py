@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
-from data_prep import preview
+from data_prep import detectors, linkers, preview
 from data_prep.alignment import AlignedFrame, AlignmentSettings, align_tracklet
 from data_prep.clock import Clock
 from data_prep.datasets import Tracklet
@@ -58,11 +58,13 @@ class Aligner:
 
     Attributes:
         clock: the time that each stage took so far.
+        devices: where detector and linker compute.
     """
 
     def __init__(self, detector: Detector, linker: Linker, settings: AlignmentSettings, quality: int):
         self._detector, self._linker, self._settings, self._quality = detector, linker, settings, quality
         self.clock = Clock()
+        self.devices = {"detector": detector.device, "linker": linker.device}
 
     def __call__(self, tracklet: Tracklet) -> TrackletRecord:
         """Returns the record of a tracklet; InputError for a frame that cannot be read."""
@@ -83,6 +85,26 @@ class Aligner:
         with self.clock.stage("decode", len(tracklet)):
             images = [read_frame(tracklet, index)[1] for index in range(len(tracklet))]
         return images, align_tracklet(images, self._detector, self._linker, self._settings, self.clock)
+
+
+def create(detector: str, linker: str | None, settings: AlignmentSettings, quality: int) -> Packer | Aligner:
+    """What makes a record of a tracklet.
+
+    Args:
+        detector, linker: see `data_prep.detectors` and `data_prep.linkers`; detector "none" keeps frames as they are.
+        settings: of Re-Detect and Link.
+        quality: of the JPEGs, 1 to 100.
+
+    Raises:
+        InputError: a detector or linker that does not exist or cannot be had.
+    """
+    # Tracklets are worked on side by side, so OpenCV itself must not start threads for each image.
+    cv2.setNumThreads(1)
+    if detector == "none":
+        return Packer(quality)
+    finder = detectors.create(detector, confidence=settings.detector_confidence, nms=settings.detector_nms,
+                              input_size=settings.detector_size)
+    return Aligner(finder, linkers.create(linker), settings, quality)
 
 
 def read_frame(tracklet: Tracklet, index: int) -> tuple[bytes, np.ndarray]:

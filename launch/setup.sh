@@ -28,7 +28,7 @@ install() {
     if [ "$venv" = none ]; then return; fi
     local stamp wanted python files=() alone=() file
     while [ $# -gt 0 ]; do
-        if [ "$1" = --no-deps ]; then alone=("$2"); shift 2; else files+=("$1"); shift; fi
+        if [ "$1" = --no-deps ]; then alone+=("$2"); shift 2; else files+=("$1"); shift; fi
     done
     wanted="$(cat "${files[@]}" ${alone[@]+"${alone[@]}"} launch/constraints.txt | sha256sum | cut -c1-16)"
     stamp="$venv/installed-$wanted"

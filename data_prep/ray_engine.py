@@ -1,0 +1,74 @@
+"""Re-Detect and Link in the processes of a Ray cluster, on one machine or many."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cfaan_jax.data.records import TrackletRecord
+from cfaan_jax.errors import InputError
+from data_prep import packing
+from data_prep.clock import Clock
+from data_prep.datasets import Tracklet
+
+_AHEAD = 2  # tracklets that wait for each worker
+
+
+class _Worker:
+    """One process with its own detector and linker."""
+
+    def __init__(self, recipe: tuple):
+        self._pack = packing.create(*recipe)
+
+    def work(self, tracklet: Tracklet) -> tuple[TrackletRecord, dict]:
+        """The record of a tracklet, and the time that its stages took."""
+        return self._pack(tracklet), self._pack.clock.take()
+
+
+def in_order_by_ray(recipe: tuple, tracklets: Iterable[Tracklet], workers: int, gpus: float,
+                    clock: Clock) -> Iterator[TrackletRecord]:
+    """Yields the records of tracklets in their order, whatever the number of workers.
+
+    A worker that dies is started again, and gets the tracklets again that it had not finished. Every machine must see
+    the data set, and the files of detector and linker, under the same paths.
+
+    Args:
+        recipe: the arguments of `packing.create`.
+        workers: number of processes.
+        gpus: share of a GPU that each holds.
+        clock: gets their times.
+
+    Raises:
+        InputError: Ray is not installed, or what the work itself raises.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--engine=ray needs Ray: pip install -r data_prep/requirements-ray.txt") from None
+    here = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    # Work that ends with an error is not lost: the driver raises it. Ray's own copy of the log would show it twice.
+    ray.init(runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False, ignore_reinit_error=True,
+             include_dashboard=False)
+    remote = ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=-1,
+                        max_task_retries=-1)(_Worker)
+    pool = [remote.remote(recipe) for _ in range(workers)]
+    waiting: deque = deque()
+    try:
+        for number, tracklet in enumerate(tracklets):
+            waiting.append(pool[number % workers].work.remote(tracklet))
+            if len(waiting) >= _AHEAD * workers:
+                yield _finished(ray, waiting.popleft(), clock)
+        while waiting:
+            yield _finished(ray, waiting.popleft(), clock)
+    finally:
+        ray.shutdown()
+
+
+def _finished(ray, result, clock: Clock) -> TrackletRecord:
+    try:
+        record, times = ray.get(result)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error  # as if the work had been done here
+    clock.add(times)
+    return record
