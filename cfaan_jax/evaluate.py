@@ -22,6 +22,7 @@ from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import Score, protocols
+from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.progress import Progress
 from cfaan_jax.report import pictures
@@ -146,8 +147,8 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
         workdir: where to write.
         which: "last", "best" or "untrained".
     Returns:
-        The new rows of results.json, one a protocol; each takes the place of an older one with the same weights,
-        protocol and clips.
+        The new rows of results.json, one a protocol, and one more with re-ranking if that is asked for; each takes the
+        place of an older one with the same weights, protocol, clips and ranking.
     """
     workdir, settings = Path(workdir), config.eval
     protocols.resolve(settings.protocols)  # a mistyped name shows before hours of features, not after them
@@ -155,18 +156,24 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / f"features-{which}-{settings.clips}.npz")
     scores = found.score(settings.protocols, settings.corrections, settings.max_rank)
-    rows = results(found.about, scores, settings.corrections)
+    rows = results(found, scores, settings.corrections)
+    if settings.rerank:
+        reranked = found.score(settings.protocols, settings.corrections, settings.max_rank, reranked=True)
+        rows += results(found, reranked, settings.corrections, reranked=True)
     _merge(workdir / "results.json", rows)
     pictures.write(found, scores, config, workdir)
     show_scores(found.about, rows)
     return rows
 
 
-def results(about: About, scores: Mapping[str, Score], corrections: str | Path | None) -> list[dict]:
-    """Rows of results.json; figures are shares between 0 and 1."""
+def results(found: Search, scores: Mapping[str, Score], corrections: str | Path | None,
+            reranked: bool = False) -> list[dict]:
+    """Rows of results.json; figures are shares between 0 and 1, intervals hold 95 % of the draws."""
+    about, q_pids = found.about, found.pids[:found.num_queries]
     return [{"model": "untrained" if about.weights == "untrained" else about.model, "network": about.model,
-             "aligned": about.aligned, "protocol": name, "mAP": score.mAP,
+             "aligned": about.aligned, "protocol": name, "reranked": reranked, "mAP": score.mAP, "mINP": score.mINP,
              **{f"rank{k}": float(score.cmc[min(k, len(score.cmc)) - 1]) for k in RANKS},
+             **{f"{figure}_interval": list(interval) for figure, interval in intervals(score, q_pids).items()},
              "gallery_size": score.gallery_size, "num_valid": score.num_valid, "num_queries": score.num_queries,
              "seed": about.seed, "weights": about.weights, "clips": about.clips, "dataset": about.dataset,
              "corrections": str(corrections) if corrections and protocols.get(name).revised else None,
@@ -175,16 +182,21 @@ def results(about: About, scores: Mapping[str, Score], corrections: str | Path |
 
 def show_scores(about: About, rows: Sequence[dict]) -> None:
     """Prints the table of one evaluation."""
-    headers = ["protocol", "mAP", *(f"rank-{k}" for k in RANKS), "gallery", "valid queries"]
-    lines = [[row["protocol"], *(f"{100 * row[name]:.1f}" for name in ("mAP", *(f"rank{k}" for k in RANKS))),
-              f"{row['gallery_size']:,}", f"{row['num_valid']:,} of {row['num_queries']:,}"] for row in rows]
+    headers = ["protocol", "mAP", "95 % interval", "mINP", *(f"rank-{k}" for k in RANKS), "gallery", "valid queries"]
+    lines = []
+    for row in rows:
+        low, high = row["mAP_interval"]
+        figures = [f"{100 * row[name]:.1f}" for name in ("mINP", *(f"rank{k}" for k in RANKS))]
+        lines.append([row["protocol"] + (", re-ranked" if row["reranked"] else ""), f"{100 * row['mAP']:.1f}",
+                      f"{100 * low:.1f} to {100 * high:.1f}", *figures, f"{row['gallery_size']:,}",
+                      f"{row['num_valid']:,} of {row['num_queries']:,}"])
     files = dict.fromkeys(row["corrections"] for row in rows if row["corrections"])
     show(about.line(), headers, lines, [f"Revised protocols use the identities in {file}." for file in files])
 
 
 def _merge(path: Path, rows: Sequence[dict]) -> None:
     older = read_rows(path) if path.exists() else []
-    merged = {(row["weights"], row["protocol"], row["clips"]): row for row in (*older, *rows)}
+    merged = {(row["weights"], row["protocol"], row["clips"], row["reranked"]): row for row in (*older, *rows)}
     write(path, json.dumps(list(merged.values()), indent=2) + "\n")
 
 
@@ -193,10 +205,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                                      description="Scores features of an earlier evaluation again, without the network.")
     parser.add_argument("features", type=Path, help="features-*.npz in a workdir")
     parser.add_argument("--protocols", default="all", help=f"all, or some of {','.join(protocols.PROTOCOLS)}")
+    parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking as well")
     parser.add_argument("--corrections", help="corrections.csv or clean_tracks_test_info.mat, for revised protocols")
     flags = parser.parse_args(arguments)
     found = Search.load(flags.features)
-    show_scores(found.about, results(found.about, found.score(flags.protocols, flags.corrections), flags.corrections))
+    rows = results(found, found.score(flags.protocols, flags.corrections), flags.corrections)
+    if flags.rerank:
+        reranked = found.score(flags.protocols, flags.corrections, reranked=True)
+        rows += results(found, reranked, flags.corrections, reranked=True)
+    show_scores(found.about, rows)
 
 
 if __name__ == "__main__":

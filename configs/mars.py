@@ -104,6 +104,7 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         protocols=("mars", "mars_with_queries", "mars_matlab", "cfaan_released", "mars_revised"),
         corrections="",  # corrected labels for the revised protocols; "": the labels as they are
         max_rank=50,
+        rerank=False,  # k-reciprocal re-ranking as well
         batch=32,  # clips
         weights="last",  # what --mode=evaluate scores: last, best, untrained
     ))

@@ -1,5 +1,6 @@
 """Feature extraction with a small network, and what an evaluation leaves behind."""
 
+import csv
 import json
 import os
 import subprocess
@@ -13,9 +14,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cfaan_jax import evaluate, models
+from cfaan_jax import evaluate, metrics, models
 from cfaan_jax.data import augment, clips, loader, records
 from cfaan_jax.errors import InputError
+from cfaan_jax.metrics import protocols
+from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import Search
 from tests import tiny_records
 
@@ -182,7 +185,7 @@ def config(directory):
         "seed": 5, "model": {"name": "c2d"},
         "data": {"records": str(directory), "clip_length": T, "image_size": SIZE, "workers": 2},
         "eval": {"clips": "all_sampled", "protocols": ("mars", "mars_revised"), "corrections": "", "max_rank": 50,
-                 "batch": 4}})
+                 "batch": 4, "rerank": False}})
 
 
 def test_search_joins_queries_and_gallery(config, gallery):
@@ -203,7 +206,9 @@ def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsy
     found = Search.load(tmp_path / "features-last-all_sampled.npz")
     score = found.score("mars")["mars"]
     assert rows[0] == {
-        "model": "c2d", "network": "c2d", "aligned": False, "protocol": "mars", "mAP": score.mAP,
+        "model": "c2d", "network": "c2d", "aligned": False, "protocol": "mars", "reranked": False, "mAP": score.mAP,
+        "mINP": score.mINP, "mAP_interval": list(intervals(score, found.pids[:4])["mAP"]),
+        "rank1_interval": list(intervals(score, found.pids[:4])["rank1"]),
         "rank1": score.cmc[0], "rank5": score.cmc[4], "rank10": score.cmc[9], "rank20": score.cmc[19],
         "gallery_size": 6, "num_valid": 4, "num_queries": 4, "seed": 5, "weights": "last", "clips": "all_sampled",
         "dataset": "synthetic", "corrections": None, "note": "drawn by code"}
@@ -211,10 +216,29 @@ def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsy
     for part in ("mars_revised", "weights last", "clips all_sampled", "raw tracklets of synthetic", "drawn by code",
                  f"{100 * score.mAP:.1f}", "4 of 4", "gallery"):
         assert part in text
-    pictures = sorted(path.name for path in (tmp_path / "report").iterdir())
-    assert pictures == ["cmc-last-all_sampled.png", "ranked-typical-last-all_sampled.png",
-                        "ranked-worst-last-all_sampled.png"]
-    assert min(Image.open(tmp_path / "report" / name).width for name in pictures) > 500
+    names = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert names == [
+        "cameras-last-all_sampled.csv", "cameras-last-all_sampled.png", "cmc-last-all_sampled.png",
+        "queries-last-all_sampled.csv", "ranked-typical-last-all_sampled.png", "ranked-worst-last-all_sampled.png"]
+    assert min(Image.open(tmp_path / "report" / name).width for name in names if name.endswith(".png")) > 200
+    with (tmp_path / "report/queries-last-all_sampled.csv").open() as file:
+        queries = list(csv.DictReader(file))
+    assert [row["query"] for row in queries if row["protocol"] == "mars"] == found.names[score.valid].tolist()
+    assert [float(row["ap"]) for row in queries if row["protocol"] == "mars"] == pytest.approx(score.ap, abs=1e-6)
+
+
+def test_reranking_is_asked_for_and_has_rows_of_its_own(config, tmp_path, capsys):
+    config.eval.rerank = True
+    rows = evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert [(row["protocol"], row["reranked"]) for row in rows] == [
+        ("mars", False), ("mars_revised", False), ("mars", True), ("mars_revised", True)]
+    found = Search.load(tmp_path / "features-last-all_sampled.npz")
+    unit = found.features / np.linalg.norm(found.features, axis=1, keepdims=True)
+    places = found.gallery(protocols.get("mars"))
+    expected = metrics.score(metrics.rerank(unit[:4], unit[places]), found.pids[:4], found.pids[places],
+                             found.camids[:4], found.camids[places])
+    assert rows[2]["mAP"] == pytest.approx(expected.mAP)
+    assert "mars_revised, re-ranked" in capsys.readouterr().out
 
 
 def test_rows_are_merged_by_weights_protocol_and_clips(config, tmp_path):

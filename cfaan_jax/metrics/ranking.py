@@ -82,13 +82,23 @@ class Ranks:
         return np.unique(self.query)
 
     @cached_property
+    def first(self) -> np.ndarray:
+        """The rank of each valid query's first right answer, int [V]."""
+        return self.rank[self._starts]
+
+    @cached_property
     def _starts(self) -> np.ndarray:
         return np.flatnonzero(np.r_[True, self.query[1:] != self.query[:-1]])
 
     def cmc(self, max_rank: int) -> np.ndarray:
         """Share of the valid queries whose first right answer is at rank k or better, k = 1..max_rank; float64."""
-        first = self.rank[self._starts]
+        first = self.first
         return np.bincount(first[first <= max_rank] - 1, minlength=max_rank).cumsum() / len(first)
+
+    def inverse_penalty(self) -> np.ndarray:
+        """Right answers of every valid query divided by the rank of its last one (Ye et al., TPAMI 2021), [V]."""
+        last = np.r_[self._starts[1:], len(self.rank)] - 1
+        return (last - self._starts + 1) / self.rank[last]
 
     def average_precision(self, trapezoid: bool = False) -> np.ndarray:
         """Average precision of every valid query, float64 [V].

@@ -22,6 +22,9 @@ class Score:
             goes on level where fewer than max_rank rows are left.
         mAP: mean average precision.
         ap: float64 [num_valid], average precision of the valid queries.
+        inp: float64 [num_valid], their inverse negative penalty: right answers divided by the rank of the last one.
+        first: int [num_valid], the rank of their first right answer, from 1.
+        mINP: mean of `inp`, as `mAP` is of `ap`.
         valid: int [num_valid], which queries these are.
         num_valid: number of queries with at least one right answer in the gallery.
         num_queries: number of all queries.
@@ -31,7 +34,10 @@ class Score:
     protocol: str
     cmc: np.ndarray
     mAP: float
+    mINP: float
     ap: np.ndarray
+    inp: np.ndarray
+    first: np.ndarray
     valid: np.ndarray
     num_valid: int
     num_queries: int
@@ -151,9 +157,11 @@ def _summary(protocol: Protocol, ranks: Ranks, queries: int, gallery: int, max_r
     if valid == 0:
         raise InputError(f"protocol {protocol.name}: none of the {queries} queries has a right answer (the same person "
                          f"under another camera) in a gallery of {gallery}; check identities and cameras")
-    ap, share = ranks.average_precision(protocol.trapezoid), valid / queries if protocol.every_query else 1.0
-    return Score(protocol=protocol.name, cmc=ranks.cmc(max_rank) * share, mAP=float(ap.mean() * share), ap=ap,
-                 valid=ranks.valid, num_valid=valid, num_queries=queries, gallery_size=gallery)
+    ap, inp = ranks.average_precision(protocol.trapezoid), ranks.inverse_penalty()
+    share = valid / queries if protocol.every_query else 1.0
+    return Score(protocol=protocol.name, cmc=ranks.cmc(max_rank) * share, mAP=float(ap.mean() * share),
+                 mINP=float(inp.mean() * share), ap=ap, inp=inp, first=ranks.first, valid=ranks.valid, num_valid=valid,
+                 num_queries=queries, gallery_size=gallery)
 
 
 def _check_sizes(protocol: Protocol, result: Score) -> None:

@@ -11,8 +11,10 @@ import numpy as np
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
 from cfaan_jax.metrics import corrections, protocols
+from cfaan_jax.metrics.cameras import CameraPairs, camera_pairs
 from cfaan_jax.metrics.protocols import JUNK, Protocol
 from cfaan_jax.metrics.ranking import Identities
+from cfaan_jax.metrics.reranking import rerank
 from cfaan_jax.metrics.scores import Score, score_all
 
 
@@ -107,17 +109,41 @@ class Search:
             return self.pids, self.pids
         return corrections.read(corrections_file).apply(self.track_ids, self.pids)
 
-    def score(self, names: str | Sequence[str], corrections_file: str | Path | None = None,
-              max_rank: int = 50) -> dict[str, Score]:
-        """Scores under protocols (names, or "all"); on the real data sets their sizes are checked."""
+    def score(self, names: str | Sequence[str], corrections_file: str | Path | None = None, max_rank: int = 50,
+              reranked: bool = False) -> dict[str, Score]:
+        """Scores under protocols (names, or "all"); on the real data sets their sizes are checked.
+
+        Args:
+            names: of protocols.
+            corrections_file: corrected labels for the revised ones.
+            max_rank: length of the CMC curve.
+            reranked: by k-reciprocal re-ranking, within the gallery of each protocol.
+        """
         chosen, q = protocols.resolve(names, self.about.dataset), self.num_queries
         pids, second = self.labels(corrections_file)
+        if reranked:
+            return {protocol.name: self._score_reranked(protocol, pids, second, max_rank) for protocol in chosen}
         return score_all(
             self.distances(), self.pids[:q], self.pids, self.camids[:q], self.camids,
             [protocol.name for protocol in chosen], second[:q], second, max_rank,
             check_sizes=protocols.sizes_apply(chosen, self.about.dataset, len(self.pids)),
             q_corrected=pids[:q], g_corrected=pids,
             galleries={protocol.name: self.gallery(protocol) for protocol in chosen})
+
+    def _score_reranked(self, protocol: Protocol, pids: np.ndarray, second: np.ndarray, max_rank: int) -> Score:
+        rows, q, unit = self.gallery(protocol), self.num_queries, self._unit()
+        return score_all(
+            rerank(unit[:q], unit[rows]), self.pids[:q], self.pids[rows], self.camids[:q], self.camids[rows],
+            [protocol.name], second[:q], second[rows], max_rank, q_corrected=pids[:q], g_corrected=pids[rows],
+            check_sizes=protocols.sizes_apply([protocol], self.about.dataset, len(self.pids)))[protocol.name]
+
+    def camera_pairs(self, protocol: Protocol, corrections_file: str | Path | None = None) -> CameraPairs:
+        """mAP by camera of the query and of the gallery under one protocol's gallery and rules."""
+        pids, second = self.labels(corrections_file if protocol.revised else None)
+        rows, q = self.gallery(protocol), self.num_queries
+        people = Identities(pids[:q], pids[rows], self.camids[:q], self.camids[rows], second[:q], second[rows],
+                            protocol.revised)
+        return camera_pairs(self.distances()[:, rows], people)
 
     def nearest(self, queries: Sequence[int], protocol: Protocol, corrections_file: str | Path | None = None,
                 count: int = 10) -> list[list[Answer]]:

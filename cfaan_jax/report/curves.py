@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
 from cfaan_jax.metrics import Score
+from cfaan_jax.metrics.cameras import CameraPairs
 
 # One panel each: its label and the columns of metrics.csv in it.
 _PANELS = (("loss", ("loss", "triplet", "id_loss")), ("accuracy on the batch", ("accuracy",)),
@@ -29,6 +30,23 @@ def cmc(scores: Mapping[str, Score], path: Path, title: str) -> None:
     axes.set_title(title, fontsize=9, wrap=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
+    _save(figure, path)
+
+
+def cameras(pairs: CameraPairs, path: Path, title: str) -> None:
+    """Writes a PNG with the mAP and the number of valid queries of every pair of cameras."""
+    figure = Figure(figsize=(1.2 + 0.9 * len(pairs.cameras), 1.6 + 0.8 * len(pairs.cameras)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(100 * pairs.mAP, vmin=0, vmax=100, cmap="viridis")
+    for row, column in zip(*np.nonzero(pairs.queries), strict=True):
+        mean = 100 * pairs.mAP[row, column]
+        axes.text(column, row, f"{mean:.1f}\n({pairs.queries[row, column]})", ha="center", va="center", fontsize=8,
+                  color="black" if mean > 60 else "white")
+    ticks = np.arange(len(pairs.cameras))
+    axes.set_xticks(ticks, pairs.cameras)
+    axes.set_yticks(ticks, pairs.cameras)
+    axes.set(xlabel="camera of the gallery", ylabel="camera of the query (number of valid queries)")
+    axes.set_title(title, fontsize=8, wrap=True)
     _save(figure, path)
 
 

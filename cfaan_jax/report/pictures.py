@@ -1,4 +1,4 @@
-"""The pictures that an evaluation leaves in `<workdir>/report`: curves and ranked lists."""
+"""What an evaluation leaves in `<workdir>/report`: curves, camera pairs, ranked lists, and the figures as CSV files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,18 +10,18 @@ from cfaan_jax.data.loader import read_clip
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics import Score, protocols
 from cfaan_jax.metrics.search import Answer, Search
-from cfaan_jax.report import curves
+from cfaan_jax.report import curves, details
 from cfaan_jax.report.ranked_lists import Entry, RankedList, draw
 
 _LISTS, _ANSWERS, _QUERY_FRAMES = 6, 10, 3
 
 
 def write(found: Search, scores: Mapping[str, Score], config: ConfigDict, workdir: Path) -> None:
-    """Draws CMC curves, ranked lists of the worst and of typical queries, and the training curves if there are any.
+    """Draws CMC curves, camera pairs, ranked lists of the worst and of typical queries, and the training curves if any.
 
     Args:
         found: features and labels.
-        scores: by protocol; the ranked lists are those of the first one.
+        scores: by protocol; camera pairs and ranked lists are those of the first one.
         config: `config.data.records` holds the frames, `config.eval.corrections` the corrected labels.
         workdir: its metrics.csv is drawn; the pictures go to its folder report.
     """
@@ -29,7 +29,11 @@ def write(found: Search, scores: Mapping[str, Score], config: ConfigDict, workdi
     curves.cmc(scores, folder / f"cmc-{tag}.png", found.about.line())
     if (workdir / "metrics.csv").exists():
         curves.training(workdir / "metrics.csv", folder / "training.png")
+    details.queries(found, scores, folder / f"queries-{tag}.csv")
     name, score = next(iter(scores.items()))
+    pairs = found.camera_pairs(protocols.get(name), config.eval.corrections)
+    details.cameras(pairs, folder / f"cameras-{tag}.csv")
+    curves.cameras(pairs, folder / f"cameras-{tag}.png", f"mAP by pair of cameras under {name}\n{found.about.line()}")
     by_precision = np.argsort(score.ap, kind="stable")
     middle = max(0, (len(by_precision) - _LISTS) // 2)
     for kind, chosen in (("worst", by_precision[:_LISTS]), ("typical", by_precision[middle:middle + _LISTS])):

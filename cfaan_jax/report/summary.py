@@ -18,7 +18,7 @@ from cfaan_jax.report.tables import markdown, show
 
 FIGURES = {"mAP": "mAP", "rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10"}
 _NAMES = {"c2d": "C2D", "cfaan": "CF-AAN", "ide": "IDE"}
-_RUN = ("model", "aligned", "weights")
+_RUN = ("model", "aligned", "weights", "reranked")
 _KEY = (*_RUN, "protocol", "clips", "seed")
 
 
@@ -26,6 +26,7 @@ def read_rows(path: Path) -> list[dict]:
     """The rows of a results.json; InputError if it is none."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = [{"reranked": False, **row} for row in rows]  # files of before it could be chosen do not say
         for row in rows:
             [row[name] for name in (*FIGURES, *_KEY, "gallery_size", "num_valid", "note")]
     except FileNotFoundError:
@@ -74,9 +75,9 @@ def _table(name: str, rows: Sequence[dict]) -> ProtocolTable:
     runs: dict[tuple, list[dict]] = {}
     for row in rows:
         runs.setdefault(tuple(row[name] for name in _RUN), []).append(row)
-    lines = [[_NAMES.get(model, model), "aligned" if aligned else "raw", weights, str(len(group)),
-              *(_mean([row[figure] for row in group]) for figure in FIGURES)]
-             for (model, aligned, weights), group in runs.items()]
+    lines = [[_NAMES.get(model, model) + (", re-ranked" if reranked else ""), "aligned" if aligned else "raw", weights,
+              str(len(group)), *(_mean([row[figure] for row in group]) for figure in FIGURES)]
+             for (model, aligned, weights, reranked), group in runs.items()]
     title = (f"{name}: gallery of {_span(row['gallery_size'] for row in rows)} tracklets, "
              f"{_span(row['num_valid'] for row in rows)} valid queries")
     notes = "; ".join(note for note in dict.fromkeys(row["note"] for row in rows) if note)

@@ -12,7 +12,7 @@ def row(model="cfaan", protocol="mars", aligned=False, seed=0, mAP=0.5, **more):
     return {"model": model, "network": model, "aligned": aligned, "protocol": protocol, "mAP": mAP, "rank1": 0.6,
             "rank5": 0.7, "rank10": 0.8, "rank20": 0.9, "gallery_size": 1200, "num_valid": 40, "num_queries": 42,
             "seed": seed, "weights": "last", "clips": "all_sampled", "dataset": "synthetic", "corrections": None,
-            "note": "", **more}
+            "note": "", "reranked": False, **more}
 
 
 def results(tmp_path, name, *rows):
@@ -50,6 +50,12 @@ def test_other_weights_have_a_line_and_other_clips_a_table_of_their_own():
     assert [line[2:5] for line in first.lines] == [["last", "1", "50.0"], ["best", "1", "70.0"]]
     assert [line[2:5] for line in second.lines] == [["last", "1", "30.0"]]
     assert second.title.startswith("mars, clips test:")
+
+
+def test_reranked_figures_have_a_line_of_their_own_and_older_files_have_none(tmp_path):
+    old = {name: value for name, value in row().items() if name != "reranked"}
+    [table] = summary.tables(summary.collect([results(tmp_path, "a", old, row(reranked=True, mAP=0.9))]))
+    assert [line[:5:4] for line in table.lines] == [["CF-AAN", "50.0"], ["CF-AAN, re-ranked", "90.0"]]
 
 
 def test_a_run_without_a_protocol_is_left_out_of_its_table():
