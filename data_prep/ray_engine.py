@@ -1,6 +1,7 @@
 """Re-Detect and Link in the processes of a Ray cluster, on one machine or many."""
 
 import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -47,9 +48,11 @@ def in_order_by_ray(recipe: tuple, tracklets: Iterable[Tracklet], workers: int, 
         raise InputError("--engine=ray needs Ray: pip install -r data_prep/requirements-ray.txt") from None
     here = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
-    # Work that ends with an error is not lost: the driver raises it. Ray's own copy of the log would show it twice.
+    # Ray would take SIGTERM for itself, and show errors twice that the work here raises anyway.
+    on_stop = signal.getsignal(signal.SIGTERM)
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False, ignore_reinit_error=True,
              include_dashboard=False)
+    signal.signal(signal.SIGTERM, on_stop)
     remote = ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=-1,
                         max_task_retries=-1)(_Worker)
     pool = [remote.remote(recipe) for _ in range(workers)]
@@ -63,6 +66,7 @@ def in_order_by_ray(recipe: tuple, tracklets: Iterable[Tracklet], workers: int, 
             yield _finished(ray, waiting.popleft(), clock)
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGTERM, on_stop)
 
 
 def _finished(ray, result, clock: Clock) -> TrackletRecord:

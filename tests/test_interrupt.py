@@ -29,11 +29,13 @@ def test_work_that_can_be_dropped_is_dropped_at_once():
 
 
 def test_a_second_signal_acts_as_usual():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored
     with StopSignal():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             signal.pause()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_handlers_are_as_before_afterwards():

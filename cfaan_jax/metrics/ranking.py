@@ -186,8 +186,10 @@ class _Counter:
         if len(relevant) == 0:
             return
         values = distances[relevant]
-        below = np.array([group.searchsorted(values, "left") for group in sorted_groups])
-        equal = np.array([group.searchsorted(values, "right") for group in sorted_groups]) - below
+        shape = (len(sorted_groups), len(values))  # a gallery of junk alone has no group
+        below = np.array([group.searchsorted(values, "left") for group in sorted_groups], np.int64).reshape(shape)
+        upto = np.array([group.searchsorted(values, "right") for group in sorted_groups], np.int64).reshape(shape)
+        equal = upto - below
         before = self._member @ below
         if len(ignored):
             nearer = (distances[ignored] < values[:, None]).astype(np.float32)

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from PIL import Image
 
 from cfaan_jax.errors import InputError
 from data_prep.detectors.boxes import Detections, letterbox, suppress
@@ -77,20 +79,38 @@ class UltralyticsDetector:
         return [output.float().cpu().numpy()]
 
 
-def _load(model: str) -> tuple[Any, Any, dict[int, str]]:
-    """PyTorch, the network and the names of its classes."""
+def import_ultralytics() -> tuple[Any, Any]:
+    """PyTorch and Ultralytics, without what it puts into OpenCV, Pillow and NumPy at import.
+
+    With that a broken image, for instance, would be answered by an attempt to install a package.
+
+    Raises:
+        ImportError: one of them is not installed.
+    """
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # it would call pip
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))  # it would set 1 for the whole process
+    image_open, imread, imwrite, imshow = Image.open, cv2.imread, cv2.imwrite, cv2.imshow
+    printing, threads = np.get_printoptions(), cv2.getNumThreads()
+    import torch
+    import ultralytics
+    ultralytics.YOLO  # noqa: B018  what is imported lazily must be there before things are put back
+    Image.open, cv2.imread, cv2.imwrite, cv2.imshow = image_open, imread, imwrite, imshow
+    np.set_printoptions(**printing)
+    cv2.setNumThreads(threads)
+    return torch, ultralytics
+
+
+def _load(model: str) -> tuple[Any, Any, dict[int, str]]:
+    """PyTorch, the network and the names of its classes."""
     if Path(model).exists() or model.endswith((".yaml", ".yml")):
         os.environ.setdefault("YOLO_OFFLINE", "true")
     try:
-        import torch
-        from ultralytics import YOLO
+        torch, ultralytics = import_ultralytics()
     except ImportError as error:
         raise InputError(f"--detector=ultralytics:{model} needs PyTorch and Ultralytics, which is licensed under "
                          f"AGPL-3.0 ({error}): {_INSTALL}") from None
     try:
-        loaded = YOLO(model, task="detect")
+        loaded = ultralytics.YOLO(model, task="detect")
         return torch, loaded.model, dict(loaded.names)
     except Exception as error:  # whatever a download, a pickle or a parser raises
         reason = str(error).strip().partition("\n")[0][:300]

@@ -1,5 +1,9 @@
 """Ultralytics for real: networks with random weights from its own descriptions, and the pictures in its package."""
 
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -8,10 +12,11 @@ import pytest
 
 from cfaan_jax.errors import InputError
 from data_prep import detectors
+from data_prep.detectors.ultralytics_yolo import import_ultralytics
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (tests/requirements.txt has it for Python 3.11)")
-ultralytics = pytest.importorskip("ultralytics", reason="Ultralytics is not installed")
-from ultralytics.utils.nms import non_max_suppression  # noqa: E402
+if not (find_spec("torch") and find_spec("ultralytics")):
+    pytest.skip("PyTorch is not installed (tests/requirements.txt has it for Python 3.11)", allow_module_level=True)
+torch, ultralytics = import_ultralytics()
 
 SIZE = (320, 320)
 PICTURES = sorted((Path(ultralytics.__file__).parent / "assets").glob("*.jpg"))
@@ -53,7 +58,8 @@ def test_boxes_are_those_of_its_own_suppression(weights):
             raw = network(torch.from_numpy(canvas).permute(2, 0, 1)[None].float() / 255)
         # Persons only, as if the network knew no other class: a box counts by its person's score.
         person = torch.cat([raw[0][:, :4], raw[0][:, 4:5]], dim=1)
-        expected = non_max_suppression(person, conf_thres=0.5, iou_thres=0.45, max_det=3000)[0].numpy()
+        expected = ultralytics.utils.nms.non_max_suppression(person, conf_thres=0.5, iou_thres=0.45, max_det=3000)[0]
+        expected = expected.numpy()
         assert len(found) == len(expected) > 0
         order = np.lexsort((expected[:, 0], -expected[:, 4]))
         np.testing.assert_allclose(found.scores, expected[order, 4], atol=1e-5)
@@ -84,3 +90,11 @@ def test_a_broken_file_and_a_network_without_persons_are_refused(tmp_path):
         detectors.create("ultralytics:yolo11n-cls.yaml")
     with pytest.raises(InputError, match="multiples of 32"):
         detectors.create("ultralytics:yolo11n.yaml", input_size=(100, 64))
+
+
+def test_other_packages_are_as_before_afterwards():
+    code = ("import cv2, numpy, PIL.Image as i; f = lambda: (i.open, cv2.imread, cv2.imwrite, cv2.imshow, "
+            "str(numpy.get_printoptions()), cv2.getNumThreads()); before = f(); "
+            "from data_prep.detectors.ultralytics_yolo import import_ultralytics as load; load()[1].YOLO; "
+            "assert f() == before")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=os.environ)

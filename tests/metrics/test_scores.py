@@ -147,10 +147,13 @@ def test_equals_the_plain_definition(seed, revised, levels):
     identities = ranking.Identities(q_pids, g_pids, rng.integers(1, 4, queries), rng.integers(1, 4, rows),
                                     q_second, g_second, revised)
     distmat = rng.integers(0, levels, (queries, rows)).astype(np.float32)
-    if not any(len(identities.of_query(q)[0]) for q in range(queries)):
+    given = (distmat, q_pids, g_pids, identities.q_camids, identities.g_camids, "mars_revised" if revised else "mars",
+             q_second, g_second, 10)
+    if not any((g_pids[identities.of_query(q)[0]] != -1).any() for q in range(queries)):
+        with pytest.raises(InputError, match="none of the"):
+            metrics.score(*given)
         return
-    result = metrics.score(distmat, q_pids, g_pids, identities.q_camids, identities.g_camids,
-                           "mars_revised" if revised else "mars", q_second, g_second, max_rank=10)
+    result = metrics.score(*given)
     cmc, ap, valid = plain_definition(distmat, identities, 10)
     np.testing.assert_allclose(result.cmc, cmc, atol=1e-12)
     np.testing.assert_allclose(result.ap, ap, atol=1e-12)
