@@ -42,10 +42,11 @@ class TrainBatches:
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((1, self._sampler.seed, step))
         positions = self._sampler.batch(step)
-        clips = [read_clip(self._records, position,
-                           train_indices(self._records.lengths[position], self._clip_length, rng), self._image_size)
-                 for position in positions]
-        frames, rectangles = (np.stack(parts) for parts in zip(*clips, strict=True))
+        frames = np.empty((len(positions), self._clip_length, *self._image_size, 3), np.uint8)
+        rectangles = np.empty((len(positions), self._clip_length, 4), np.int32)
+        for row, position in enumerate(positions):
+            indices = train_indices(self._records.lengths[position], self._clip_length, rng)
+            rectangles[row] = read_into(frames[row], self._records, position, indices)
         return {"frames": frames, "rectangles": rectangles, "labels": self._sampler.labels[positions].astype(np.int32)}
 
 
@@ -84,8 +85,7 @@ class ClipBatches:
         start = index * self._batch_size
         for row, clip in enumerate(range(start, min(start + self._batch_size, len(self._indices)))):
             tracklet[row] = self._tracklets[clip]
-            frames[row], rectangles[row] = read_clip(
-                self._records, self._tracklets[clip], self._indices[clip], self._image_size)
+            rectangles[row] = read_into(frames[row], self._records, self._tracklets[clip], self._indices[clip])
         return {"frames": frames, "rectangles": rectangles, "tracklet": tracklet}
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
@@ -115,19 +115,24 @@ def read_clip(records: RecordSet, position: int, indices: np.ndarray,
     Raises:
         InputError: a frame that cannot be decoded.
     """
-    position = int(position)
-    decoded = {int(k): _decode(records, position, int(k), image_size) for k in np.unique(indices)}
-    frames = np.stack([decoded[int(k)] for k in indices])
-    return frames, _scale(records.rectangles(position)[indices], records.image_sizes(position)[indices], image_size)
+    frames = np.empty((len(indices), *image_size, 3), np.uint8)
+    return frames, read_into(frames, records, position, indices)
+
+
+def read_into(frames: np.ndarray, records: RecordSet, position: int, indices: np.ndarray) -> np.ndarray:
+    """As `read_clip`, but into given frames, uint8 `[T, H, W, 3]`, so that nothing is copied. Returns rectangles."""
+    position, image_size = int(position), frames.shape[1:3]
+    for k in np.unique(indices):  # a short tracklet repeats frames
+        frames[indices == k] = _decode(records, position, int(k), image_size)
+    return _scale(records.rectangles(position)[indices], records.image_sizes(position)[indices], image_size)
 
 
 def _decode(records: RecordSet, position: int, k: int, image_size: tuple[int, int]) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(records.frame(position, k), np.uint8),
-                         cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+                         cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise InputError(f"{records.shard(position)}: frame {k} of tracklet {records.names[position]} is not a "
                          "readable JPEG; delete this shard and run data_prep/build_tfrecords.py again")
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     if image.shape[:2] != tuple(image_size):
         height, width = image_size
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
