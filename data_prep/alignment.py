@@ -26,10 +26,11 @@ _BORDERS = {"replicate": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Reads a size such as `256x128`, height first."""
+    """Reads a size such as `256x128`, height first; at most 16,384 pixels, which a JPEG file can hold."""
     height, cross, width = text.partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels, such as 256x128")
+    if not (cross and height.isdecimal() and width.isdecimal() and 0 < int(height) <= 16384 >= int(width) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH in pixels up to 16384, such as "
+                                         "256x128")
     return int(height), int(width)
 
 
@@ -76,8 +77,9 @@ class AlignmentSettings:
         if self.padding_mode not in _BORDERS:
             raise InputError(f"--padding_mode={self.padding_mode}: choose one of {', '.join(_BORDERS)}")
         for name, low, high in (("padding", 0, 1), ("minimum_area", 0, 1), ("momentum", 0, 1), ("border_reach", 0, 0.5),
-                                ("slim_ratio", 0, np.inf), ("wide_ratio", 0, np.inf), ("fallback_reach", 0, np.inf)):
-            if not low <= getattr(self, name) <= high:
+                                ("slim_ratio", 0, np.inf), ("wide_ratio", 0, np.inf), ("fallback_reach", 0, np.inf),
+                                ("detector_nms", 0, 1), ("detector_confidence", -1e6, 1e6)):
+            if getattr(self, name) is not None and not low <= getattr(self, name) <= high:
                 raise InputError(f"--{name}={getattr(self, name)}: must lie between {low} and {high}")
 
 

@@ -40,6 +40,7 @@ SUMMARY = "summary.json"
 Convert = Callable[[Iterable[Tracklet]], Iterator[TrackletRecord]]
 # Aligned already, or left as it is by the paper's authors.
 _NOT_DETECTED = ("mars_dl", "dukev")
+_LAYOUT_OF_MARS = ("mars", "mars_dl", "synthetic")
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,10 @@ def build(args: argparse.Namespace) -> None:
         "detector": about["detector"], "linker": about["linker"], "shard_size": args.shard_size,
         "jpeg_quality": args.jpeg_quality, **(asdict(thresholds) if detects else {})}
     summary = args.out / SUMMARY
-    if writer.is_finished(args.out, settings, args.root) and summary.exists() and _sheets(args.out) >= args.preview:
+    before = _read_summary(summary)
+    if writer.is_finished(args.out, settings, args.root) and before and _all_sheets(args, before):
         print(f"{args.out}: everything is there already; to pack a data set that has changed, give another --out")
-        show(json.loads(summary.read_text()))
+        show(before)
         _export(args)
         return
     pack = packing.create(args.detector, args.linker, thresholds, args.jpeg_quality)
@@ -143,11 +145,14 @@ def build(args: argparse.Namespace) -> None:
                                                    if option.flag in options})
     settings = writer.claim(args.out, dataset, settings)
     _preview(args, dataset, pack)
+    pack.clock.take()  # what the contact sheets took is not the run's
     shards = writer.plan(dataset, args.out, args.shard_size)
     speed = _write(args, dataset, shards, pack, _convert(args, thresholds, pack))
     about["aligned"] = detects or dataset.aligned
     writer.finish(args.out, dataset, args.root, shards, settings, about)
     content = summarise(args.out) | {"frames_per_second": speed, "stages": pack.clock.stages()}
+    if speed is None:  # nothing was missing but the summary or contact sheets: what was measured stays
+        content |= {name: before[name] for name in ("frames_per_second", "stages") if name in before}
     with written_whole(summary) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
     show(content)
@@ -156,11 +161,18 @@ def build(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> None:
     for name, low, high in (("shard_size", 1, np.inf), ("workers", 1, np.inf), ("preview", 0, np.inf),
-                            ("gpus_per_worker", 0, np.inf),
+                            ("gpus_per_worker", 0, 1),
                             ("jpeg_quality", 1, 100)):
         if not low <= getattr(args, name) <= high:
             raise InputError(f"--{name}={getattr(args, name)}: must lie between {low} and {high}")
+    _check_places(args)
+    if args.gpus_per_worker and args.engine != "ray":
+        raise InputError(f"--gpus_per_worker={args.gpus_per_worker}: has a meaning with --engine=ray only; leave it "
+                         "out")
     if args.detector != "none":
+        if args.dataset == "mars_dl":
+            raise InputError(f"--detector={args.detector}: MARS-DL is aligned already, and detecting in its padded "
+                             "frames would lose the masks; leave it out, or give MARS itself (--dataset=mars)")
         if not args.linker:
             raise InputError("--linker is missing: name a trained linker, --linker=ide:<workdir>, or --linker=largest, "
                              "or keep the frames as they are with --detector=none")
@@ -172,6 +184,22 @@ def _check(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) ->
     if useless:
         raise InputError(f"--{useless[0]}={getattr(args, useless[0])}: has no meaning with --detector=none, which "
                          "keeps frames as they are; leave it out or name a detector")
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Whether images can be exported at all, and to where nothing else lies."""
+    folder = args.export_images
+    if folder is None:
+        return
+    if args.dataset not in _LAYOUT_OF_MARS:
+        raise InputError(f"--export_images={folder}: that layout is MARS's, and --dataset={args.dataset} has no place "
+                         f"in it; it is for {', '.join(_LAYOUT_OF_MARS)}")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--export_images={folder}: is a file; give a folder")
+    for name, other in (("root", args.root), ("out", args.out)):
+        mine, theirs = folder.resolve(), other.resolve()
+        if mine == theirs or mine in theirs.parents or theirs in mine.parents:
+            raise InputError(f"--export_images={folder}: is, holds or lies in --{name}={other}; give another folder")
 
 
 def _dataset_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -209,8 +237,18 @@ def _export(args: argparse.Namespace) -> None:
         print(f"images in the layout of MARS-DL: {args.export_images}")
 
 
-def _sheets(out: Path) -> int:
-    return len(list((out / "preview").glob("*.png")))
+def _read_summary(path: Path) -> dict:
+    """The summary of an earlier run; empty if there is none that can be read, since it can be made again."""
+    try:
+        content = json.loads(path.read_text())
+        return content if isinstance(content, dict) and "counts" in content else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _all_sheets(args: argparse.Namespace, summary: dict) -> bool:
+    tracklets = sum(count["tracklets"] for count in summary["counts"].values())
+    return len(list((args.out / "preview").glob("*.png"))) >= min(args.preview, tracklets)
 
 
 def _preview(args: argparse.Namespace, dataset: Dataset, aligner: Aligner) -> None:

@@ -10,34 +10,51 @@ import numpy as np
 
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import UNFINISHED
 from cfaan_jax.progress import Progress
 from data_prep.datasets import mars
-from data_prep.datasets.mars_files import write_lists, write_masks, write_queries
+from data_prep.datasets.mars_files import lists, masks, queries, write
 
 _SPLITS = {"train": ("train",), "test": ("query", "gallery")}
 
 
 def export(records: Path, out: Path) -> None:
-    """Writes the images, `info` and the masks.
+    """Writes the images, then `info` with the masks.
 
     Args:
         records: folder of finished records, made from a data set in MARS's layout.
         out: folder, made if it is not there.
 
     Raises:
-        InputError: damaged records, records of another layout, or images of other records in `out`.
+        InputError: damaged records, records of another layout, or files of something else in `out`, which stay.
     """
     counts = load_manifest(records)["counts"]
     parts = {part: _tracklets(records, [split for split in splits if split in counts])
              for part, splits in _SPLITS.items()}
-    total = sum(len(places) for places in parts.values())
-    with Progress(f"images to {out}", total) as progress:
-        written = {part: _write_images(places, part, out, progress) for part, places in parts.items()}
-    for part, (names, rectangles) in written.items():
-        places = parts[part]
-        write_lists(out / "info", part, names, [own.pids[i] for own, i in places], [own.camids[i] for own, i in places])
-        write_masks(out / "info", part, [name for own in names for name in own], np.concatenate(rectangles))
-    write_queries(out / "info", [row for row, (own, _) in enumerate(parts["test"]) if own.split == "query"])
+    files = _info(parts)
+    for name, content in files.items():
+        path = out / "info" / name
+        if path.exists() and path.read_bytes() != content:
+            raise InputError(f"{path}: is there already with another content; give a new or an empty folder")
+    with Progress(f"images to {out}", sum(map(len, parts.values()))) as progress:
+        for places in parts.values():
+            for own, position in places:
+                record = own.record(position)
+                for source, data in zip(record.sources, record.frames, strict=True):
+                    _write_image(out / source, data)
+                progress.advance()
+    write(out / "info", files)
+
+
+def _info(parts: dict[str, list[tuple[RecordSet, int]]]) -> dict[str, bytes]:
+    """The files of `info`."""
+    files = {}
+    for part, places in parts.items():
+        names = [[_name(part, source) for source in own.record(position).sources] for own, position in places]
+        rectangles = np.concatenate([own.rectangles(position) for own, position in places])
+        files |= lists(part, names, [own.pids[i] for own, i in places], [own.camids[i] for own, i in places])
+        files |= masks(part, [name for own in names for name in own], rectangles)
+    return files | queries([row for row, (own, _) in enumerate(parts["test"]) if own.split == "query"])
 
 
 def _tracklets(records: Path, splits: list[str]) -> list[tuple[RecordSet, int]]:
@@ -53,32 +70,21 @@ def _tracklets(records: Path, splits: list[str]) -> list[tuple[RecordSet, int]]:
     return [places[row] for row in range(len(places))]
 
 
-def _write_images(places: list[tuple[RecordSet, int]], part: str, out: Path,
-                  progress: Progress) -> tuple[list[list[str]], list[np.ndarray]]:
-    """Returns for each tracklet the names of its frames and its rectangles."""
-    names, rectangles = [], []
-    for own, position in places:
-        record = own.record(position)
-        names.append([_write_image(out, part, source, data)
-                      for source, data in zip(record.sources, record.frames, strict=True)])
-        rectangles.append(record.rectangles)
-        progress.advance()
-    return names, rectangles
-
-
-def _write_image(out: Path, part: str, source: str, data: bytes) -> str:
-    """Writes one frame where MARS has it; returns its name."""
+def _name(part: str, source: str) -> str:
+    """The name of a frame without its folders."""
     name = source.rpartition("/")[2]
     if source != f"{mars.IMAGE_FOLDERS[part]}/{name[:4]}/{name}" or not name.endswith(".jpg"):
         raise InputError(f"frame {source}: not named as in MARS (bbox_{part}/0001/0001C1T0001F001.jpg), so it has no "
                          "place in that layout; export records of --dataset=mars, mars_dl or synthetic")
-    path = out / source
+    return name
+
+
+def _write_image(path: Path, data: bytes) -> None:
     if path.exists():
         if path.read_bytes() != data:
             raise InputError(f"{path}: is there already with another content; give a new or an empty folder")
-        return name
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(name + ".unfinished")  # not flushed to the disk one by one: there are a million
+    unfinished = path.with_name(path.name + UNFINISHED)  # not flushed to the disk one by one: there are a million
     unfinished.write_bytes(data)
     unfinished.replace(path)
-    return name

@@ -135,16 +135,16 @@ class OnnxLinker:
     """
 
     def __init__(self, path: Path):
-        from data_prep.onnx_session import open_session
+        from data_prep.onnx_session import ImageSession
 
-        self._session, self.device = open_session(path, "--linker=onnx")
-        (wanted, *more), outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape = [length if isinstance(length, int) else None for length in wanted.shape]
-        if more or len(shape) != 4 or shape[1] != 3 or len(outputs[0].shape) != 2:
-            raise InputError(f"{path}: takes {wanted.shape} and gives {outputs[0].shape}; a re-identification network "
-                             "takes images [B, 3, H, W] and gives features [B, d]")
-        self._input, self._batch = wanted.name, shape[0] or _BATCH
-        self._size = (shape[2] or 256, shape[3] or 128)
+        self._session, self._path = ImageSession(path, "--linker=onnx"), path
+        self.device, self._batch = self._session.device, self._session.batch or _BATCH
+        rows, columns = self._session.size
+        self._size = (rows or 256, columns or 128)
+        trial = self._session.run(np.zeros((self._batch, 3, *self._size), np.float32))[0]
+        if trial.ndim != 2 or not np.isfinite(trial).all():
+            raise InputError(f"{path}: gives {list(trial.shape)}{'' if np.isfinite(trial).all() else ', not finite,'} "
+                             "for black images; a re-identification network gives finite features [B, d]")
 
     def features(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         """Returns float32 `[n, d]`; crops are stretched to the network's image size."""
@@ -153,7 +153,7 @@ class OnnxLinker:
     def _run(self, frames: np.ndarray) -> np.ndarray:
         mean, deviation = _IMAGENET
         tensor = ((frames / np.float32(255) - mean) / deviation).transpose(0, 3, 1, 2)
-        return self._session.run(None, {self._input: np.ascontiguousarray(tensor)})[0]
+        return self._session.run(np.ascontiguousarray(tensor))[0]
 
 
 def _in_batches(crops: Sequence[np.ndarray], size: tuple[int, int], batch: int,

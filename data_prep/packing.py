@@ -98,8 +98,6 @@ def create(detector: str, linker: str | None, settings: AlignmentSettings, quali
     Raises:
         InputError: a detector or linker that does not exist or cannot be had.
     """
-    # Tracklets are worked on side by side, so OpenCV itself must not start threads for each image.
-    cv2.setNumThreads(1)
     if detector == "none":
         return Packer(quality)
     finder = detectors.create(detector, confidence=settings.detector_confidence, nms=settings.detector_nms,
@@ -133,6 +131,7 @@ def read_frame(tracklet: Tracklet, index: int) -> tuple[bytes, np.ndarray]:
 
 def in_order(work: Callable, items: Iterable, workers: int) -> Iterator:
     """Yields `work(item)` for every item, in order, while the next few are worked on in `workers` threads."""
+    cv2.setNumThreads(1)  # items are worked on side by side, so OpenCV must not start threads for each image
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque = deque()
         try:
@@ -150,7 +149,11 @@ def in_order(work: Callable, items: Iterable, workers: int) -> Iterator:
 def _as_jpeg(image: np.ndarray, quality: int) -> bytes:
     """Encodes uint8 `[h, w, 3]`, RGB."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise InputError(f"a frame of {image.shape[0]} x {image.shape[1]} pixels cannot be written as JPEG, which "
+                         "holds 65,500 on a side; scale the images of this data set down")
+    return data.tobytes()
 
 
 def _inside(tracklet: Tracklet, whole: list[tuple[int, int, int, int]]) -> np.ndarray:

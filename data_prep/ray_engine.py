@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import cv2
+
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
 from data_prep import packing
@@ -19,6 +21,7 @@ class _Worker:
     """One process with its own detector and linker."""
 
     def __init__(self, recipe: tuple):
+        cv2.setNumThreads(1)
         self._pack = packing.create(*recipe)
 
     def work(self, tracklet: Tracklet) -> tuple[TrackletRecord, dict]:
@@ -53,6 +56,11 @@ def in_order_by_ray(recipe: tuple, tracklets: Iterable[Tracklet], workers: int, 
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False, ignore_reinit_error=True,
              include_dashboard=False)
     signal.signal(signal.SIGTERM, on_stop)
+    there = ray.cluster_resources().get("GPU", 0)
+    if gpus * workers > there:
+        ray.shutdown()
+        raise InputError(f"--gpus_per_worker={gpus} for --workers={workers}: the cluster has {there:g} GPUs, and "
+                         "workers would wait for more for ever; give a smaller share, or fewer workers")
     remote = ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=-1,
                         max_task_retries=-1)(_Worker)
     pool = [remote.remote(recipe) for _ in range(workers)]

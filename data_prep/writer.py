@@ -79,8 +79,8 @@ def is_finished(directory: Path, settings: dict, root: Path) -> bool:
             RecordSet.open(directory, split)
     except InputError:
         return False
-    there = {name: value for name, value in manifest["settings"].items() if name != "tracklets"}
-    return (there == _as_json(settings) and manifest["root"] == str(root.resolve())
+    there = {name: value for name, value in manifest.get("settings", {}).items() if name != "tracklets"}
+    return (there == _as_json(settings) and manifest.get("root") == str(root.resolve())
             and all((directory / name).exists() for name in _DESCRIPTION))
 
 
@@ -104,7 +104,7 @@ def claim(directory: Path, dataset: Dataset, settings: dict) -> dict:
         _begin(directory, wanted)
         return wanted
     try:
-        there = json.loads(found[0].read_text())["settings"]
+        there = dict(json.loads(found[0].read_text())["settings"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{found[0]}: damaged; delete the folder {directory} and run again") from None
     if there != wanted:

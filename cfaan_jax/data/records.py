@@ -127,6 +127,9 @@ def load_manifest(directory: str | Path) -> dict:
         found = manifest.get("schema_version") if isinstance(manifest, dict) else None
         raise InputError(f"{path}: schema version {found!r}, this program reads {SCHEMA_VERSION}; build the records "
                          "again into another folder")
+    if not isinstance(manifest.get("counts"), dict) or not isinstance(manifest.get("settings", {}), dict):
+        raise InputError(f"{path}: damaged, it says nothing of what lies here; restore it, or build the records again "
+                         "into another folder")
     return manifest
 
 

@@ -16,6 +16,8 @@ from cfaan_jax.errors import InputError
 from data_prep.datasets import Dataset, mars
 from data_prep.datasets.mars_files import MASK_FILES
 
+_LARGEST = 1 << 20  # pixels
+
 
 def open(root: Path) -> Dataset:
     """Opens the data set in `root`.
@@ -44,13 +46,22 @@ def _read_masks(path: Path) -> list[tuple[str, tuple[int, ...]]]:
     rows = []
     try:
         with path.open(newline="", encoding="ascii") as file:
-            for number, row in enumerate(csv.reader(file), 1):
-                y0, y1, x0, x1 = (int(float(value)) for value in row[1:])
-                if not (0 <= y0 < y1 and 0 <= x0 < x1):
-                    raise InputError(f"{path}: line {number}, {','.join(row)}: a mask (y0, y1, x0, x1) must hold at "
-                                     "least one pixel; restore the released file")
-                rows.append((row[0], (y0, y1, x0, x1)))
+            for row in csv.reader(file):
+                if len(row) != 5:
+                    raise ValueError(f"{len(row)} values instead of 5")
+                rows.append((row[0], tuple(map(_whole, row[1:]))))
     except (ValueError, IndexError, csv.Error) as error:
         raise InputError(f"{path}: line {len(rows) + 1} is no row (name, y0, y1, x0, x1) ({error}); restore the "
                          "released file") from None
+    for number, (name, (y0, y1, x0, x1)) in enumerate(rows, 1):
+        if not (0 <= y0 < y1 and 0 <= x0 < x1):
+            raise InputError(f"{path}: line {number}, {name},{y0},{y1},{x0},{x1}: a mask must hold at least one pixel; "
+                             "restore the released file")
     return rows
+
+
+def _whole(text: str) -> int:
+    number = float(text)  # "12.0" is 12
+    if not number.is_integer() or abs(number) > _LARGEST:
+        raise ValueError(f"{text} is no whole number of pixels up to {_LARGEST}")
+    return int(number)

@@ -1,7 +1,7 @@
-"""Writes the files in MARS's `info` folder; `mars` reads them, and says what each holds."""
+"""The files in MARS's `info` folder, made; `mars` reads them, and says what each holds."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,10 @@ from data_prep.datasets import mars
 MASK_FILES = {"train": "mask_info.csv", "test": "mask_info_test.csv"}
 
 
-def write_lists(info: Path, part: str, names: Sequence[Sequence[str]], pids: Sequence[int],
-                camids: Sequence[int]) -> None:
-    """Writes the name list and the tracklets of one part.
+def lists(part: str, names: Sequence[Sequence[str]], pids: Sequence[int], camids: Sequence[int]) -> dict[str, bytes]:
+    """The name list and the tracklets of one part, by file name.
 
     Args:
-        info: folder, made if it is not there.
         part: `train` or `test`.
         names: of the frames of each tracklet, without folders.
         pids, camids: of each tracklet.
@@ -26,29 +24,31 @@ def write_lists(info: Path, part: str, names: Sequence[Sequence[str]], pids: Seq
     last = np.cumsum([len(own) for own in names])
     first = last - [len(own) - 1 for own in names]
     rows = np.stack([first, last, pids, camids], axis=1).astype(np.int32)
-    _write(info / mars.NAME_FILES[part], "".join(f"{name}\n" for own in names for name in own).encode())
-    _write_mat(info / mars.INFO_FILES[part], mars.KEYS[part], rows)
+    return {mars.NAME_FILES[part]: "".join(f"{name}\n" for own in names for name in own).encode(),
+            mars.INFO_FILES[part]: _mat(mars.KEYS[part], rows)}
 
 
-def write_queries(info: Path, rows: Sequence[int]) -> None:
-    """Writes which test tracklets are queries, counted from 0."""
-    _write_mat(info / mars.INFO_FILES["query"], mars.KEYS["query"], (np.asarray(rows) + 1)[None].astype(np.uint16))
+def queries(rows: Sequence[int]) -> dict[str, bytes]:
+    """The file that says which test tracklets are queries, counted from 0."""
+    return {mars.INFO_FILES["query"]: _mat(mars.KEYS["query"], (np.asarray(rows) + 1)[None].astype(np.uint16))}
 
 
-def write_masks(info: Path, part: str, names: Sequence[str], rectangles: np.ndarray) -> None:
-    """Writes where frames hold real pixels, as the authors' MARS-DL does: rows (name, y0, y1, x0, x1), no header."""
+def masks(part: str, names: Sequence[str], rectangles: np.ndarray) -> dict[str, bytes]:
+    """The file of one part that says where frames hold real pixels: rows (name, y0, y1, x0, x1), no header."""
     lines = (f"{name},{','.join(map(str, row))}\n" for name, row in zip(names, rectangles.tolist(), strict=True))
-    _write(info / MASK_FILES[part], "".join(lines).encode())
+    return {MASK_FILES[part]: "".join(lines).encode()}
 
 
-def _write_mat(path: Path, key: str, values: np.ndarray) -> None:
+def write(info: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files into a folder, made if it is not there."""
+    info.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        with written_whole(info / name) as file:
+            file.write(content)
+
+
+def _mat(key: str, values: np.ndarray) -> bytes:
     content = io.BytesIO()
     savemat(content, {key: values})
     # The first 116 bytes are text, into which SciPy writes the date: the same set must give the same bytes.
-    _write(path, b"MATLAB 5.0 MAT-file, written by cfaan-jax".ljust(116) + content.getvalue()[116:])
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        file.write(content)
+    return b"MATLAB 5.0 MAT-file, written by cfaan-jax".ljust(116) + content.getvalue()[116:]

@@ -94,9 +94,10 @@ def _paths(root: Path, plan: Plan) -> list[Path]:
 
 def _write_lists(info: Path, part: str, plans: list[Plan]) -> None:
     names = [[path.name for path in _paths(info.parent, plan)] for plan in plans]
-    mars_files.write_lists(info, part, names, [plan.pid for plan in plans], [plan.camid for plan in plans])
+    files = mars_files.lists(part, names, [plan.pid for plan in plans], [plan.camid for plan in plans])
     if part == "test":
-        mars_files.write_queries(info, [row for row, plan in enumerate(plans) if plan.query])
+        files |= mars_files.queries([row for row, plan in enumerate(plans) if plan.query])
+    mars_files.write(info, files)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -81,12 +81,17 @@ def open(root: Path, *, detector: str | detectors.Detector = "hog", confidence: 
     Raises:
         InputError: no video, a video that OpenCV cannot read, or fewer than two tracks.
     """
-    if minimum_length < 2 or stride < 1:
-        raise InputError(f"minimum length {minimum_length}, stride {stride}: must be at least 2 and 1")
+    for flag, value, least in (("minimum_length", minimum_length, 2), ("video_stride", stride, 1),
+                               ("minimum_height", minimum_height, 1), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"--{flag}={value}: must be at least {least}")
+    if confidence is not None and not np.isfinite(confidence):
+        raise InputError(f"--video_confidence={confidence}: give a number")
     tracks = []
     for number, path in enumerate(_videos(Path(root)), start=1):
         looks = detector if not isinstance(detector, str) else detectors.create(
-            detector, confidence=confidence, input_size=input_size or _full_frame_size(path, detector))
+            detector, confidence=confidence, input_size=input_size, default_size=_full_frame_size(path, detector),
+            flag="--video_detector")
         found = _follow(path, looks, stride, minimum_height)
         kept = sorted((track for track in found.values() if len(track) >= minimum_length), key=lambda t: t[0][0])
         tracks += [_Track(number, index, *zip(*track, strict=True)) for index, track in enumerate(kept, start=1)]

@@ -22,27 +22,34 @@ NAMES = "hog, darknet:<cfg>,<weights>, onnx:<file> or ultralytics:<weights or ya
 
 
 def create(spec: str, *, confidence: float | None = None, nms: float | None = None,
-           input_size: tuple[int, int] | None = None) -> Detector:
+           input_size: tuple[int, int] | None = None, default_size: tuple[int, int] | None = None,
+           flag: str = "--detector") -> Detector:
     """Makes a detector from its name.
 
     Args:
         spec: one of the names above.
         confidence, nms, input_size: see the detectors; None takes the detector's own default, which was chosen on
             crops of one person.
+        default_size: in place of the detector's own default size, unless its file says another.
+        flag: that named it, for errors.
 
     Raises:
         InputError: unknown name, a package that is not installed, or a file that is missing, broken or belongs to
             another network.
     """
-    given = {"confidence": confidence, "nms": nms, "input_size": input_size}
-    given = {name: value for name, value in given.items() if value is not None}
     kind, _, files = spec.partition(":")
+    given = {"confidence": confidence, "nms": nms, "input_size": input_size}
+    if kind == "onnx":
+        given["default_size"] = default_size
+    else:
+        given["input_size"] = input_size or default_size
+    given = {name: value for name, value in given.items() if value is not None}
     if kind == "hog" and not files:
         return HogDetector(**given)
     if kind == "darknet":
         cfg, _, weights = files.partition(",")
         if not cfg or not weights:
-            raise InputError(f"--detector={spec}: a Darknet network needs two files, darknet:<cfg>,<weights>")
+            raise InputError(f"{flag}={spec}: a Darknet network needs two files, darknet:<cfg>,<weights>")
         return DarknetDetector(Path(cfg), Path(weights), **given)
     # These two import packages that not everybody has.
     if kind == "onnx" and files:
@@ -51,4 +58,5 @@ def create(spec: str, *, confidence: float | None = None, nms: float | None = No
     if kind == "ultralytics" and files:
         from data_prep.detectors.ultralytics_yolo import UltralyticsDetector
         return UltralyticsDetector(files, **given)
-    raise InputError(f"--detector={spec}: no such detector; choose {NAMES}, or none for frames as they are")
+    raise InputError(f"{flag}={spec}: no such detector; choose {NAMES}"
+                     f"{', or none for frames as they are' if flag == '--detector' else ''}")

@@ -9,11 +9,10 @@ import numpy as np
 from cfaan_jax.errors import InputError
 from data_prep.detectors.boxes import Detections, letterbox, resize, suppress
 from data_prep.detectors.exports import person_class, recognise
-from data_prep.onnx_session import open_session
+from data_prep.onnx_session import ImageSession
 
 _BATCH = 8
 _GREY = 114  # around an image that does not fill the network's input, as in YOLOX and Ultralytics
-_DEFAULT_SIZE = (256, 128)  # of a network that takes any
 
 
 class OnnxDetector:
@@ -23,25 +22,19 @@ class OnnxDetector:
         path: of the .onnx file.
         confidence: lowest score that counts; None: 0.3, for FastestDet 0.6.
         nms: largest intersection over union of two boxes that are both kept.
-        input_size: `(height, width)` of the network's input; None: what the file asks for, or 256 x 128 where it takes
-            any. Images are resized to fit it, their aspect ratio kept where the family is used to that.
+        input_size: `(height, width)` of the network's input; None: what the file asks for, or `default_size` where it
+            takes any. Images are resized to fit it, their aspect ratio kept where the family is used to that.
 
     Raises:
         InputError: onnxruntime is not installed, or the file is missing, broken, of another size or of no known family.
     """
 
     def __init__(self, path: Path, confidence: float | None = None, nms: float = 0.45,
-                 input_size: tuple[int, int] | None = None):
-        self._session, self.device = open_session(path, "--detector=onnx")
-        wanted = self._session.get_inputs()[0]
-        fixed = [length if isinstance(length, int) else None for length in wanted.shape]
-        if len(fixed) != 4 or fixed[1] not in (3, None):
-            raise InputError(f"{path}: its input has the shape {wanted.shape}, not that of an image [B, 3, H, W]; give "
-                             "a detector")
-        self._input, self._batch = wanted.name, fixed[0] or _BATCH
-        self._size = self._choose_size(path, fixed[2:], input_size)
-        empty = np.full((fixed[0] or 1, 3, *self._size), 114, np.float32)
-        outputs = self._session.run(None, {self._input: empty})
+                 input_size: tuple[int, int] | None = None, default_size: tuple[int, int] = (256, 128)):
+        self._session = ImageSession(path, "--detector=onnx")
+        self.device, self._batch = self._session.device, self._session.batch or _BATCH
+        self._size = self._choose_size(path, self._session.size, input_size, default_size)
+        outputs = self._session.run(np.full((self._batch, 3, *self._size), _GREY, np.float32))
         family = recognise([output[:1] for output in outputs], self._size)
         if family is None:
             shapes = ", ".join(str(list(output.shape)) for output in outputs)
@@ -56,7 +49,7 @@ class OnnxDetector:
 
     def _names(self) -> dict[int, str] | None:
         """The names of the classes by index, which Ultralytics writes into its files."""
-        text = self._session.get_modelmeta().custom_metadata_map.get("names", "")
+        text = self._session.metadata.get("names", "")
         try:
             names = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -64,8 +57,9 @@ class OnnxDetector:
         return names if isinstance(names, dict) else None
 
     @staticmethod
-    def _choose_size(path: Path, fixed: list[int | None], given: tuple[int, int] | None) -> tuple[int, int]:
-        default = given or _DEFAULT_SIZE
+    def _choose_size(path: Path, fixed: tuple[int | None, int | None], given: tuple[int, int] | None,
+                     default: tuple[int, int]) -> tuple[int, int]:
+        default = given or default
         size = (fixed[0] or default[0], fixed[1] or default[1])
         if given and given != size:
             raise InputError(f"detector input size {given[0]}x{given[1]}: {path} was exported for {size[0]}x{size[1]}; "
@@ -84,7 +78,7 @@ class OnnxDetector:
             canvases, scales = zip(*map(self._fit, batch), strict=True)
             missing = self._batch - len(batch)  # a file may be exported for batches of one size only
             tensor = self._family.tensor([*canvases, *canvases[:1] * missing])
-            outputs = self._session.run(None, {self._input: tensor})
+            outputs = self._session.run(tensor)
             for row, scale in enumerate(scales):
                 found = self._family.read([output[row] for output in outputs], self._size)
                 scores = found.scores[:, self._person]

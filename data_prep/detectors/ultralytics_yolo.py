@@ -102,6 +102,8 @@ def import_ultralytics() -> tuple[Any, Any]:
 
 def _load(model: str) -> tuple[Any, Any, dict[int, str]]:
     """PyTorch, the network and the names of its classes."""
+    if model.endswith(".onnx"):
+        raise InputError(f"--detector=ultralytics:{model}: exported networks are named --detector=onnx:{model}")
     if Path(model).exists() or model.endswith((".yaml", ".yml")):
         os.environ.setdefault("YOLO_OFFLINE", "true")
     try:
@@ -110,7 +112,11 @@ def _load(model: str) -> tuple[Any, Any, dict[int, str]]:
         raise InputError(f"--detector=ultralytics:{model} needs PyTorch and Ultralytics, which is licensed under "
                          f"AGPL-3.0 ({error}): {_INSTALL}") from None
     try:
+        torch.manual_seed(0)  # of the weights that a .yaml gets: the same in every process
         loaded = ultralytics.YOLO(model, task="detect")
+        head = type(loaded.model.model[-1]).__name__
+        if not head.endswith("Detect"):
+            raise ValueError(f"it ends in {head}, which is no detector of boxes")
         return torch, loaded.model, dict(loaded.names)
     except Exception as error:  # whatever a download, a pickle or a parser raises
         reason = str(error).strip().partition("\n")[0][:300]

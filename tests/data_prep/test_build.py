@@ -308,4 +308,34 @@ def test_the_script_runs_from_anywhere_and_explains_itself(tmp_path):
 def test_other_layouts_than_mars_cannot_be_exported_as_mars_dl(root, tmp_path, capsys):
     assert main(["--dataset=dukev", f"--root={root}", f"--out={tmp_path / 'records'}",
                  f"--export_images={tmp_path / 'images'}"]) == 2
-    assert "not named as in MARS" in capsys.readouterr().err
+    assert "--dataset=dukev has no place in it" in capsys.readouterr().err and not (tmp_path / "records").exists()
+
+
+def test_a_damaged_summary_is_made_again(root, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(aligned(root, out)) == 0
+    before = json.loads((out / "summary.json").read_text())
+    for text in ("", "{}", "[1]"):
+        (out / "summary.json").write_text(text)
+        assert main(aligned(root, out)) == 0
+        after = json.loads((out / "summary.json").read_text())
+        assert after["frames_by_action"] == before["frames_by_action"]
+
+
+def test_more_contact_sheets_leave_the_measured_times(root, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(aligned(root, out)) == 0
+    before = json.loads((out / "summary.json").read_text())
+    assert main(aligned(root, out, "--preview=500")) == 0
+    assert json.loads((out / "summary.json").read_text()) == before and before["frames_per_second"] > 0
+    capsys.readouterr()
+    assert main(aligned(root, out, "--preview=500")) == 0
+    assert "everything is there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag, expected", [
+    ("--detector_nms=-1", "--detector_nms=-1.0: must lie between 0 and 1"),
+    ("--detector_confidence=nan", "--detector_confidence=nan"), ("--gpus_per_worker=1", "--engine=ray only")])
+def test_values_that_no_detector_takes_are_refused(root, tmp_path, capsys, flag, expected):
+    assert main(aligned(root, tmp_path / "out", flag)) == 2
+    assert expected in capsys.readouterr().err

@@ -81,6 +81,9 @@ def images(made, tmp_path):
     (lambda lines: [lines[0].rsplit(",", 1)[0], *lines[1:]], r"mask_info.csv: line 1 is no row"),
     (lambda lines: [lines[0], "x,1,2,3,tall", *lines[1:]], r"mask_info.csv: line 2 is no row"),
     (lambda lines: [lines[0].split(",")[0] + ",9,9,0,5", *lines[1:]], r"mask_info.csv: line 1, .* at least one pixel"),
+    (lambda lines: [lines[0].split(",")[0] + ",inf,256,0,128", *lines[1:]], r"line 1 is no row .*inf is no whole"),
+    (lambda lines: [lines[0].split(",")[0] + ",0,3000000000,0,128", *lines[1:]], r"line 1 is no row .*3000000000"),
+    (lambda lines: [lines[0].split(",")[0] + ",0.5,256,0,128", *lines[1:]], r"line 1 is no row .*0.5"),
 ])
 def test_broken_masks_are_named(images, capsys, change, expected):
     path = images / "info/mask_info.csv"
@@ -108,7 +111,30 @@ def test_an_export_onto_other_images_is_refused(made, tmp_path, capsys):
     other = tmp_path / path.relative_to(made / "images")
     other.parent.mkdir(parents=True)
     other.write_bytes(b"another")
-    assert main(["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}",
-                 f"--export_images={tmp_path}"]) == 2
+    again = ["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}"]
+    assert main([*again, f"--export_images={tmp_path}"]) == 2
     assert "is there already with another content" in capsys.readouterr().err
     assert other.read_bytes() == b"another" and not (tmp_path / "info").exists()
+
+
+def test_an_export_onto_another_data_sets_lists_is_refused_before_anything_is_written(made, tmp_path, capsys):
+    (tmp_path / "info").mkdir()
+    (tmp_path / "info/train_name.txt").write_text("another")
+    again = ["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}"]
+    assert main([*again, f"--export_images={tmp_path}"]) == 2
+    assert "train_name.txt: is there already with another content" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["info", "train_name.txt"]
+
+
+@pytest.mark.parametrize("where", ["images", "images/bbox_train", ".", "again"])
+def test_an_export_into_what_is_read_or_written_is_refused(made, capsys, where):
+    before = contents(made / "images")
+    again = ["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}"]
+    assert main([*again, f"--export_images={made / where}"]) == 2
+    assert "is, holds or lies in" in capsys.readouterr().err and contents(made / "images") == before
+
+
+def test_detecting_in_padded_frames_is_refused(made, tmp_path, capsys):
+    assert main(["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={tmp_path / 'out'}", "--detector=hog",
+                 "--linker=largest"]) == 2
+    assert "MARS-DL is aligned already" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -113,10 +113,31 @@ def test_a_linker_normalises_as_for_imagenet(tmp_path, batch):
 def test_each_kind_of_file_is_told_from_the_other(tmp_path):
     detector = write_detector(tmp_path / "detector.onnx", (16, 32, 8, 20))
     features = write_features(tmp_path / "reid.onnx")
-    with pytest.raises(InputError, match="detector.onnx: takes .* a re-identification network takes"):
+    with pytest.raises(InputError, match="detector.onnx: gives .* a re-identification network gives"):
         linkers.create(f"onnx:{detector}")
     with pytest.raises(InputError, match="reid.onnx: outputs of shape .* are of no detector known here"):
         detectors.create(f"onnx:{features}")
+
+
+def test_networks_that_take_or_give_something_else_are_refused(tmp_path):
+    half = onnx.load(write_features(tmp_path / "reid.onnx"))
+    for value in (*half.graph.input, *half.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(half, tmp_path / "half.onnx")
+    for create in (detectors.create, linkers.create):
+        with pytest.raises(InputError, match=r"half.onnx: takes x tensor\(float16\).*takes one float32 tensor"):
+            create(f"onnx:{tmp_path / 'half.onnx'}")
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [])
+    nodes = [helper.make_node("ReduceMean", ["x"], ["out"], keepdims=0)]
+    scalar = write(tmp_path / "scalar.onnx", nodes, [out], {})
+    for create in (detectors.create, linkers.create):
+        with pytest.raises(InputError, match="scalar.onnx: gives outputs of shape"):
+            create(f"onnx:{scalar}")
+
+
+def test_a_size_for_where_nothing_else_is_said(tmp_path):
+    fixed = write_detector(tmp_path / "net.onnx", (16, 32, 8, 20))
+    assert len(detectors.create(f"onnx:{fixed}", default_size=(480, 640)).detect([image(250)])[0]) == 1
 
 
 @pytest.mark.parametrize("create", [detectors.create, linkers.create])

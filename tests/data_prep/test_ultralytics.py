@@ -86,8 +86,13 @@ def test_a_broken_file_and_a_network_without_persons_are_refused(tmp_path):
     broken.write_bytes(b"nothing")
     with pytest.raises(InputError, match="broken.pt: cannot be loaded .* check the file"):
         detectors.create(f"ultralytics:{broken}")
-    with pytest.raises(InputError, match="no detector with a class 'person'"):
+    with pytest.raises(InputError, match="no detector of boxes"):
         detectors.create("ultralytics:yolo11n-cls.yaml")
+    for name in ("yolo11n-seg.yaml", "yolo11n-obb.yaml"):
+        with pytest.raises(InputError, match="no detector of boxes"):
+            detectors.create(f"ultralytics:{name}")
+    with pytest.raises(InputError, match="--detector=onnx:net.onnx"):
+        detectors.create("ultralytics:net.onnx")
     with pytest.raises(InputError, match="multiples of 32"):
         detectors.create("ultralytics:yolo11n.yaml", input_size=(100, 64))
 

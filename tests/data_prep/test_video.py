@@ -169,9 +169,10 @@ def test_detector_by_name_sees_full_frames_large_enough(tmp_path, monkeypatch):
     monkeypatch.setattr(video.detectors, "create", create)
     clip = write_video(tmp_path / "wide.avi", WALKERS, size=(120, 240))
     open_video(clip, detector="hog", confidence=0.9)
-    assert asked == {"spec": "hog", "confidence": 0.9, "input_size": (480, 960)}
+    assert asked == {"spec": "hog", "confidence": 0.9, "input_size": None, "default_size": (480, 960),
+                     "flag": "--video_detector"}
     open_video(clip, detector="darknet:a.cfg,b.weights")
-    assert asked["input_size"] == (320, 640)
+    assert asked["default_size"] == (320, 640)
     open_video(clip, detector="hog", input_size=(320, 320))
     assert asked["input_size"] == (320, 320)
 
@@ -199,7 +200,7 @@ def test_video_with_one_track_is_refused_with_a_remedy(tmp_path):
         open_video(path)
 
 
-@pytest.mark.parametrize("options", [{"minimum_length": 1}, {"stride": 0}])
+@pytest.mark.parametrize("options", [{"minimum_length": 1}, {"stride": 0}, {"seed": -1}])
 def test_options_out_of_range(clip, options):
-    with pytest.raises(InputError, match="at least 2 and 1"):
+    with pytest.raises(InputError, match=r"--(minimum_length=1|video_stride=0|seed=-1): must be at least"):
         open_video(clip, **options)
