@@ -17,13 +17,15 @@ SHRUNK = [
     "--config.data.identities=3",
     "--config.data.tracklets=2",
 ]
+QUICK = "--xla_backend_optimization_level=0"  # quickly compiled, since each network takes a few steps only
 ROWS = {("untrained", False), ("c2d", False), ("c2d", True), ("cfaan", False), ("cfaan", True)}
 
 
 def quickstart(out: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         ["bash", "launch/quickstart.sh", f"--out={out}", *SHRUNK],
-        cwd=REPOSITORY, env={**os.environ, "CFAAN_VENV": "none"}, capture_output=True, text=True, check=False)
+        cwd=REPOSITORY, env={**os.environ, "CFAAN_VENV": "none", "XLA_FLAGS": QUICK}, capture_output=True, text=True,
+        check=False)
 
 
 @pytest.fixture(scope="module")
