@@ -12,9 +12,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import create_model, load_config
-
-KINDS = ("last", "best")
+from cfaan_jax.experiment import KINDS, create_model, load_config
 
 # Orbax warns of every folder that is opened read-only, which is what was asked for.
 logging.get_absl_logger().addFilter(

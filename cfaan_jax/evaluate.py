@@ -21,12 +21,13 @@ from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import Score, protocols
 from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.progress import Progress
 from cfaan_jax.report import pictures
-from cfaan_jax.report.summary import read_rows, write
+from cfaan_jax.report.summary import read_rows
 from cfaan_jax.report.tables import show
 
 RANKS = (1, 5, 10, 20)
@@ -197,7 +198,7 @@ def show_scores(about: About, rows: Sequence[dict]) -> None:
 def _merge(path: Path, rows: Sequence[dict]) -> None:
     older = read_rows(path) if path.exists() else []
     merged = {(row["weights"], row["protocol"], row["clips"], row["reranked"]): row for row in (*older, *rows)}
-    write(path, json.dumps(list(merged.values()), indent=2) + "\n")
+    write_whole(path, json.dumps(list(merged.values()), indent=2) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

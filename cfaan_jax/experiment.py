@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 from cfaan_jax import models, weights
 from cfaan_jax.data.clips import MODES
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import write_whole
 
 # What an evaluation can score: the checkpoints of a run, or the network as training starts with it.
-WEIGHTS = ("last", "best", "untrained")
+KINDS = ("last", "best")
+WEIGHTS = (*KINDS, "untrained")
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
 _FREE = ("eval", "data.workers")
@@ -77,9 +78,7 @@ def claim(config: ConfigDict, workdir: str | Path) -> None:
     """
     path = Path(workdir) / "config.json"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as file:
-            file.write((json.dumps(config.to_dict(), indent=2) + "\n").encode())
+        write_whole(path, json.dumps(config.to_dict(), indent=2) + "\n")
         return
     stored, given = flatten(load_config(workdir).to_dict()), flatten(config.to_dict())
     differing = [name for name in dict.fromkeys((*stored, *given))

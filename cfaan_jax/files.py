@@ -28,6 +28,26 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
+def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
+    """Writes a file that has its name only when it is complete, and the folders above it.
+
+    Args:
+        path: an older file there is replaced.
+        content: text becomes UTF-8.
+        durable: wait until it is safely on the disk; without it thousands of small files are quick, and a power
+            failure can take the latest ones back.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = content.encode() if isinstance(content, str) else content
+    if durable:
+        with written_whole(path) as file:
+            file.write(content)
+        return
+    unfinished = path.with_name(path.name + UNFINISHED)
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
+
+
 def _sync_folder(folder: Path) -> None:
     """Without this a power failure can take back the renaming."""
     descriptor = os.open(folder, os.O_RDONLY)

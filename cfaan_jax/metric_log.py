@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tensorboard.summary import Writer
 
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import write_whole
 
 COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "accuracy", "learning_rate", "clips_per_second", "mAP",
            "rank1")
@@ -35,8 +35,7 @@ class MetricLog:
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-        with written_whole(path) as file:
-            file.write(text.getvalue().encode())
+        write_whole(path, text.getvalue())
         self._file = path.open("a", newline="", buffering=1)
         self._rows = csv.DictWriter(self._file, COLUMNS)
         self._curves = Writer(str(Path(workdir) / "tensorboard"))

@@ -27,7 +27,7 @@ from cfaan_jax.data.loader import TrainBatches, read_ahead
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import check, claim, create_model, initial_model
+from cfaan_jax.experiment import KINDS, check, claim, create_model, initial_model
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.metric_log import MetricLog
 from cfaan_jax.metrics import protocols
@@ -70,7 +70,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     with StopSignal() as stop:
         with Checkpoints(workdir) as checkpoints:
             done = checkpoints.step("last") == total
-            kinds = [kind for kind in ("last", "best") if checkpoints.step(kind) is not None]
+            kinds = [kind for kind in KINDS if checkpoints.step(kind) is not None]
             if done and not (missing := _unscored(config, workdir, kinds)):
                 for kind in kinds:
                     restore_model(workdir, kind)  # an error if its files are gone
@@ -79,7 +79,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
                 return
             if not done:
                 Run(config, workdir, sampler, checkpoints, stop).train(total)
-                missing = [kind for kind in ("last", "best") if checkpoints.step(kind) is not None]
+                missing = [kind for kind in KINDS if checkpoints.step(kind) is not None]
         for which in missing:
             with stop.at_once():
                 evaluate.evaluate(restore_model(workdir, which)[0], config, workdir, which)

@@ -27,7 +27,7 @@ import numpy as np
 
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import write_whole
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.progress import Progress
 from data_prep import alignment, detectors, linkers, packing, writer
@@ -153,8 +153,7 @@ def build(args: argparse.Namespace) -> None:
     content = summarise(args.out) | {"frames_per_second": speed, "stages": pack.clock.stages()}
     if speed is None:  # nothing was missing but the summary or contact sheets: what was measured stays
         content |= {name: before[name] for name in ("frames_per_second", "stages") if name in before}
-    with written_whole(summary) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    write_whole(summary, json.dumps(content, indent=2) + "\n")
     show(content)
     _export(args)
 

@@ -28,7 +28,7 @@ from cfaan_jax.data.records import (
     rebuild_index,
 )
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import UNFINISHED, written_whole
+from cfaan_jax.files import UNFINISHED, write_whole, written_whole
 from data_prep.datasets import Dataset, Tracklet
 
 _BEGUN = "unfinished.json"
@@ -210,8 +210,7 @@ def _as_json(settings: dict) -> dict:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    with written_whole(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def _describe_for_tensorflow(directory: Path, dataset: Dataset, shards: list[Shard], one_size: bool) -> None:

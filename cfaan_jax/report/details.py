@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
 from cfaan_jax.metrics.search import Search
@@ -33,6 +33,4 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        file.write(text.getvalue().encode())
+    write_whole(path, text.getvalue())

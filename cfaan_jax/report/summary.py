@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import write_whole
 from cfaan_jax.report.tables import markdown, show
 
 FIGURES = {"mAP": "mAP", "rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10"}
@@ -95,13 +95,6 @@ def _span(values) -> str:
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a text file and the folder it belongs into."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        file.write(text.encode())
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.report.summary", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write; the table goes to a .md beside it")
@@ -114,8 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for table in tables(rows):
         show(table.title, table.headers, table.lines)
         text += [table.title, "", markdown(table.headers, table.lines), ""]
-    write(flags.out, json.dumps(rows, indent=2) + "\n")
-    write(flags.out.with_suffix(".md"), "\n".join(text))
+    write_whole(flags.out, json.dumps(rows, indent=2) + "\n")
+    write_whole(flags.out.with_suffix(".md"), "\n".join(text))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import write_whole
 from data_prep.datasets import mars
 
 MASK_FILES = {"train": "mask_info.csv", "test": "mask_info_test.csv"}
@@ -41,10 +41,8 @@ def masks(part: str, names: Sequence[str], rectangles: np.ndarray) -> dict[str, 
 
 def write(info: Path, files: Mapping[str, bytes]) -> None:
     """Writes files into a folder, made if it is not there."""
-    info.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        with written_whole(info / name) as file:
-            file.write(content)
+        write_whole(info / name, content)
 
 
 def _mat(key: str, values: np.ndarray) -> bytes:

@@ -15,11 +15,11 @@ The same settings give the same bytes on the same machine. Files appear under th
 import csv
 import io
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import UNFINISHED, write_whole
 from cfaan_jax.progress import Progress
 from data_prep.datasets import Dataset, mars, mars_files
 from data_prep.datasets.synthetic_cameras import Studio
@@ -62,11 +62,11 @@ def _claim(root: Path, settings: dict) -> None:
             raise InputError(f"{path}: not readable ({error}); {remedy}") from error
         if found != settings:
             raise InputError(f"{path}: this set was drawn with {found}, not {settings}; {remedy}")
-    elif root.exists() and (not root.is_dir() or any(path.name != _SETTINGS + ".tmp" for path in root.iterdir())):
+    elif root.exists() and (not root.is_dir() or any(path.name != _SETTINGS + UNFINISHED for path in root.iterdir())):
         raise InputError(f"{root}: exists and is not a synthetic set; {remedy}")
     else:
         root.mkdir(parents=True, exist_ok=True)
-        _write(path, json.dumps(settings).encode())
+        write_whole(path, json.dumps(settings))
 
 
 def _draw(root: Path, seed: int, identities: int) -> None:
@@ -78,13 +78,13 @@ def _draw(root: Path, seed: int, identities: int) -> None:
             frames, on_frames = film(studio, cast, plan, seed)
             for path, content in zip(_paths(root, plan), frames, strict=True):
                 if not path.exists():
-                    _write(path, content)
+                    write_whole(path, content, durable=False)
             shown.append(on_frames)
             progress.advance()
     for part in mars.IMAGE_FOLDERS:
         _write_lists(root / "info", part, [plan for plan in plans if plan.part == part])
-    _write(root / CORRECTIONS, _corrections(cast, plans))
-    _write(root / TRUTH, json.dumps(_truth(cast, plans, shown), separators=(",", ":")).encode())
+    write_whole(root / CORRECTIONS, _corrections(cast, plans))
+    write_whole(root / TRUTH, json.dumps(_truth(cast, plans, shown), separators=(",", ":")))
 
 
 def _paths(root: Path, plan: Plan) -> list[Path]:
@@ -100,14 +100,6 @@ def _write_lists(info: Path, part: str, plans: list[Plan]) -> None:
     mars_files.write(info, files)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Writes a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
-
-
 def _true_pids(cast: Cast, plan: Plan) -> tuple[int, int]:
     """Returns the true identity of a tracklet and the second one it shows, which is the same when it shows one."""
     if plan.kind not in ("person", "wrong identity", "ambiguous", "duplicate"):
@@ -116,7 +108,7 @@ def _true_pids(cast: Cast, plan: Plan) -> tuple[int, int]:
     return pid, cast.pid_of(plan.companion) if plan.companion is not None else pid
 
 
-def _corrections(cast: Cast, plans: list[Plan]) -> bytes:
+def _corrections(cast: Cast, plans: list[Plan]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["track_id", "pid", "second_pid"])
@@ -124,7 +116,7 @@ def _corrections(cast: Cast, plans: list[Plan]) -> bytes:
         true = _true_pids(cast, plan)
         if true != (plan.pid, plan.pid):
             writer.writerow([row, *true])
-    return text.getvalue().encode()
+    return text.getvalue()
 
 
 def _truth(cast: Cast, plans: list[Plan], shown: list[dict]) -> dict:

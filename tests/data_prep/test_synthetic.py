@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import UNFINISHED
 from data_prep import detectors
 from data_prep.datasets import DATASETS, Dataset, mars, synthetic, synthetic_cameras, synthetic_plan, synthetic_walks
 from data_prep.datasets.synthetic_people import differences
@@ -278,7 +279,7 @@ def test_a_stopped_drawing_goes_on_and_ends_with_the_same_bytes(root, tmp_path, 
     half = tmp_path / "set/bbox_test" / "0006"
     half.mkdir(parents=True)
     name = next((root / "bbox_test/0006").iterdir()).name
-    (half / f"{name}.tmp").write_bytes(b"half")
+    (half / f"{name}{UNFINISHED}").write_bytes(b"half")
     monkeypatch.setattr(synthetic, "film", film)
     DATASETS["synthetic"](tmp_path / "set", seed=3, identities=IDENTITIES)
     assert digest(tmp_path / "set") == digest(root) and finished.stat().st_mtime_ns == stamp
