@@ -6,20 +6,18 @@ Everything but --out goes to data_prep/build_tfrecords.py, which runs once with 
 stages do not wait for each other and their times add up to the wall time of the run.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks import command
 from cfaan_jax.report.tables import show
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.data_prep", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = command("data_prep", __doc__)
     flags, build = parser.parse_known_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "data_prep/build_tfrecords.py", *build, f"--out={folder}/records",

@@ -8,7 +8,6 @@
                     makes floats, normalises and erases; in as many threads
 """
 
-import argparse
 import io
 import json
 import time
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks import command
 from cfaan_jax.data.clips import train_indices
 from cfaan_jax.data.loader import TrainBatches, read_ahead
 from cfaan_jax.data.records import RecordSet
@@ -31,9 +31,7 @@ _MEAN, _DEVIATION = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224,
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.input", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = command("input", __doc__)
     parser.add_argument("--records", type=Path, required=True, help="folder that build_tfrecords.py wrote")
     parser.add_argument("--batches", type=int, default=100, help="of 8 x 4 clips of 6 frames (default 100)")
     parser.add_argument("--workers", type=int, default=2, help="threads (default 2)")

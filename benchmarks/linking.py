@@ -12,7 +12,6 @@ intersection over union of at least 0.5, and more than the other's. Linking can 
 two persons or more; these frames are shown apart as well.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import command
 from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
 from cfaan_jax.report.tables import show
 
@@ -31,9 +31,7 @@ METHODS = {"raw": "no Re-Detect and Link", "largest": "always the largest box", 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.linking", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = command("linking", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of quickstarts, one a seed")
     flags = parser.parse_args(arguments)
     found = {}

@@ -8,7 +8,6 @@ JAX finds, and compared with those: largest difference as a share of the largest
 tracklet, mAP.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks import command
 from cfaan_jax import evaluate
 from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.metrics.search import Search
@@ -36,9 +36,7 @@ class InBfloat16(nnx.Module):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = command("precision", __doc__)
     parser.add_argument("workdirs", type=Path, nargs="+", help="finished runs")
     flags = parser.parse_args(arguments)
     rows = [row for workdir in flags.workdirs for row in compare(workdir)]

@@ -7,7 +7,6 @@ Features are drawn. Times are the best of three, in one process; memory is what 
 distances.
 """
 
-import argparse
 import json
 import time
 import tracemalloc
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import command
 from cfaan_jax import metrics
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search
@@ -27,9 +27,7 @@ _QUERIES, _JUNK, _DISTRACTORS, _OTHERS, _PEOPLE, _CAMERAS, _DIMENSIONS = 1980, 8
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = command("scoring", __doc__)
     parser.add_argument("--mars_info", type=Path, help="folder with MARS's .mat files; unset: labels are drawn")
     parser.add_argument("--rerank", action="store_true", help="time re-ranking as well, which takes minutes")
     flags = parser.parse_args(arguments)

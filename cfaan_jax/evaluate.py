@@ -156,15 +156,21 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
     found = search(model, config, which, settings.clips)
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / f"features-{which}-{settings.clips}.npz")
-    scores = found.score(settings.protocols, settings.corrections, settings.max_rank)
-    rows = results(found, scores, settings.corrections)
-    if settings.rerank:
-        reranked = found.score(settings.protocols, settings.corrections, settings.max_rank, reranked=True)
-        rows += results(found, reranked, settings.corrections, reranked=True)
+    scores, rows = _score(found, settings.protocols, settings.corrections, settings.max_rank, settings.rerank)
     _merge(workdir / "results.json", rows)
     pictures.write(found, scores, config, workdir)
     show_scores(found.about, rows)
     return rows
+
+
+def _score(found: Search, names: str | Sequence[str], corrections: str | Path | None, max_rank: int,
+           rerank: bool) -> tuple[dict[str, Score], list[dict]]:
+    """The scores, and rows of results.json: theirs and, if asked for, those after re-ranking."""
+    scores = found.score(names, corrections, max_rank)
+    rows = results(found, scores, corrections)
+    if rerank:
+        rows += results(found, found.score(names, corrections, max_rank, reranked=True), corrections, reranked=True)
+    return scores, rows
 
 
 def results(found: Search, scores: Mapping[str, Score], corrections: str | Path | None,
@@ -210,10 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--corrections", help="corrections.csv or clean_tracks_test_info.mat, for revised protocols")
     flags = parser.parse_args(arguments)
     found = Search.load(flags.features)
-    rows = results(found, found.score(flags.protocols, flags.corrections), flags.corrections)
-    if flags.rerank:
-        reranked = found.score(flags.protocols, flags.corrections, reranked=True)
-        rows += results(found, reranked, flags.corrections, reranked=True)
+    _, rows = _score(found, flags.protocols, flags.corrections, max_rank=max(RANKS), rerank=flags.rerank)
     show_scores(found.about, rows)
 
 

@@ -137,7 +137,8 @@ def build(args: argparse.Namespace) -> None:
         show(before)
         _export(args)
         return
-    pack = packing.create(args.detector, args.linker, thresholds, args.jpeg_quality)
+    recipe = (args.detector, args.linker, thresholds, args.jpeg_quality)
+    pack = packing.create(*recipe)
     if detects:
         print(f"detector {args.detector} on {pack.devices['detector']}, linker {args.linker} on "
               f"{pack.devices['linker']}")
@@ -147,7 +148,7 @@ def build(args: argparse.Namespace) -> None:
     _preview(args, dataset, pack)
     pack.clock.take()  # what the contact sheets took is not the run's
     shards = writer.plan(dataset, args.out, args.shard_size)
-    speed = _write(args, dataset, shards, pack, _convert(args, thresholds, pack))
+    speed = _write(args, dataset, shards, pack, _convert(args, recipe, pack))
     about["aligned"] = detects or dataset.aligned
     writer.finish(args.out, dataset, args.root, shards, settings, about)
     content = summarise(args.out) | {"frames_per_second": speed, "stages": pack.clock.stages()}
@@ -160,8 +161,7 @@ def build(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> None:
     for name, low, high in (("shard_size", 1, np.inf), ("workers", 1, np.inf), ("preview", 0, np.inf),
-                            ("gpus_per_worker", 0, 1),
-                            ("jpeg_quality", 1, 100)):
+                            ("gpus_per_worker", 0, 1), ("jpeg_quality", 1, 100)):
         if not low <= getattr(args, name) <= high:
             raise InputError(f"--{name}={getattr(args, name)}: must lie between {low} and {high}")
     _check_places(args)
@@ -266,12 +266,11 @@ def _preview(args: argparse.Namespace, dataset: Dataset, aligner: Aligner) -> No
     print(f"contact sheets: {folder}")
 
 
-def _convert(args: argparse.Namespace, thresholds: alignment.AlignmentSettings, pack: Packer | Aligner) -> Convert:
-    """What makes the records of tracklets, in order."""
+def _convert(args: argparse.Namespace, recipe: tuple, pack: Packer | Aligner) -> Convert:
+    """What makes the records of tracklets, in order; `recipe` is what `pack` was created from."""
     if args.engine == "threads":
         return lambda tracklets: in_order(pack, tracklets, args.workers)
     from data_prep.ray_engine import in_order_by_ray
-    recipe = (args.detector, args.linker, thresholds, args.jpeg_quality)
     return lambda tracklets: in_order_by_ray(recipe, tracklets, args.workers, args.gpus_per_worker, pack.clock)
 
 

@@ -56,16 +56,9 @@ def in_order_by_ray(recipe: tuple, tracklets: Iterable[Tracklet], workers: int, 
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False, ignore_reinit_error=True,
              include_dashboard=False)
     signal.signal(signal.SIGTERM, on_stop)
-    there = ray.cluster_resources().get("GPU", 0)
-    if gpus * workers > there:
-        ray.shutdown()
-        raise InputError(f"--gpus_per_worker={gpus} for --workers={workers}: the cluster has {there:g} GPUs, and "
-                         "workers would wait for more for ever; give a smaller share, or fewer workers")
-    remote = ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=-1,
-                        max_task_retries=-1)(_Worker)
-    pool = [remote.remote(recipe) for _ in range(workers)]
     waiting: deque = deque()
     try:
+        pool = _start(ray, recipe, workers, gpus)
         for number, tracklet in enumerate(tracklets):
             waiting.append(pool[number % workers].work.remote(tracklet))
             if len(waiting) >= _AHEAD * workers:
@@ -75,6 +68,17 @@ def in_order_by_ray(recipe: tuple, tracklets: Iterable[Tracklet], workers: int, 
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, on_stop)
+
+
+def _start(ray, recipe: tuple, workers: int, gpus: float) -> list:
+    """The workers, which are restarted when they die."""
+    there = ray.cluster_resources().get("GPU", 0)
+    if gpus * workers > there:
+        raise InputError(f"--gpus_per_worker={gpus} for --workers={workers}: the cluster has {there:g} GPUs, and "
+                         "workers would wait for more for ever; give a smaller share, or fewer workers")
+    worker = ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=-1,
+                        max_task_retries=-1)(_Worker)
+    return [worker.remote(recipe) for _ in range(workers)]
 
 
 def _finished(ray, result, clock: Clock) -> TrackletRecord:

@@ -137,21 +137,22 @@ class Search:
             [protocol.name], second[:q], second[rows], max_rank, q_corrected=pids[:q], g_corrected=pids[rows],
             check_sizes=protocols.sizes_apply([protocol], self.about.dataset, len(self.pids)))[protocol.name]
 
-    def camera_pairs(self, protocol: Protocol, corrections_file: str | Path | None = None) -> CameraPairs:
-        """mAP by camera of the query and of the gallery under one protocol's gallery and rules."""
+    def _people(self, protocol: Protocol, corrections_file: str | Path | None) -> tuple[np.ndarray, Identities]:
+        """Rows of a protocol's gallery, and who is seen where among the queries and these."""
         pids, second = self.labels(corrections_file if protocol.revised else None)
         rows, q = self.gallery(protocol), self.num_queries
-        people = Identities(pids[:q], pids[rows], self.camids[:q], self.camids[rows], second[:q], second[rows],
-                            protocol.revised)
+        return rows, Identities(pids[:q], pids[rows], self.camids[:q], self.camids[rows], second[:q], second[rows],
+                                protocol.revised)
+
+    def camera_pairs(self, protocol: Protocol, corrections_file: str | Path | None = None) -> CameraPairs:
+        """mAP by camera of the query and of the gallery under one protocol's gallery and rules."""
+        rows, people = self._people(protocol, corrections_file)
         return camera_pairs(self.distances()[:, rows], people)
 
     def nearest(self, queries: Sequence[int], protocol: Protocol, corrections_file: str | Path | None = None,
                 count: int = 10) -> list[list[Answer]]:
         """Ranked lists of some queries under one protocol, rows that the query ignores included."""
-        pids, second = self.labels(corrections_file if protocol.revised else None)
-        rows, q = self.gallery(protocol), self.num_queries
-        people = Identities(pids[:q], pids[rows], self.camids[:q], self.camids[rows], second[:q], second[rows],
-                            protocol.revised)
+        rows, people = self._people(protocol, corrections_file)
         unit, lists = self._unit(), []
         for query in queries:
             distances = -(unit[rows] @ unit[query])

@@ -27,37 +27,38 @@ def open(root: Path) -> Dataset:
     """
     tracklets = mars.open(root).tracklets
     masks = {part: _read_masks(root / "info" / name) for part, name in MASK_FILES.items()}
-    places = {part: {name: row for row, (name, _) in enumerate(rows)} for part, rows in masks.items()}
     masked = []
     for tracklet in tracklets:
         part = "train" if tracklet.split == "train" else "test"
-        path = root / "info" / MASK_FILES[part]
-        rows = [places[part].get(source.rpartition("/")[2]) for source in tracklet.sources]
-        if None in rows:
-            raise InputError(f"{path}: no row for {tracklet.sources[rows.index(None)]}; restore the released file")
-        masked.append(replace(tracklet, rectangles=np.array([masks[part][row][1] for row in rows], np.int32)))
+        rectangles = [masks[part].get(source.rpartition("/")[2]) for source in tracklet.sources]
+        if None in rectangles:
+            raise InputError(f"{root / 'info' / MASK_FILES[part]}: no row for "
+                             f"{tracklet.sources[rectangles.index(None)]}; restore the released file")
+        masked.append(replace(tracklet, rectangles=np.array(rectangles, np.int32)))
     return Dataset("mars_dl", masked, aligned=True)
 
 
-def _read_masks(path: Path) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and rectangles (y0, y1, x0, x1), each with at least one pixel."""
+def _read_masks(path: Path) -> dict[str, tuple[int, ...]]:
+    """Rectangles (y0, y1, x0, x1) by name of the frame, each with at least one pixel."""
     if not path.is_file():
         raise InputError(f"{path}: missing; the masks of MARS-DL belong there, and MARS itself is --dataset=mars")
-    rows = []
-    try:
-        with path.open(newline="", encoding="ascii") as file:
-            for row in csv.reader(file):
-                if len(row) != 5:
-                    raise ValueError(f"{len(row)} values instead of 5")
-                rows.append((row[0], tuple(map(_whole, row[1:]))))
-    except (ValueError, IndexError, csv.Error) as error:
-        raise InputError(f"{path}: line {len(rows) + 1} is no row (name, y0, y1, x0, x1) ({error}); restore the "
-                         "released file") from None
-    for number, (name, (y0, y1, x0, x1)) in enumerate(rows, 1):
+    with path.open(newline="", encoding="ascii") as file:
+        reader = csv.reader(file)
+        try:
+            rows = [(reader.line_num, name, _rectangle(values)) for name, *values in reader]
+        except (ValueError, csv.Error) as error:
+            raise InputError(f"{path}: line {max(reader.line_num, 1)} is no row (name, y0, y1, x0, x1) ({error}); "
+                             "restore the released file") from None
+    for line, name, (y0, y1, x0, x1) in rows:
         if not (0 <= y0 < y1 and 0 <= x0 < x1):
-            raise InputError(f"{path}: line {number}, {name},{y0},{y1},{x0},{x1}: a mask must hold at least one pixel; "
+            raise InputError(f"{path}: line {line}, {name},{y0},{y1},{x0},{x1}: a mask must hold at least one pixel; "
                              "restore the released file")
-    return rows
+    return {name: rectangle for _, name, rectangle in rows}
+
+
+def _rectangle(values: list[str]) -> tuple[int, int, int, int]:
+    y0, y1, x0, x1 = map(_whole, values)
+    return y0, y1, x0, x1
 
 
 def _whole(text: str) -> int:

@@ -7,6 +7,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from cfaan_jax.errors import InputError
+
 # Index of "person" by the number of classes: a network for persons alone, PASCAL VOC, COCO.
 PERSON_CLASS = {1: 0, 20: 14, 80: 0}
 
@@ -50,6 +52,12 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes to `(height, width)`."""
     shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def check_input_size(size: tuple[int, int]) -> None:
+    """Raises InputError for a `(height, width)` that YOLO networks, whose largest stride is 32, cannot take."""
+    if min(size) < 32 or size[0] % 32 or size[1] % 32:
+        raise InputError(f"detector input size {size[0]}x{size[1]}: YOLO networks need multiples of 32")
 
 
 def letterbox(image: np.ndarray, size: tuple[int, int], grey: int) -> tuple[np.ndarray, float]:

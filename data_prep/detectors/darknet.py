@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from data_prep.detectors.boxes import PERSON_CLASS, Detections, letterbox, suppress
+from data_prep.detectors.boxes import PERSON_CLASS, Detections, check_input_size, letterbox, suppress
 
 _BATCH = 8
 _GREY = 127  # around an image that does not fill the network's input
@@ -32,9 +32,7 @@ class DarknetDetector:
 
     def __init__(self, cfg: Path, weights: Path, confidence: float = 0.3, nms: float = 0.45,
                  input_size: tuple[int, int] = (256, 128)):
-        if min(input_size) < 32 or input_size[0] % 32 or input_size[1] % 32:
-            raise InputError(f"detector input size {input_size[0]}x{input_size[1]}: Darknet networks need "
-                             "multiples of 32")
+        check_input_size(input_size)
         self._cfg, self._weights = cfg, weights
         self._confidence, self._nms, self._size = confidence, nms, input_size
         self._of_thread = threading.local()  # OpenCV's networks keep state and must not be shared

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.detectors.boxes import PERSON_CLASS
+from data_prep.detectors.boxes import PERSON_CLASS, Detections, suppress
 
+GREY = 114  # around an image that does not fill the network's input, as in YOLOX and Ultralytics
 _STRIDES = (8, 16, 32)
 _IMAGENET_BGR = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # NanoDet's mean and standard deviation
 
@@ -20,6 +21,19 @@ class Scored(NamedTuple):
 
     boxes: np.ndarray
     scores: np.ndarray
+
+    def persons(self, person: int, confidence: float, scale: tuple[float, float], nms: float) -> Detections:
+        """Boxes of one class in pixels of the image.
+
+        Args:
+            person: index of the class.
+            confidence: lowest score that counts.
+            scale: by how much the image's rows and columns were scaled to fit the input.
+            nms: see `suppress`.
+        """
+        scores = self.scores[:, person]
+        kept = scores >= confidence
+        return suppress(self.boxes[kept] / np.repeat(scale, 2), scores[kept], nms)
 
 
 @dataclass(frozen=True)

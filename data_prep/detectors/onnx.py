@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from data_prep.detectors.boxes import Detections, letterbox, resize, suppress
-from data_prep.detectors.exports import person_class, recognise
+from data_prep.detectors.boxes import Detections, check_input_size, letterbox, resize
+from data_prep.detectors.exports import GREY, person_class, recognise
 from data_prep.onnx_session import ImageSession
 
 _BATCH = 8
-_GREY = 114  # around an image that does not fill the network's input, as in YOLOX and Ultralytics
 
 
 class OnnxDetector:
@@ -34,7 +33,7 @@ class OnnxDetector:
         self._session = ImageSession(path, "--detector=onnx")
         self.device, self._batch = self._session.device, self._session.batch or _BATCH
         self._size = self._choose_size(path, self._session.size, input_size, default_size)
-        outputs = self._session.run(np.full((self._batch, 3, *self._size), _GREY, np.float32))
+        outputs = self._session.run(np.full((self._batch, 3, *self._size), GREY, np.float32))
         family = recognise([output[:1] for output in outputs], self._size)
         if family is None:
             shapes = ", ".join(str(list(output.shape)) for output in outputs)
@@ -64,8 +63,7 @@ class OnnxDetector:
         if given and given != size:
             raise InputError(f"detector input size {given[0]}x{given[1]}: {path} was exported for {size[0]}x{size[1]}; "
                              "leave the size out, or export the network again")
-        if size[0] % 32 or size[1] % 32:
-            raise InputError(f"detector input size {size[0]}x{size[1]}: these networks need multiples of 32")
+        check_input_size(size)
         return size
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
@@ -81,13 +79,11 @@ class OnnxDetector:
             outputs = self._session.run(tensor)
             for row, scale in enumerate(scales):
                 found = self._family.read([output[row] for output in outputs], self._size)
-                scores = found.scores[:, self._person]
-                kept = scores >= self._confidence
-                yield suppress(found.boxes[kept] / np.repeat(scale, 2), scores[kept], self._nms)
+                yield found.persons(self._person, self._confidence, scale, self._nms)
 
     def _fit(self, image: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
         """The image as the network wants it, and by how much its rows and columns were scaled."""
         if self._family.stretched:
             return resize(image, self._size), (self._size[0] / image.shape[0], self._size[1] / image.shape[1])
-        canvas, scale = letterbox(image, self._size, _GREY)
+        canvas, scale = letterbox(image, self._size, GREY)
         return canvas, (scale, scale)

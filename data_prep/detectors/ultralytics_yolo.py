@@ -15,11 +15,10 @@ import numpy as np
 from PIL import Image
 
 from cfaan_jax.errors import InputError
-from data_prep.detectors.boxes import Detections, letterbox, suppress
-from data_prep.detectors.exports import person_class, recognise
+from data_prep.detectors.boxes import Detections, check_input_size, letterbox
+from data_prep.detectors.exports import GREY, person_class, recognise
 
 _BATCH = {"cpu": 8, "cuda": 64}
-_GREY = 114  # around an image that does not fill the network's input
 _INSTALL = "pip install torch torchvision && pip install --no-deps -r data_prep/requirements-ultralytics.txt"
 _RELEASES = "https://github.com/ultralytics/assets/releases"
 
@@ -41,8 +40,7 @@ class UltralyticsDetector:
 
     def __init__(self, model: str, confidence: float = 0.3, nms: float = 0.45,
                  input_size: tuple[int, int] = (256, 128)):
-        if min(input_size) < 32 or input_size[0] % 32 or input_size[1] % 32:
-            raise InputError(f"detector input size {input_size[0]}x{input_size[1]}: YOLO needs multiples of 32")
+        check_input_size(input_size)
         self._confidence, self._nms, self._size = confidence, nms, input_size
         self._torch, self._network, names = _load(model)
         place = "cuda" if self._torch.cuda.is_available() else "cpu"
@@ -62,14 +60,12 @@ class UltralyticsDetector:
 
     def _detect_all(self, images: Sequence[np.ndarray]) -> Iterator[Detections]:
         for start in range(0, len(images), self._batch):
-            fitted = (letterbox(image, self._size, _GREY) for image in images[start:start + self._batch])
+            fitted = (letterbox(image, self._size, GREY) for image in images[start:start + self._batch])
             canvases, scales = zip(*fitted, strict=True)
             outputs = self._run(self._family.tensor(canvases))
             for row, scale in enumerate(scales):
                 found = self._family.read([output[row] for output in outputs], self._size)
-                scores = found.scores[:, self._person]
-                kept = scores >= self._confidence
-                yield suppress(found.boxes[kept] / scale, scores[kept], self._nms)
+                yield found.persons(self._person, self._confidence, (scale, scale), self._nms)
 
     def _run(self, tensor: np.ndarray) -> list[np.ndarray]:
         """The network's first output, boxes with scores, for float32 `[B, 3, H, W]`."""
