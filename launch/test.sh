@@ -5,4 +5,4 @@ install requirements.txt data_prep/requirements-{onnx,ray}.txt tests/requirement
     --no-deps data_prep/requirements-video.txt --no-deps data_prep/requirements-ultralytics.txt
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 ruff check .
-python -m pytest "$@"
+python -m pytest -n logical --maxprocesses=4 --dist=loadfile "$@"

@@ -315,6 +315,10 @@ class RecordSet:
         """Rectangles of real pixels of tracklet i in its stored frames, int32 `[n, 4]`."""
         return self._index.rectangles[self._rows(i)]
 
+    def candidates(self, i: int) -> np.ndarray:
+        """How many persons were found in each frame of tracklet i, int32 `[n]`; 0 where nothing was detected."""
+        return self._index.candidates[self._rows(i)]
+
     def frame(self, i: int, k: int) -> bytes:
         """The JPEG file of frame k of tracklet i; checksums are not looked at, see `record`."""
         if not 0 <= k < self.lengths[i]:

@@ -92,10 +92,11 @@ class Search:
 
     def distances(self) -> np.ndarray:
         """Minus the cosine of every query with every tracklet, float32 [Q, N]."""
-        unit = self._unit()
+        unit = self.unit_features()
         return -(unit[:self.num_queries] @ unit.T)
 
-    def _unit(self) -> np.ndarray:
+    def unit_features(self) -> np.ndarray:
+        """Features of length 1, float32 [N, D]; a feature of zeros stays one."""
         return self.features / np.maximum(np.linalg.norm(self.features, axis=1, keepdims=True), 1e-12)
 
     def gallery(self, protocol: Protocol) -> np.ndarray:
@@ -131,7 +132,7 @@ class Search:
             galleries={protocol.name: self.gallery(protocol) for protocol in chosen})
 
     def _score_reranked(self, protocol: Protocol, pids: np.ndarray, second: np.ndarray, max_rank: int) -> Score:
-        rows, q, unit = self.gallery(protocol), self.num_queries, self._unit()
+        rows, q, unit = self.gallery(protocol), self.num_queries, self.unit_features()
         return score_all(
             rerank(unit[:q], unit[rows]), self.pids[:q], self.pids[rows], self.camids[:q], self.camids[rows],
             [protocol.name], second[:q], second[rows], max_rank, q_corrected=pids[:q], g_corrected=pids[rows],
@@ -153,7 +154,7 @@ class Search:
                 count: int = 10) -> list[list[Answer]]:
         """Ranked lists of some queries under one protocol, rows that the query ignores included."""
         rows, people = self._people(protocol, corrections_file)
-        unit, lists = self._unit(), []
+        unit, lists = self.unit_features(), []
         for query in queries:
             distances = -(unit[rows] @ unit[query])
             kinds = np.where(people.g_pids == JUNK, "ignored", "wrong").astype(object)
