@@ -9,7 +9,7 @@ one camera look alike whoever they show. What speaks for an identity is the mean
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,8 @@ class Suspect:
 def find(found: Search, crowded: np.ndarray | None = None) -> list[Suspect]:
     """All tracklets in question, the strongest first: the first of each kind, the second of each kind, and so on.
 
+    Each comes once, for the reason that brings it to the front.
+
     Args:
         found: features and stored labels of the test tracklets; junk is left out.
         crowded: int [N, 2], in how many frames of each tracklet two or more persons were found, and its frames; None
@@ -64,8 +66,11 @@ def find(found: Search, crowded: np.ndarray | None = None) -> list[Suspect]:
     if crowded is not None:
         kinds.append(_ordered(AMBIGUOUS, found.pids > DISTRACTOR, lower_bound(*crowded.T)))
     turns = itertools.chain.from_iterable(itertools.zip_longest(*kinds))
+    first: dict[int, tuple[str, float]] = {}
+    for row, kind, weight in filter(None, turns):
+        first.setdefault(row, (kind, weight))
     return [Suspect(row, kind, weight, resemblance.own_tracklets(row), resemblance.others(row))
-            for row, kind, weight in filter(None, turns)]
+            for row, (kind, weight) in first.items()]
 
 
 def lower_bound(successes: np.ndarray, trials: np.ndarray) -> np.ndarray:
@@ -183,11 +188,3 @@ def _pairs(pids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise InputError("there is only one identity, so there is none that a tracklet could belong to instead")
     pairs = np.concatenate([same, other])
     return pairs[:, 0], pairs[:, 1], np.repeat([True, False], [len(same), len(other)])
-
-
-def rank_of(suspects: Sequence[Suspect], rows: np.ndarray) -> np.ndarray:
-    """Place in the list, from 1, at which each of some rows comes first; -1 where it does not come."""
-    place: dict[int, int] = {}
-    for number, suspect in enumerate(suspects, 1):
-        place.setdefault(suspect.row, number)
-    return np.array([place.get(row, -1) for row in np.asarray(rows).tolist()], np.int64)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.metrics import protocols
+from cfaan_jax.metrics import protocols, score
 from cfaan_jax.metrics.search import About, Search
 
 ABOUT = About(dataset="synthetic", note="pseudo-cameras", aligned=True, model="cfaan", seed=3, weights="best",
@@ -117,3 +117,20 @@ def test_sizes_are_checked_on_the_whole_of_mars_only():
 def test_the_line_says_what_a_figure_belongs_to():
     assert small_search().about.line() == (
         "cfaan, aligned tracklets of synthetic, weights best, clips all_sampled, seed 3; pseudo-cameras")
+
+
+def test_true_corrections_give_what_clean_labels_give(tmp_path):
+    """Five identities; wrong labels, duplicates among the distractors and ambiguous tracklets are planted."""
+    rng = np.random.default_rng(5)
+    true, camids = rng.integers(1, 6, 60), rng.integers(1, 4, 60)
+    stored, second = true.copy(), true.copy()
+    stored[20:30], stored[30:40], second[40:50] = rng.integers(1, 6, 10), 0, rng.integers(1, 6, 10)
+    features = rng.normal(size=(60, 8)).astype(np.float32)
+    fields = dict(features=features, num_queries=15, names=np.arange(60).astype(str), track_ids=np.arange(60),
+                  camids=camids, about=ABOUT)
+    path = corrections_file(tmp_path, "".join(f"{i},{true[i]},{second[i]}\n" for i in range(20, 50)))
+    corrected = Search(pids=stored, **fields).score("mars_revised", path)["mars_revised"]
+    clean = score(Search(pids=true, **fields).distances()[:, 15:], true[:15], true[15:], camids[:15], camids[15:],
+                  "mars_revised", second[:15], second[15:])
+    assert corrected.mAP == clean.mAP and corrected.ap.tolist() == clean.ap.tolist()
+    assert corrected.mAP != Search(pids=stored, **fields).score("mars_revised")["mars_revised"].mAP

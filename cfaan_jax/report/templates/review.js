@@ -1,0 +1,324 @@
+// The label review page. Text from the data is only ever set as text.
+"use strict";
+
+const { labels, suspects: { suspects, earlier, tracklets } } = pageData;
+const get = (id) => document.getElementById(id);
+const question = get("question");
+const store = `label-review-${question.dataset.review}`;
+const stored = new Map(labels.map(([track, pid, camid, frames]) => [track, { pid, camid, frames }]));
+
+// decisions: track id -> [identity, second identity, what was decided]; skipped: track ids;
+// history: what each step has changed, as [track id, decision before, whether it was skipped before].
+let state = { decisions: {}, skipped: {}, history: [], track: suspects.length ? suspects[0].track : null, filter: "" };
+let chosen = 0; // which of the identities that the tracklet resembles
+
+const pidOf = (track) => (state.decisions[track] ?? [stored.get(track).pid])[0];
+const current = () => suspects.find((each) => each.track === state.track);
+const otherPid = () => { const rows = current().others[chosen]; return rows ? pidOf(rows[0]) : null; };
+const isDistractor = (suspect) => stored.get(suspect.track).pid === 0;
+
+const ACTIONS = [
+  { key: "s", name: "same person", needs: (each) => !isDistractor(each) && differs(),
+    says: () => `same person as identity ${otherPid()}`, act: (each) => [decided(each.track, otherPid())] },
+  { key: "w", name: "same person, whole identity", needs: (each) => !isDistractor(each) && differs(),
+    says: () => `identity ${stored.get(state.track).pid} is identity ${otherPid()}`,
+    act: (each) => ofIdentity(stored.get(each.track).pid).map((track) => decided(track, otherPid())) },
+  { key: "d", name: "duplicate in distractor", needs: (each) => isDistractor(each) && differs(),
+    says: () => `a duplicate of identity ${otherPid()}`, act: (each) => [decided(each.track, otherPid())] },
+  { key: "a", name: "ambiguous with", needs: (each) => !isDistractor(each) && differs(),
+    says: () => `ambiguous with identity ${otherPid()}`, act: (each) => [decided(each.track, pidOf(each.track), otherPid())] },
+  { key: "i", name: "another identity…", needs: () => true, says: () => "type it", act: null },
+  { key: "n", name: "new identity", needs: () => true, says: () => "a person who has no identity yet",
+    act: (each) => [decided(each.track, unused())] },
+  { key: "r", name: "label is right", needs: () => true, says: () => "the label is right",
+    act: (each) => [decided(each.track, stored.get(each.track).pid)] },
+  { key: "k", name: "skip", needs: () => true, says: () => "look at it later", act: null },
+];
+
+function differs() { return otherPid() !== null && otherPid() !== pidOf(state.track); }
+function decided(track, pid, second = pid) { return [track, [pid, second]]; }
+function ofIdentity(pid) { return labels.filter((row) => row[1] === pid).map((row) => row[0]); }
+function identities() { return new Set([...stored.values()].map((each) => each.pid).concat(Object.values(state.decisions).flatMap((each) => each.slice(0, 2)))); }
+function unused() { return Math.max(0, ...identities()) + 1; }
+
+function save() {
+  try {
+    localStorage.setItem(store, JSON.stringify(state));
+  } catch (error) {
+    warn(`This browser keeps nothing for pages from disk (${error.name}): save corrections.csv before you close or reload the page.`);
+  }
+}
+
+function warn(text) {
+  get("warning").textContent = text;
+  get("warning").hidden = !text;
+}
+
+function change(decisions, name, skips = []) {
+  state.history.push([...decisions.map(([track]) => track), ...skips].map(
+    (track) => [track, state.decisions[track] ?? null, state.skipped[track] ?? false]));
+  for (const [track, decision] of decisions) {
+    state.decisions[track] = [...decision, name];
+    delete state.skipped[track];
+  }
+  for (const track of skips) state.skipped[track] = true;
+}
+
+function undo() {
+  const step = state.history.pop();
+  if (!step) return;
+  for (const [track, decision, skipped] of step) {
+    if (decision) state.decisions[track] = decision; else delete state.decisions[track];
+    if (skipped) state.skipped[track] = true; else delete state.skipped[track];
+  }
+  if (suspects.some((each) => each.track === step[0][0])) state.track = step[0][0];
+  update();
+}
+
+function visible() {
+  return suspects.filter((each) => (state.filter !== "open" || !state.decisions[each.track])
+    && (state.filter in { "": 0, open: 0 } || each.kind === state.filter));
+}
+
+function move(step) {
+  const shown = visible();
+  const place = suspects.indexOf(current());
+  let ahead = step > 0 ? shown.find((each) => suspects.indexOf(each) > place)
+    : shown.findLast((each) => suspects.indexOf(each) < place);
+  if (!ahead && !shown.includes(current())) ahead = shown[0]; // what was passed over comes again
+  if (ahead) state.track = ahead.track;
+  chosen = 0;
+  update();
+}
+
+function perform(action) {
+  const suspect = current();
+  if (!suspect || get("actions").hidden || !action.needs(suspect)) return;
+  if (action.key === "i") {
+    get("typed").hidden = false;
+    get("identity").focus();
+    return;
+  }
+  if (action.key === "k") change([], "", [suspect.track]);
+  else change(action.act(suspect), action.name);
+  move(1);
+}
+
+function typed(second) {
+  const text = get("identity").value.trim();
+  const pid = Number(text);
+  const least = second ? 1 : -1;
+  if (!/^-?\d+$/.test(text) || pid < least || (pid > 0 && !identities().has(pid))) {
+    get("typed-error").textContent = `${text || "nothing"} is no identity of the test tracklets` + (second ? "" : ", nor 0 or -1");
+    return;
+  }
+  const track = state.track;
+  if (second) change([decided(track, pidOf(track), pid)], "ambiguous with");
+  else change([decided(track, pid)], "another identity…");
+  question.focus();
+  move(1);
+}
+
+function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function fill(figure, track) {
+  const { name, picture, query } = tracklets[track];
+  const { camid, frames } = stored.get(track);
+  figure.replaceChildren(
+    element("img", { src: picture, alt: `frames of ${name}`, loading: "lazy" }),
+    element("figcaption", {}, `${name}: camera ${camid}, ${frames} frames, ${query ? "query" : "gallery"}`));
+  return figure;
+}
+
+const tracklet = (track) => fill(element("figure", { className: "tracklet" }), track);
+
+function who(pid) {
+  return { 0: "a distractor", "-1": "junk" }[pid] ?? `identity ${pid}`;
+}
+
+function reason(suspect) {
+  if (suspect.kind === "two persons") {
+    return `Two or more persons were found in at least ${Math.round(100 * suspect.weight)} % of its frames.`;
+  }
+  const bits = Math.abs(suspect.weight).toFixed(1);
+  return isDistractor(suspect)
+    ? `${suspect.weight < 0 ? `${bits} bits against` : `${bits} bits for`} its showing the first identity below.`
+    : `It resembles the first of the others ${bits} bits ${suspect.weight < 0 ? "less" : "more"} than its own identity.`;
+}
+
+function shownDecision(suspect) {
+  const decision = state.decisions[suspect.track];
+  if (!decision) return state.skipped[suspect.track] ? "Skipped." : "";
+  const [pid, second, name] = decision;
+  return `Decided: ${name}. It is ${who(pid)}${second === pid ? "" : ` or ${who(second)}`} now.`;
+}
+
+function showActions(suspect) {
+  const decision = state.decisions[suspect.track];
+  get("actions").replaceChildren(...ACTIONS.map((action) => {
+    const possible = action.needs(suspect);
+    return element("button", { type: "button", disabled: !possible, title: possible ? action.says() : "not possible here",
+      ariaPressed: String(Boolean(decision && decision[2] === action.name)), onclick: () => perform(action) },
+      `${action.name} `, element("kbd", {}, action.key));
+  }));
+}
+
+function showOthers(suspect) {
+  get("others").replaceChildren(...suspect.others.map((tracks, number) => element("button", {
+    type: "button", className: "candidate", ariaPressed: String(number === chosen),
+    onclick: () => { chosen = number; update(); },
+  }, element("strong", { className: "choice" }, element("kbd", {}, String(number + 1)), ` ${who(pidOf(tracks[0]))}`), ...tracks.map(tracklet))));
+}
+
+function update() {
+  save();
+  const suspect = current();
+  const shown = visible();
+  const inView = suspect && shown.includes(suspect);
+  question.hidden = !shown.length && !inView;
+  get("empty").hidden = !question.hidden;
+  const done = suspects.filter((each) => state.decisions[each.track]).length;
+  const skipped = suspects.filter((each) => state.skipped[each.track]).length;
+  get("progress").max = Math.max(1, suspects.length);
+  get("progress").value = done;
+  get("done").textContent = `${done} of ${suspects.length} decided${skipped ? `, ${skipped} skipped` : ""}`;
+  get("undo").disabled = !state.history.length;
+  get("filter").value = state.filter;
+  if (question.hidden) return;
+  const { pid } = stored.get(suspect.track);
+  get("title").textContent = `${suspects.indexOf(suspect) + 1} of ${suspects.length}: labelled ${who(pid)}`;
+  get("reason").textContent = reason(suspect);
+  get("decision").textContent = shownDecision(suspect);
+  fill(get("tracklet"), suspect.track);
+  showActions(suspect);
+  get("own-title").textContent = pid > 0 ? `Its own identity, ${pid}` : "Distractors have no identity";
+  get("own").replaceChildren(...suspect.own.map(tracklet));
+  if (pid > 0 && !suspect.own.length) get("own").textContent = "No other tracklet has it.";
+  showOthers(suspect);
+  get("typed").hidden = true;
+  get("identity").value = "";
+  get("typed-error").textContent = "";
+}
+
+function download(name, content, type) {
+  const link = element("a", { download: name, href: URL.createObjectURL(new Blob([content], { type })) });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+function saveCsv() {
+  const lines = Object.entries(state.decisions).map(([track, [pid, second]]) => [Number(track), pid, second])
+    .sort((a, b) => a[0] - b[0]).map((row) => row.join(","));
+  download("corrections.csv", ["track_id,pid,second_pid", ...lines, ""].join("\n"), "text/csv");
+}
+
+// A level 4 MAT-file, which MATLAB, Octave and SciPy read: 20 bytes of header, the name, the matrix by columns.
+function saveMat() {
+  let frame = 1;
+  const rows = labels.map(([track, pid, camid, frames]) => {
+    const [now, second] = state.decisions[track] ?? [pid, pid];
+    const row = [frame, frame + frames - 1, pid, camid, now, second];
+    frame += frames;
+    return row;
+  });
+  const name = new TextEncoder().encode("track_test_info\0");
+  const buffer = new ArrayBuffer(20 + name.length + 8 * 6 * rows.length);
+  const view = new DataView(buffer);
+  [0, rows.length, 6, 0, name.length].forEach((value, place) => view.setInt32(4 * place, value, true));
+  new Uint8Array(buffer).set(name, 20);
+  for (let column = 0; column < 6; column++) {
+    rows.forEach((row, place) => view.setFloat64(20 + name.length + 8 * (column * rows.length + place), row[column], true));
+  }
+  download("clean_tracks_test_info.mat", buffer, "application/octet-stream");
+}
+
+function take(rows) {
+  if (rows.length) change(rows.map(([track, pid, second]) => decided(track, pid, second)), "read from a file");
+}
+
+function readCsv(text) {
+  const [header, ...lines] = text.trim().split(/\r?\n/).map((line) => line.split(","));
+  const places = ["track_id", "pid", "second_pid"].map((name) => header.indexOf(name));
+  if (places.includes(-1)) throw new Error("the first line does not name the columns track_id,pid,second_pid");
+  return lines.map((line, number) => {
+    const row = places.map((place) => (/^-?\d+$/.test((line[place] ?? "").trim()) ? Number(line[place]) : NaN));
+    if (row.some(Number.isNaN)) throw new Error(`line ${number + 2} does not hold three whole numbers`);
+    if (!stored.has(row[0])) throw new Error(`line ${number + 2}: no test tracklet has track_id ${row[0]}`);
+    return row;
+  });
+}
+
+async function load(event) {
+  const [file] = event.target.files;
+  event.target.value = "";
+  if (!file) return;
+  try {
+    take(readCsv(await file.text()));
+    warn("");
+    update();
+  } catch (error) {
+    warn(`${file.name}: ${error.message}; nothing of it was taken.`);
+  }
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target === get("identity")) {
+    if (event.key === "Escape") { question.focus(); update(); }
+    if (event.key === "Enter" && event.shiftKey) { event.preventDefault(); typed(true); }
+    return;
+  }
+  if (event.target.matches("select, input")) return;
+  const action = ACTIONS.find((each) => each.key === event.key.toLowerCase());
+  if (action) { event.preventDefault(); perform(action); }
+  else if (event.key === "u") undo();
+  else if (event.key === "ArrowRight") move(1);
+  else if (event.key === "ArrowLeft") move(-1);
+  else if (/^[1-9]$/.test(event.key) && current()?.others[event.key - 1]) { chosen = event.key - 1; update(); }
+}
+
+function restore() {
+  let kept = null;
+  try {
+    kept = JSON.parse(localStorage.getItem(store));
+  } catch { /* what cannot be read is as if it were not there */ }
+  if (kept?.decisions && Array.isArray(kept.history)) state = { ...state, ...kept };
+  else if (earlier.length) take(earlier);
+  if (suspects.length && !current()) state.track = suspects[0].track;
+}
+
+function start() {
+  for (const kind of new Set(suspects.map((each) => each.kind))) get("filter").append(element("option", { value: kind }, kind));
+  restore();
+  get("filter").onchange = () => {
+    state.filter = get("filter").value;
+    if (!visible().includes(current()) && visible().length) state.track = visible()[0].track;
+    chosen = 0;
+    update();
+    question.focus();
+  };
+  get("undo").onclick = undo;
+  get("previous").onclick = () => move(-1);
+  get("next").onclick = () => move(1);
+  get("save-csv").onclick = saveCsv;
+  const whole = labels.every(([track], place) => track === place);
+  get("save-mat").disabled = !whole;
+  get("save-mat").title = whole ? "the six columns of clean_tracks_test_info.mat" : "needs every tracklet of tracks_test_info, and these records hold only some";
+  get("save-mat").onclick = saveMat;
+  get("load").onchange = load;
+  get("clear").onclick = () => {
+    if (!confirm("Forget every decision made here? Files that you have saved stay.")) return;
+    state = { ...state, decisions: {}, skipped: {}, history: [] };
+    update();
+  };
+  get("typed").onsubmit = (event) => { event.preventDefault(); typed(false); };
+  get("with-identity").onclick = () => typed(true);
+  document.addEventListener("keydown", onKey);
+  update();
+}
+
+start();

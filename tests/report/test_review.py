@@ -1,0 +1,220 @@
+"""The label review page in a real browser, and what it saves."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import scipy.io
+
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.errors import InputError
+from cfaan_jax.metrics import corrections, suspects
+from cfaan_jax.metrics.search import About, Search
+from cfaan_jax.report import review
+from tests import tiny_records
+
+HOSTILE = "<script>document.title='stolen'</script>\"'</script><!--é漢" + "x" * 300
+PIDS = [1, 2, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0, 0, -1]  # three queries, then the gallery
+
+
+def search_of(records) -> Search:
+    """Tracklet 4 is labelled 1 and looks like 2, the distractor 12 looks like 3."""
+    parts = [RecordSet.open(records, split) for split in ("query", "gallery")]
+    labels = {name: np.concatenate([getattr(part, name) for part in parts])
+              for name in ("names", "track_ids", "pids", "camids")}
+    rng, shown = np.random.default_rng(0), np.array(PIDS)
+    shown[4], shown[12], shown[13] = 2, 3, 4
+    features = rng.normal(size=(6, 16))[shown] + 0.1 * rng.normal(size=(len(shown), 16))
+    about = About("synthetic", "", aligned=True, model="cfaan", seed=0, weights="last", clips="test")
+    return Search(features.astype(np.float32), len(parts[0]), **labels, about=about)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    rng, tracklets = np.random.default_rng(0), []
+    for track, pid in enumerate(PIDS):
+        name, split = HOSTILE if track == 4 else f"t{track}", "query" if track < 3 else "gallery"
+        frames = [tiny_records.frame(rng, pid) for _ in range(2 + track)]
+        each = tiny_records.tracklet(name, split, track, pid, 1 + track % 2, frames)
+        two = track == 9
+        tracklets.append(dataclasses.replace(each, candidates=(1 + two,) * len(each.frames)))
+    return tiny_records.write(tmp_path_factory.mktemp("records"), tracklets)
+
+
+@pytest.fixture
+def page(records, tmp_path, browser):
+    """The page, freshly opened by a browser that remembers nothing of it."""
+    review.write(search_of(records), records, tmp_path / "review", count=100)
+    browser.get((tmp_path / "review/review.html").as_uri())
+    browser.execute_script("localStorage.clear()")
+    browser.refresh()
+    browser.get_log("browser"), browser.get_log("performance")
+    yield browser
+    assert not browser.get_log("browser")  # neither errors nor anything that the policy had to stop
+    assert "http" not in {url.split(":")[0].rstrip("s") for url in loaded(browser)}
+
+
+def loaded(browser) -> list[str]:
+    return browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
+
+
+def text(browser, name: str) -> str:
+    return browser.execute_script("return document.getElementById(arguments[0]).textContent", name)
+
+
+def press(browser, keys: str) -> None:
+    for key in keys:
+        browser.switch_to.active_element.send_keys(key)
+
+
+def saved(browser, button: str, name: str):
+    """The file that a button saves."""
+    path = browser.downloads / name
+    path.unlink(missing_ok=True)
+    browser.find_element("id", button).click()
+    for _ in range(100):
+        if path.exists() and path.stat().st_size:
+            return path
+        time.sleep(0.05)
+    raise AssertionError(f"{name} was not saved")
+
+
+def rows_of(browser) -> list[list[int]]:
+    lines = saved(browser, "save-csv", "corrections.csv").read_text().splitlines()
+    assert lines[0] == "track_id,pid,second_pid"
+    return [[int(value) for value in line.split(",")] for line in lines[1:]]
+
+
+def choose_kind(browser, kind: str) -> None:
+    browser.execute_script("const menu = document.getElementById('filter'); menu.value = arguments[0]; menu.onchange()",
+                           kind)
+
+
+def test_the_first_question_is_the_wrong_label_and_one_key_answers_it(page):
+    assert text(page, "title").endswith("labelled identity 1")
+    assert HOSTILE in text(page, "tracklet")
+    assert page.title.startswith("Label review")
+    press(page, "s")
+    assert rows_of(page) == [[4, 2, 2]]
+    assert text(page, "done").startswith("1 of 14")
+
+
+def test_each_key_does_what_it_says(page):
+    choose_kind(page, suspects.DUPLICATE)
+    assert text(page, "title").endswith("labelled a distractor")
+    press(page, "s")  # not possible for a distractor
+    assert text(page, "done").startswith("0 of")
+    press(page, "d")
+    choose_kind(page, suspects.AMBIGUOUS)
+    assert "Two or more persons" in text(page, "reason")
+    other = int(page.find_element("css selector", ".candidate .choice").text.split()[2])
+    press(page, "a")
+    press(page, "n")
+    press(page, "r")
+    press(page, "k")
+    rows = {row[0]: row[1:] for row in rows_of(page)}
+    assert rows[12] == [3, 3] and rows[9] == [3, other]
+    assert [4, 4] in rows.values()  # a new identity gets the next number
+    assert sum(pids == [PIDS[track], PIDS[track]] for track, pids in rows.items()) == 1
+    assert "1 skipped" in text(page, "done")
+
+
+def test_another_identity_is_typed(page):
+    press(page, "i")
+    press(page, "77\n")
+    assert "77 is no identity" in text(page, "typed-error")
+    press(page, "\b\b3\n")
+    assert rows_of(page) == [[4, 3, 3]]
+
+
+def test_a_whole_identity_and_the_second_choice(page):
+    press(page, "2")
+    other = int(page.find_element("css selector", ".candidate[aria-pressed=true] .choice").text.split()[2])
+    assert other == 3
+    press(page, "w")
+    assert rows_of(page) == [[track, 3, 3] for track, pid in enumerate(PIDS) if pid == 1]
+    press(page, "u")
+    assert rows_of(page) == []
+
+
+def test_nothing_is_lost_on_reload_and_undo_reaches_behind_it(page):
+    press(page, "s")
+    press(page, "r")
+    before, title = rows_of(page), text(page, "title")
+    page.refresh()
+    assert rows_of(page) == before and text(page, "title") == title
+    press(page, "u")
+    press(page, "u")
+    assert rows_of(page) == []
+    assert text(page, "title").startswith("1 of")
+
+
+def test_the_filter_of_undecided_ones_empties(page):
+    choose_kind(page, "open")
+    for _ in range(40):
+        press(page, "r")
+    assert page.find_element("id", "empty").is_displayed()
+    assert not page.find_element("id", "question").is_displayed()
+
+
+def test_saved_files_correct_the_labels_alike(page, records, tmp_path):
+    press(page, "s")
+    choose_kind(page, suspects.AMBIGUOUS)
+    press(page, "a")
+    found = search_of(records)
+    by_csv = corrections.read(saved(page, "save-csv", "corrections.csv")).apply(found.track_ids, found.pids)
+    matrix = saved(page, "save-mat", "clean_tracks_test_info.mat")
+    by_mat = corrections.read(matrix).apply(found.track_ids, found.pids)
+    for one, other in zip(by_csv, by_mat, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert by_csv[0][4] == 2 and (by_csv[1] != by_csv[0]).sum() == 1
+    table = scipy.io.loadmat(matrix)["track_test_info"]
+    assert table.shape == (15, 6) and table[0].tolist()[:4] == [1, 2, 1, 1] and table[1, :2].tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("button, name", [("save-csv", "corrections.csv"), ("save-mat", "clean_tracks_test_info.mat")])
+def test_a_saved_review_goes_on_in_a_new_page(button, name, page, records, tmp_path):
+    press(page, "s")
+    rows, file = rows_of(page), saved(page, button, name)
+    review.write(search_of(records), records, tmp_path / "again", count=100, corrections_file=file)
+    page.execute_script("localStorage.clear()")
+    page.get((tmp_path / "again/review.html").as_uri())
+    assert rows_of(page) == rows
+    assert text(page, "decision") == "" or "Decided" in text(page, "decision")
+
+
+def test_a_csv_is_read_on_the_page_and_a_bad_one_changes_nothing(page, tmp_path):
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text("track_id,pid,second_pid,note\n5,3,3,x\n6,2,1,\n")
+    bad.write_text("track_id,pid,second_pid\n5,1,1\n99,2,2\n")
+    page.find_element("id", "load").send_keys(str(good))
+    assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
+    page.find_element("id", "load").send_keys(str(bad))
+    time.sleep(0.2)
+    assert "line 3: no test tracklet has track_id 99" in text(page, "warning")
+    assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
+
+
+def test_without_detections_nothing_is_said_about_two_persons(records_directory, tmp_path):
+    parts = [RecordSet.open(records_directory, split) for split in ("query", "gallery")]
+    assert review.crowded(parts) is None
+
+
+def test_other_records_are_refused(records, records_directory, tmp_path):
+    with pytest.raises(InputError, match="not the records"):
+        review.write(search_of(records), records_directory, tmp_path / "review", count=3)
+    assert not (tmp_path / "review").exists()
+
+
+def test_the_command_says_what_it_wrote_and_refuses_foreign_folders(records, tmp_path, capsys):
+    features = tmp_path / "features.npz"
+    search_of(records).save(features)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("dear")
+    flags = [str(features), f"--records={records}"]
+    assert review.main([*flags, f"--out={tmp_path / 'mine'}"]) == 2
+    assert (tmp_path / "mine/thesis.txt").read_text() == "dear" and "holds no pages" in capsys.readouterr().err
+    assert review.main([*flags, f"--out={tmp_path / 'out'}", "--count=2"]) == 0
+    assert "2 tracklets to look at" in capsys.readouterr().out
+    assert review.main([*flags, f"--out={tmp_path / 'out'}", "--count=0"]) == 2
