@@ -1,12 +1,14 @@
 """Files that are complete or absent, never half there."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-UNFINISHED = ".unfinished"  # ends the name of a file that is being written
+UNFINISHED = ".unfinished"  # ends the name of a file or folder that is being written
+_OLDER = ".older"  # ends the name of a folder that is being replaced
 
 
 @contextmanager
@@ -46,6 +48,27 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
     unfinished = path.with_name(path.name + UNFINISHED)
     unfinished.write_bytes(content)
     os.replace(unfinished, path)
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Opens an empty folder that gets its name, and takes the place of an older one, when all of it is written.
+
+    When the block raises, nothing is left of it and the older one stays.
+    """
+    unfinished, older = (path.with_name(path.name + end) for end in (UNFINISHED, _OLDER))
+    for left_over in (unfinished, older):
+        shutil.rmtree(left_over, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        if path.exists():
+            os.replace(path, older)
+        os.replace(unfinished, path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,90 @@
+"""Pages: a folder of static files that opens from disk, asks nothing of the network and can be sent as it is.
+
+Every page extends `templates/base.html`, which gives it `style.css`, light and dark, links to its neighbours, and a
+Content-Security-Policy that lets it load files of its own folder only. Data for a script is a script itself, because a
+page opened from disk may not fetch.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from jinja2.utils import htmlsafe_json_dumps
+from PIL import Image
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.files import folder_written_whole
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_STYLE = "style.css"  # in every folder of pages, which is how one is recognised
+_JPEG_QUALITY = 85
+
+
+class PageFolder:
+    """A folder of pages that is being written; every method gives the name by which a page refers to the file.
+
+    Args:
+        path: an empty folder.
+        site: file and label of every page, for the links between them.
+        about: what every page says under its heading.
+    """
+
+    def __init__(self, path: Path, site: Mapping[str, str], about: str):
+        self.path = path
+        self._environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
+                                               undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        self._environment.globals.update(site=dict(site), about=about)
+        self.static(_STYLE)
+
+    def page(self, name: str, scripts: Sequence[str] = (), **values) -> str:
+        """Writes the page of the template of that name.
+
+        Args:
+            name: one of the files in `site`.
+            scripts: names of script files, in the order in which they run.
+            **values: for the template; text is escaped there.
+        """
+        html = self._environment.get_template(name).render(file=name, scripts=scripts, **values)
+        return self._write(name, html.encode())
+
+    def static(self, name: str) -> str:
+        """Copies a file that lies beside the templates."""
+        return self._write(name, (_TEMPLATES / name).read_bytes())
+
+    def data(self, name: str, value) -> str:
+        """Writes a script that sets `pageData[name]`; `value` is anything that JSON can hold.
+
+        No character in it can end a script or a comment, wherever the text is put.
+        """
+        key, value = (htmlsafe_json_dumps(each) for each in (name, value))
+        return self._write(f"{name}.js", f"(globalThis.pageData ??= {{}})[{key}] = {value};\n".encode())
+
+    def picture(self, name: str, frame: np.ndarray) -> str:
+        """Writes uint8 `[h, w, 3]` RGB as a JPEG file; give it a number for a name, never one from the data."""
+        path = self.path / "frames" / f"{name}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(frame).save(path, quality=_JPEG_QUALITY)
+        return path.relative_to(self.path).as_posix()
+
+    def _write(self, name: str, content: bytes) -> str:
+        (self.path / name).write_bytes(content)
+        return name
+
+
+@contextmanager
+def pages(folder: Path, site: Mapping[str, str], about: str) -> Iterator[PageFolder]:
+    """Opens a folder of pages that is there, and takes the place of an older one, when all of it is written.
+
+    Args:
+        folder: where.
+        site, about: see `PageFolder`.
+    Raises:
+        InputError: something else lies there.
+    """
+    if folder.exists() and not (folder / _STYLE).exists():
+        raise InputError(f"{folder} is there and holds no pages, so it is not replaced; name another folder or "
+                         "move this one away")
+    with folder_written_whole(folder) as path:
+        yield PageFolder(path, site, about)
