@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.axial import AxialAttention, AxialSettings, CoarseToFineBlock, sinusoid
+from cfaan_jax.models.axial import AxialAttention, AxialSettings, CoarseToFineBlock
 from tests import golden_cases
 from tests.golden_cases import Case, channels_last
 from tests.models.transplants import Transplant, check_against_reference, small_network
@@ -43,13 +43,31 @@ def test_attention_sums_its_terms_as_in_the_reference(name):
     case = Case("axial_attention", name)
     transplant = layer(case)
     transplant.load(case.group("param"))
-    one, channels = transplant.block, case.settings["in_channel"]
+    one, x = transplant.block, channels_last(case["x"])
     one.eval()
-    lines = np.moveaxis(channels_last(case["x"]), one.axis, 3).reshape(-1, one.length, channels)
-    if one.positional == "sinusoidal":
-        lines = lines + sinusoid(one.length, channels)
-    query, key, _ = one.project(lines)
-    case.check("attn_eval", one.attend(query, key))
+    attention = np.asarray(one.attention(x))
+    assert attention.shape == (*x.shape[:4], one.heads, one.length)
+    lines = np.moveaxis(attention, one.axis, 3).reshape(-1, one.length, one.heads, one.length)
+    case.check("attn_eval", np.moveaxis(lines, 2, 1))
+
+
+def test_the_block_tells_the_attention_with_which_it_works():
+    """Its maps, put in the place of its own attention, give its output: they are those of every scale and axis."""
+    rng = np.random.default_rng(0)
+    one = CoarseToFineBlock(16, (3, 4, 2), AxialSettings(scales=2, heads=2, order="twh"), 1, rng)
+    one.bn2.scale[...] = 1.0
+    one.eval()
+    x = rng.standard_normal((2, 3, 4, 2, 16), np.float32)
+    expected, maps = np.asarray(one(x)), one.attention(x)
+    assert [list(scale) for scale in maps] == [list("twh")] * 2
+    for scale, (rows, columns) in enumerate(((4, 2), (2, 1))):
+        for axis, length in (("t", 3), ("h", rows), ("w", columns)):
+            assert maps[scale][axis].shape == (2, 3, rows, columns, length)
+            np.testing.assert_allclose(maps[scale][axis].sum(-1), 1, rtol=1e-5)
+            along = one.scales[scale]["hwt".index(axis)]
+            lines = np.moveaxis(np.asarray(maps[scale][axis]), along.axis, 3).reshape(-1, 1, length, length)
+            along.attend = lambda query, key, lines=lines: lines
+    np.testing.assert_allclose(one(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", golden_cases.names("axial_block"))
