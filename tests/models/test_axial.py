@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.axial import AxialAttention, AxialSettings, CoarseToFineBlock
 from tests import golden_cases
@@ -74,6 +75,28 @@ def test_the_block_tells_the_attention_with_which_it_works():
 def test_the_coarse_to_fine_block_is_the_references(name):
     case = Case("axial_block", name)
     check_against_reference(case, block(case))
+
+
+def test_a_network_tells_the_attention_of_the_block_asked_for(monkeypatch):
+    model = models.create("cfaan", num_classes=2, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 2, 1),
+                          scales=1, heads=1)
+    given, call = {}, CoarseToFineBlock.__call__
+    monkeypatch.setattr(CoarseToFineBlock, "__call__", lambda self, x: call(self, given.setdefault(id(self), x)))
+    clips = np.random.default_rng(0).standard_normal((1, 2, 32, 16, 3), np.float32)
+    model.backbone(clips)
+    for number, layer in ((0, "conv3_1"), (1, "conv4_1"), (2, "conv4_2"), (-1, "conv4_2")):
+        name, block = model.axial_block(number)
+        assert name == layer
+        [expected], [found] = block.attention(given[id(block)]), model.attention(clips, number)
+        for axis in "hwt":
+            np.testing.assert_allclose(found[axis], expected[axis], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name, number", [("cfaan", 3), ("cfaan", -4), ("c2d", -1), ("nonlocal", 0)])
+def test_a_block_that_is_not_there_is_refused(name, number):
+    model = models.create(name, num_classes=2, clip_length=1, image_size=(16, 16), width=8, depths=(1, 1, 2, 1))
+    with pytest.raises(InputError, match=f"block {number}: this network has {3 if name == 'cfaan' else 0}"):
+        model.axial_block(number)
 
 
 def test_the_block_starts_as_nothing():
