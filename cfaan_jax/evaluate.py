@@ -26,9 +26,10 @@ from cfaan_jax.metrics import Score, protocols
 from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.progress import Progress
-from cfaan_jax.report import pictures
+from cfaan_jax.report import attention, evaluation
+from cfaan_jax.report.frames import RawQueries
 from cfaan_jax.report.summary import read_rows
-from cfaan_jax.report.tables import show
+from cfaan_jax.report.tables import Content, show
 
 RANKS = (1, 5, 10, 20)
 
@@ -119,6 +120,14 @@ def test_records(config: ConfigDict) -> list[RecordSet]:
     return [RecordSet.open(config.data.records, split) for split in ("query", "gallery")]
 
 
+def check(config: ConfigDict) -> None:
+    """Raises InputError for what an evaluation needs and lacks, so that it shows before hours of work, not after."""
+    protocols.resolve(config.eval.protocols)
+    query, _ = test_records(config)
+    if config.eval.raw_records:
+        RawQueries(config.eval.raw_records, query.names)
+
+
 def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> Search:
     """Features and labels of all test tracklets in `config.data.records`.
 
@@ -144,7 +153,7 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
 
     Args:
         model: the network, with the weights named by `which`.
-        config: `config.eval` says clips, protocols, corrections, max_rank and batch.
+        config: `config.eval` says clips, protocols, corrections, max_rank, batch and what the report shows.
         workdir: where to write.
         which: "last", "best" or "untrained".
     Returns:
@@ -152,14 +161,18 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
         place of an older one with the same weights, protocol, clips and ranking.
     """
     workdir, settings = Path(workdir), config.eval
-    protocols.resolve(settings.protocols)  # a mistyped name shows before hours of features, not after them
+    check(config)
+    if attention.exists(config):
+        model.axial_block(settings.attention_block)
     found = search(model, config, which, settings.clips)
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / f"features-{which}-{settings.clips}.npz")
     scores, rows = _score(found, settings.protocols, settings.corrections, settings.max_rank, settings.rerank)
     _merge(workdir / "results.json", rows)
-    pictures.write(found, scores, config, workdir)
-    show_scores(found.about, rows)
+    table = score_table(rows)
+    page = evaluation.write(evaluation.Evaluation(found, scores, table, model, config), workdir)
+    show(found.about.line(), *table)
+    print(f"report: {page}")
     return rows
 
 
@@ -187,8 +200,8 @@ def results(found: Search, scores: Mapping[str, Score], corrections: str | Path 
              "note": about.note} for name, score in scores.items()]
 
 
-def show_scores(about: About, rows: Sequence[dict]) -> None:
-    """Prints the table of one evaluation."""
+def score_table(rows: Sequence[dict]) -> Content:
+    """The table of one evaluation, from its rows of results.json."""
     headers = ["protocol", "mAP", "95 % interval", "mINP", *(f"rank-{k}" for k in RANKS), "gallery", "valid queries"]
     lines = []
     for row in rows:
@@ -198,7 +211,7 @@ def show_scores(about: About, rows: Sequence[dict]) -> None:
                       f"{100 * low:.1f} to {100 * high:.1f}", *figures, f"{row['gallery_size']:,}",
                       f"{row['num_valid']:,} of {row['num_queries']:,}"])
     files = dict.fromkeys(row["corrections"] for row in rows if row["corrections"])
-    show(about.line(), headers, lines, [f"Revised protocols use the identities in {file}." for file in files])
+    return Content(headers, lines, [f"Revised protocols use the identities in {file}." for file in files])
 
 
 def _merge(path: Path, rows: Sequence[dict]) -> None:
@@ -217,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     found = Search.load(flags.features)
     _, rows = _score(found, flags.protocols, flags.corrections, max_rank=max(RANKS), rerank=flags.rerank)
-    show_scores(found.about, rows)
+    show(found.about.line(), *score_table(rows))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ def check(config: ConfigDict) -> None:
             *((not 0 <= config.augment[name] <= 1,
                f"config.augment.{name}={config.augment[name]}: a probability lies between 0 and 1")
               for name in ("flip", "erasing")),
-            (config.eval.batch < 1, f"config.eval.batch={config.eval.batch}: must be at least 1"),
+            *((config.eval[name] < 1, f"config.eval.{name}={config.eval[name]}: must be at least 1")
+              for name in ("batch", "report_lists")),
             (config.eval.clips not in MODES,
              f"config.eval.clips={config.eval.clips!r}: choose one of {', '.join(MODES)}"),
             (config.eval.weights not in WEIGHTS,

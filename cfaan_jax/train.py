@@ -64,7 +64,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     """
     check(config)
     sampler = training_sampler(config)
-    evaluate.test_records(config)  # damage there should not show only after days of training
+    evaluate.check(config)
     claim(config, workdir)
     total = config.train.epochs * sampler.steps_per_epoch
     with StopSignal() as stop:

@@ -107,5 +107,8 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         rerank=False,  # k-reciprocal re-ranking as well
         batch=32,  # clips
         weights="last",  # what --mode=evaluate scores: last, best, untrained
+        report_lists=100,  # queries whose ranked lists the report shows: half of them the worst, half typical
+        raw_records="",  # the data set packed with --detector=none, whose frames go beside the aligned ones; "": none
+        attention_block=-1,  # the block whose attention the report shows, counted from 0; -1: the last one
     ))
     return config

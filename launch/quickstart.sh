@@ -47,7 +47,7 @@ step "5/6 train and score C2D and CF-AAN, raw and aligned"
 for model in c2d cfaan; do
     for records in raw aligned; do
         step "    $model on $records tracklets"
-        run "$model" "$model-$records" "$records" "$corrections"
+        run "$model" "$model-$records" "$records" "$corrections" --config.eval.raw_records="$out/records/raw"
     done
 done
 step "6/6 the table"
@@ -58,6 +58,6 @@ printf '\nTook %d min %02d s after installation. Everything is under %s:\n' \
 cat <<EOF
   synthetic/              the data set as MARS is laid out, truth.json, corrections.csv
   records/{raw,aligned}/  TFRecords; records/aligned/preview/ shows what Re-Detect and Link did
-  ide/ c2d-*/ cfaan-*/    checkpoints, metrics.csv, TensorBoard events, report/ with curves and ranked lists
+  ide/ c2d-*/ cfaan-*/    checkpoints, metrics.csv, TensorBoard events, report/ with pages: curves, ranked lists, attention
   results.json            the table above
 EOF

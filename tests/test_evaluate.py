@@ -185,7 +185,7 @@ def config(directory):
         "seed": 5, "model": {"name": "c2d"},
         "data": {"records": str(directory), "clip_length": T, "image_size": SIZE, "workers": 2},
         "eval": {"clips": "all_sampled", "protocols": ("mars", "mars_revised"), "corrections": "", "max_rank": 50,
-                 "batch": 4, "rerank": False}})
+                 "batch": 4, "rerank": False, "report_lists": 3, "raw_records": ""}})
 
 
 def test_search_joins_queries_and_gallery(config, gallery):
@@ -216,12 +216,14 @@ def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsy
     for part in ("mars_revised", "weights last", "clips all_sampled", "raw tracklets of synthetic", "drawn by code",
                  f"{100 * score.mAP:.1f}", "4 of 4", "gallery"):
         assert part in text
-    names = sorted(path.name for path in (tmp_path / "report").iterdir())
-    assert names == [
-        "cameras-last-all_sampled.csv", "cameras-last-all_sampled.png", "cmc-last-all_sampled.png",
-        "queries-last-all_sampled.csv", "ranked-typical-last-all_sampled.png", "ranked-worst-last-all_sampled.png"]
-    assert min(Image.open(tmp_path / "report" / name).width for name in names if name.endswith(".png")) > 200
-    with (tmp_path / "report/queries-last-all_sampled.csv").open() as file:
+    assert "report: " in text and str(tmp_path / "report/last-all_sampled/index.html") in text
+    pictures = [tmp_path / f"report/ranked-{kind}-last-all_sampled.png" for kind in ("typical", "worst")]
+    assert sorted((tmp_path / "report").iterdir()) == [tmp_path / "report/last-all_sampled", *pictures]
+    assert min(Image.open(picture).width for picture in pictures) > 200
+    names = sorted(path.name for path in (tmp_path / "report/last-all_sampled").iterdir())
+    assert names == ["cameras.csv", "cameras.svg", "cmc.svg", "frames", "index.html", "precision.svg", "queries.csv",
+                     "ranked.html", "ranked.js", "style.css"]
+    with (tmp_path / "report/last-all_sampled/queries.csv").open() as file:
         queries = list(csv.DictReader(file))
     assert [row["query"] for row in queries if row["protocol"] == "mars"] == found.names[score.valid].tolist()
     assert [float(row["ap"]) for row in queries if row["protocol"] == "mars"] == pytest.approx(score.ap, abs=1e-6)
@@ -264,6 +266,32 @@ def test_a_mistyped_protocol_shows_before_the_work(config, tmp_path, monkeypatch
     with pytest.raises(InputError, match="unknown protocol 'mers'"):
         evaluate.evaluate(Network(), config, tmp_path, "last")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names, message", [
+    (["query-0", "query-1"], "there is no query query-2; config.eval.raw_records must name the same data set"),
+    ([], "holds no finished records"),
+])
+def test_raw_records_of_something_else_show_before_the_work(config, tmp_path, monkeypatch, names, message):
+    rng = np.random.default_rng(0)
+    config.eval.raw_records = str(tmp_path / "raw")
+    if names:
+        frames = [tiny_records.frame(rng, 1)]
+        tiny_records.write(tmp_path / "raw", [tiny_records.tracklet(name, "query", i, 1, 1, frames)
+                                              for i, name in enumerate(names)])
+    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were taken"))
+    with pytest.raises(InputError, match=message):
+        evaluate.evaluate(Network(), config, tmp_path / "run", "last")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_block_that_is_not_there_shows_before_the_work(config, tmp_path, monkeypatch):
+    config.model.name, config.eval.attention_block = "cfaan", 5
+    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were taken"))
+    model = models.create("cfaan", num_classes=2, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 2, 1))
+    with pytest.raises(InputError, match="CF-AA block 5: this network has 3 of them"):
+        evaluate.evaluate(model, config, tmp_path / "run", "last")
+    assert not (tmp_path / "run").exists()
 
 
 def test_scoring_again_needs_no_network(config, tmp_path):

@@ -114,6 +114,7 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
     ("data.identities", 0, "identities=0"),
     ("augment.erasing", 5.0, "erasing=5.0: a probability"),
     ("eval.batch", 0, r"eval\.batch=0"),
+    ("eval.report_lists", 0, r"eval\.report_lists=0"),
     ("eval.clips", "foo", "clips='foo': choose one of test, test_0"),
     ("eval.corrections", "absent.csv", "corrections=absent.csv: no such file"),
 ])

@@ -5,6 +5,7 @@ value.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
@@ -88,14 +89,23 @@ class AxialAttention(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, H, W, inputs]` -> `[B, T, H, W, outputs]`."""
-        x = jnp.moveaxis(x, self.axis, 3)
-        lines = x.reshape(-1, self.length, x.shape[-1])
-        if self.positional == "sinusoidal":
-            lines = lines + sinusoid(self.length, x.shape[-1])
-        query, key, value = self.project(lines)
-        attention = self.attend(query, key)
-        out = self.read(attention, value)
-        return jnp.moveaxis(out.reshape(*x.shape[:-1], -1), 3, self.axis)
+        query, key, value = self.project(self._lines(x))
+        return self._grid(self.read(self.attend(query, key), value), x.shape)
+
+    def attention(self, x: jax.Array) -> jax.Array:
+        """How much each position attends to those of its line along the axis: `[B, T, H, W, heads, length]`."""
+        query, key, _ = self.project(self._lines(x))
+        return self._grid(jnp.moveaxis(self.attend(query, key), 1, 2), x.shape)
+
+    def _lines(self, x: jax.Array) -> jax.Array:
+        """`[B, T, H, W, C]` -> the lines along the axis, `[N, length, C]`, with their positions if added there."""
+        lines = jnp.moveaxis(x, self.axis, 3).reshape(-1, self.length, x.shape[-1])
+        return lines + sinusoid(self.length, x.shape[-1]) if self.positional == "sinusoidal" else lines
+
+    def _grid(self, lines: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """`[N, length, ...]` -> `[B, T, H, W, ...]`, where B, T, H, W begin `shape`."""
+        others = [length for place, length in enumerate(shape[:4]) if place != self.axis]
+        return jnp.moveaxis(lines.reshape(*others, *lines.shape[1:]), 3, self.axis)
 
     def project(self, lines: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """`[N, L, inputs]` -> queries, keys `[N, L, heads, depth / 2]` and values `[N, L, heads, depth]`."""
@@ -208,19 +218,45 @@ class CoarseToFineBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, H, W, channels]` -> the same."""
-        y = x
-        if self.reduction is not None:
-            y = nnx.relu(self.bn1(jnp.einsum("bthwc,cd->bthwd", x, self.reduction[...])))
         height, width = x.shape[2:4]
         results = []
-        for scale, share in enumerate(jnp.split(y, self.settings.scales, axis=-1)):
-            rows, columns = pooled_size(height, width, scale)
-            share = adaptive_max_pool(adaptive_max_pool(share, 2, rows), 3, columns)
+        for scale, share in enumerate(self._shares(x)):
             for axis in self.settings.order:
-                share = self.scales[scale]["hwt".index(axis)](share)
+                share = self._along(scale, axis)(share)
             results.append(nearest(nearest(share, 2, height), 3, width))
         y = jnp.einsum("bthwc,cd->bthwd", jnp.concatenate(results, axis=-1), self.expansion[...])
         return x + self.bn2(y)
+
+    def attention(self, x: jax.Array) -> list[dict[str, jax.Array]]:
+        """Attention inside the block, mean over the heads of each scale.
+
+        Args:
+            x: `[B, T, H, W, channels]`, what the block is given.
+
+        Returns:
+            For each scale and axis `[B, T, rows, columns, length]`, the attention of every position of that scale's map
+            to the positions of its line along the axis.
+        """
+        found = []
+        for scale, share in enumerate(self._shares(x)):
+            found.append({})
+            for axis in self.settings.order:
+                along = self._along(scale, axis)
+                found[scale][axis] = along.attention(share).mean(axis=-2)
+                share = along(share)
+        return found
+
+    def _shares(self, x: jax.Array) -> Iterator[jax.Array]:
+        """Each scale's share of the channels, pooled to its map."""
+        y, (height, width) = x, x.shape[2:4]
+        if self.reduction is not None:
+            y = nnx.relu(self.bn1(jnp.einsum("bthwc,cd->bthwd", x, self.reduction[...])))
+        for scale, share in enumerate(jnp.split(y, self.settings.scales, axis=-1)):
+            rows, columns = pooled_size(height, width, scale)
+            yield adaptive_max_pool(adaptive_max_pool(share, 2, rows), 3, columns)
+
+    def _along(self, scale: int, axis: str) -> AxialAttention:
+        return self.scales[scale]["hwt".index(axis)]
 
 
 def pooled_size(height: int, width: int, scale: int) -> tuple[int, int]:

@@ -123,8 +123,8 @@ class ResNet(nnx.Module):
                 self.attention[stage].append(attention(stage, block, outputs))
                 inputs = outputs
 
-    def __call__(self, clips: jax.Array) -> jax.Array:
-        """`[B, T, H, W, 3]` -> `[B, T, H / 16, W / 16, channels]`."""
+    def __call__(self, clips: jax.Array, until: nnx.Module | None = None) -> jax.Array:
+        """`[B, T, H, W, 3]` -> `[B, T, H / 16, W / 16, channels]`; or what reaches the block of attention `until`."""
         batch, frames = clips.shape[:2]
         x = self.bn1(self.conv1(clips.reshape(batch * frames, *clips.shape[2:])))
         x = stem_max_pool(nnx.relu(x) if self.stem_relu else x)
@@ -132,5 +132,7 @@ class ResNet(nnx.Module):
             for bottleneck, attend in zip(bottlenecks, attention, strict=True):
                 x = bottleneck(x)
                 if attend is not None:
+                    if attend is until:
+                        return x.reshape(batch, frames, *x.shape[1:])
                     x = attend(x.reshape(batch, frames, *x.shape[1:])).reshape(x.shape)
         return x.reshape(batch, frames, *x.shape[1:])

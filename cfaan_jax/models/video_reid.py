@@ -79,6 +79,30 @@ class VideoReID(nnx.Module):
         frames = masked_average(self.backbone(clips), rectangles)
         return self.head(frames)[1] if SYSTEMS[self.name].feature_behind_neck else frames.mean(1)
 
+    def attention(self, clips: jax.Array, block: int = -1) -> list[dict[str, jax.Array]]:
+        """Attention inside one CF-AA block, see `CoarseToFineBlock.attention`.
+
+        Args:
+            clips: normalised float `[B, T, H, W, 3]`.
+            block: see `axial_block`; the last one is the nearest to the feature.
+        """
+        _, chosen = self.axial_block(block)
+        return chosen.attention(self.backbone(clips, until=chosen))
+
+    def axial_block(self, number: int) -> tuple[str, CoarseToFineBlock]:
+        """A CF-AA block and the layer behind which it stands, such as "conv4_6".
+
+        Args:
+            number: counted from 0 in the order in which a clip passes through them, or from the last one, which is -1.
+        Raises:
+            InputError: the network has no such block.
+        """
+        blocks = [(f"conv{stage + 2}_{place + 1}", block) for stage, blocks in enumerate(self.backbone.attention)
+                  for place, block in enumerate(blocks) if isinstance(block, CoarseToFineBlock)]
+        if not -len(blocks) <= number < len(blocks):
+            raise InputError(f"CF-AA block {number}: this network has {len(blocks)} of them, counted from 0")
+        return blocks[number]
+
 
 def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tuple[int, int] = (256, 128),
            width: int = 64, depths: tuple[int, ...] = (3, 4, 6, 3), bn_groups: int = 1, seed: int = 0,

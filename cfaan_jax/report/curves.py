@@ -1,41 +1,62 @@
-"""Curves of a training run and of the scores that came of it."""
+"""Curves of a training run and of the scores that came of it, as SVG files for a light and for a dark page."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
 
 # One panel each: its label and the columns of metrics.csv in it.
 _PANELS = (("loss", ("loss", "triplet", "id_loss")), ("accuracy on the batch", ("accuracy",)),
            ("learning rate", ("learning_rate",)), ("periodic evaluation", ("mAP", "rank1")))
+_INK = "#010203"  # a colour that nothing else has, in whose place comes that of the text around
+_STYLE = {f"{part}color": _INK for part in ("text.", "axes.label", "axes.edge", "xtick.", "ytick.", "grid.")}
+_STYLE |= {"legend.framealpha": 0, "svg.hashsalt": "the same file every time"}
+_LIGHT_AND_DARK = "<style>svg{color:#1b1f24}@media (prefers-color-scheme:dark){svg{color:#e6e9ec}}</style>"
 
 
-def cmc(scores: Mapping[str, Score], path: Path, title: str) -> None:
-    """Writes a PNG with the CMC curve of every protocol, each with its sizes."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
+@matplotlib.rc_context(_STYLE)
+def cmc(scores: Mapping[str, Score], path: Path) -> None:
+    """Writes the CMC curve of every protocol, each with its sizes."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, score in scores.items():
         label = f"{name}: mAP {score.mAP:.1%}, gallery {score.gallery_size:,}, {score.num_valid:,} valid queries"
         axes.plot(np.arange(1, len(score.cmc) + 1), 100 * score.cmc, label=label,
                   linestyle="--" if name.endswith("_revised") else "-")
     axes.set(xlabel="rank", ylabel="queries with a right answer so far (%)", xlim=(1, None), ylim=(0, 101))
-    axes.set_title(title, fontsize=9, wrap=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
     _save(figure, path)
 
 
-def cameras(pairs: CameraPairs, path: Path, title: str) -> None:
-    """Writes a PNG with the mAP and the number of valid queries of every pair of cameras."""
-    figure = Figure(figsize=(1.2 + 0.9 * len(pairs.cameras), 1.6 + 0.8 * len(pairs.cameras)), layout="constrained")
+@matplotlib.rc_context(_STYLE)
+def precision(score: Score, path: Path) -> None:
+    """Writes a histogram of the average precision of the valid queries."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(100 * score.ap, bins=np.linspace(0, 100, 21), edgecolor=_INK, linewidth=0.5)
+    axes.axvline(100 * score.ap.mean(), color=_INK, linestyle="--", label=f"mean {score.ap.mean():.1%}")
+    axes.set(xlabel="average precision (%)", ylabel="valid queries", xlim=(0, 100))
+    axes.grid(alpha=0.3, axis="y")
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+@matplotlib.rc_context(_STYLE)
+def cameras(pairs: CameraPairs, path: Path) -> None:
+    """Writes the mAP and the number of valid queries of every pair of cameras."""
+    figure = Figure(figsize=(1.2 + 0.9 * len(pairs.cameras), 1 + 0.8 * len(pairs.cameras)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(100 * pairs.mAP, vmin=0, vmax=100, cmap="viridis")
     for row, column in zip(*np.nonzero(pairs.queries), strict=True):
@@ -45,13 +66,13 @@ def cameras(pairs: CameraPairs, path: Path, title: str) -> None:
     ticks = np.arange(len(pairs.cameras))
     axes.set_xticks(ticks, pairs.cameras)
     axes.set_yticks(ticks, pairs.cameras)
-    axes.set(xlabel="camera of the gallery", ylabel="camera of the query (number of valid queries)")
-    axes.set_title(title, fontsize=8, wrap=True)
+    axes.set(xlabel="camera of the gallery", ylabel="camera of the query")
     _save(figure, path)
 
 
+@matplotlib.rc_context(_STYLE)
 def training(metrics_csv: Path, path: Path) -> None:
-    """Writes a PNG of the figures in a run's metrics.csv against its epochs.
+    """Writes the figures in a run's metrics.csv against its epochs.
 
     Raises:
         InputError: the file has no readable row.
@@ -63,6 +84,7 @@ def training(metrics_csv: Path, path: Path) -> None:
             _by_epoch(axes, columns["epoch"], columns[name], name)
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)
+        axes.set_visible(bool(axes.lines))
         if len(axes.lines) > 1:
             axes.legend(fontsize=8)
     _save(figure, path)
@@ -92,6 +114,6 @@ def _by_epoch(axes: Axes, epochs: np.ndarray, values: np.ndarray, name: str) -> 
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    write_whole(path, text.getvalue().replace(_INK, "currentColor").replace("<defs>", f"{_LIGHT_AND_DARK}<defs>", 1))

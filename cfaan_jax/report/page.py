@@ -25,6 +25,10 @@ _JPEG_QUALITY = 85
 class PageFolder:
     """A folder of pages that is being written; every method gives the name by which a page refers to the file.
 
+    Attributes:
+        path: the folder.
+        files: of all pages.
+
     Args:
         path: an empty folder.
         site: file and label of every page, for the links between them.
@@ -32,7 +36,7 @@ class PageFolder:
     """
 
     def __init__(self, path: Path, site: Mapping[str, str], about: str):
-        self.path = path
+        self.path, self.files = path, tuple(site)
         self._environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
                                                undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         self._environment.globals.update(site=dict(site), about=about)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cfaan_jax.files import written_whole
+from cfaan_jax.report.frames import fitted
 
 BORDERS = {"right": (30, 150, 70), "wrong": (205, 45, 40), "ignored": (150, 150, 150), "query": (40, 80, 190)}
 _BORDER, _GAP, _TEXT = 4, 8, 12
@@ -71,16 +72,7 @@ def _legend(pen: ImageDraw.ImageDraw, corner: tuple[int, int], font) -> None:
 def _draw_entry(canvas: Image.Image, pen: ImageDraw.ImageDraw, entry: Entry, corner: tuple[int, int], font) -> None:
     x, y = corner
     pen.rectangle((x, y, x + _WIDTH + 2 * _BORDER - 1, y + _HEIGHT + 2 * _BORDER - 1), fill=BORDERS[entry.kind])
-    canvas.paste(_fitted(entry.frame), (x + _BORDER, y + _BORDER))
+    canvas.paste(fitted(entry.frame, _HEIGHT, _WIDTH, "white"), (x + _BORDER, y + _BORDER))
     for i, line in enumerate(entry.lines):
         pen.text((x, y + _HEIGHT + 2 * _BORDER + 1 + i * (_TEXT + 3)), line, fill="black", font=font)
 
-
-def _fitted(frame: np.ndarray) -> Image.Image:
-    """The frame scaled into the cell with its aspect ratio kept, on white."""
-    image = Image.fromarray(frame)
-    scale = min(_WIDTH / image.width, _HEIGHT / image.height)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    cell = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
-    cell.paste(image.resize(size, Image.Resampling.BILINEAR), ((_WIDTH - size[0]) // 2, (_HEIGHT - size[1]) // 2))
-    return cell

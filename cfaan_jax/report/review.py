@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.data.loader import read_clip
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import corrections, suspects
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.progress import Progress
+from cfaan_jax.report.frames import TrackletFrames, fitted
 from cfaan_jax.report.page import PageFolder, pages
 
 _PAGE = "review.html"
@@ -51,7 +51,7 @@ def write(found: Search, records: str | Path, folder: Path, count: int,
     with pages(folder, {_PAGE: "Label review"}, found.about.line()) as page:
         page.data("labels", _labels(found, parts))
         page.data("suspects", {"suspects": [_question(found, each) for each in asked], "earlier": earlier,
-                               "tracklets": _tracklets(page, found, parts, asked)})
+                               "tracklets": _tracklets(page, found, records, asked)})
         page.static("review.css")
         page.page(_PAGE, scripts=["labels.js", "suspects.js", page.static("review.js")], shown=len(asked),
                   review=_fingerprint(found), two_persons=any(each.kind == suspects.AMBIGUOUS for each in asked))
@@ -95,26 +95,23 @@ def _question(found: Search, suspect: suspects.Suspect) -> dict:
             "own": ids[list(suspect.own)].tolist(), "others": [ids[list(rows)].tolist() for rows in suspect.others]}
 
 
-def _tracklets(page: PageFolder, found: Search, parts: Sequence[RecordSet],
+def _tracklets(page: PageFolder, found: Search, records: str | Path,
                asked: Sequence[suspects.Suspect]) -> dict[int, dict]:
     """What is shown of each tracklet on the page, by track id; its frames become one picture."""
     rows = sorted({row for each in asked for row in (each.row, *each.own, *sum(each.others, ()))})
-    shown = {}
+    frames, shown = TrackletFrames(found, records), {}
     with Progress(f"pictures of {len(rows)} tracklets", len(rows)) as progress:
         for row in rows:
-            part, i = (parts[0], row) if row < found.num_queries else (parts[1], row - found.num_queries)
+            picture = page.picture(str(row), _strip(frames.spread(row, _FRAMES)))
             shown[int(found.track_ids[row])] = {"name": str(found.names[row]), "query": row < found.num_queries,
-                                                "picture": page.picture(str(row), _strip(part, i))}
+                                                "picture": picture}
             progress.advance()
     return shown
 
 
-def _strip(part: RecordSet, i: int) -> np.ndarray:
-    """Frames from the middles of equal parts of a tracklet, side by side, uint8 [h, w, 3] RGB."""
-    count = min(_FRAMES, int(part.lengths[i]))
-    indices = int(part.lengths[i]) * np.arange(1, 2 * count, 2) // (2 * count)
-    frames, _ = read_clip(part, i, indices, (_HEIGHT, _WIDTH))
-    return np.concatenate(list(frames), axis=1)
+def _strip(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Frames side by side, uint8 `[h, w, 3]` RGB."""
+    return np.concatenate([np.asarray(fitted(frame, _HEIGHT, _WIDTH, "black")) for frame in frames], axis=1)
 
 
 def _fingerprint(found: Search) -> str:

@@ -1,11 +1,20 @@
 """Tables that read well in a terminal, in a log and in a README."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+
+class Content(NamedTuple):
+    """A table without its title; `notes` go below it."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

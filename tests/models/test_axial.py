@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from cfaan_jax import models
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.axial import AxialAttention, AxialSettings, CoarseToFineBlock, sinusoid
+from cfaan_jax.models.axial import AxialAttention, AxialSettings, CoarseToFineBlock
 from tests import golden_cases
 from tests.golden_cases import Case, channels_last
 from tests.models.transplants import Transplant, check_against_reference, small_network
@@ -43,19 +44,59 @@ def test_attention_sums_its_terms_as_in_the_reference(name):
     case = Case("axial_attention", name)
     transplant = layer(case)
     transplant.load(case.group("param"))
-    one, channels = transplant.block, case.settings["in_channel"]
+    one, x = transplant.block, channels_last(case["x"])
     one.eval()
-    lines = np.moveaxis(channels_last(case["x"]), one.axis, 3).reshape(-1, one.length, channels)
-    if one.positional == "sinusoidal":
-        lines = lines + sinusoid(one.length, channels)
-    query, key, _ = one.project(lines)
-    case.check("attn_eval", one.attend(query, key))
+    attention = np.asarray(one.attention(x))
+    assert attention.shape == (*x.shape[:4], one.heads, one.length)
+    lines = np.moveaxis(attention, one.axis, 3).reshape(-1, one.length, one.heads, one.length)
+    case.check("attn_eval", np.moveaxis(lines, 2, 1))
+
+
+def test_the_block_tells_the_attention_with_which_it_works():
+    """Its maps, put in the place of its own attention, give its output: they are those of every scale and axis."""
+    rng = np.random.default_rng(0)
+    one = CoarseToFineBlock(16, (3, 4, 2), AxialSettings(scales=2, heads=2, order="twh"), 1, rng)
+    one.bn2.scale[...] = 1.0
+    one.eval()
+    x = rng.standard_normal((2, 3, 4, 2, 16), np.float32)
+    expected, maps = np.asarray(one(x)), one.attention(x)
+    assert [list(scale) for scale in maps] == [list("twh")] * 2
+    for scale, (rows, columns) in enumerate(((4, 2), (2, 1))):
+        for axis, length in (("t", 3), ("h", rows), ("w", columns)):
+            assert maps[scale][axis].shape == (2, 3, rows, columns, length)
+            np.testing.assert_allclose(maps[scale][axis].sum(-1), 1, rtol=1e-5)
+            along = one.scales[scale]["hwt".index(axis)]
+            lines = np.moveaxis(np.asarray(maps[scale][axis]), along.axis, 3).reshape(-1, 1, length, length)
+            along.attend = lambda query, key, lines=lines: lines
+    np.testing.assert_allclose(one(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", golden_cases.names("axial_block"))
 def test_the_coarse_to_fine_block_is_the_references(name):
     case = Case("axial_block", name)
     check_against_reference(case, block(case))
+
+
+def test_a_network_tells_the_attention_of_the_block_asked_for(monkeypatch):
+    model = models.create("cfaan", num_classes=2, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 2, 1),
+                          scales=1, heads=1)
+    given, call = {}, CoarseToFineBlock.__call__
+    monkeypatch.setattr(CoarseToFineBlock, "__call__", lambda self, x: call(self, given.setdefault(id(self), x)))
+    clips = np.random.default_rng(0).standard_normal((1, 2, 32, 16, 3), np.float32)
+    model.backbone(clips)
+    for number, layer in ((0, "conv3_1"), (1, "conv4_1"), (2, "conv4_2"), (-1, "conv4_2")):
+        name, block = model.axial_block(number)
+        assert name == layer
+        [expected], [found] = block.attention(given[id(block)]), model.attention(clips, number)
+        for axis in "hwt":
+            np.testing.assert_allclose(found[axis], expected[axis], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name, number", [("cfaan", 3), ("cfaan", -4), ("c2d", -1), ("nonlocal", 0)])
+def test_a_block_that_is_not_there_is_refused(name, number):
+    model = models.create(name, num_classes=2, clip_length=1, image_size=(16, 16), width=8, depths=(1, 1, 2, 1))
+    with pytest.raises(InputError, match=f"block {number}: this network has {3 if name == 'cfaan' else 0}"):
+        model.axial_block(number)
 
 
 def test_the_block_starts_as_nothing():

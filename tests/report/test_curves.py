@@ -1,26 +1,43 @@
+import re
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
-from PIL import Image
 
 from cfaan_jax import metrics
 from cfaan_jax.errors import InputError
+from cfaan_jax.metrics.cameras import CameraPairs
 from cfaan_jax.report import curves
 
 HEADER = "step,epoch,loss,triplet,id_loss,accuracy,learning_rate,clips_per_second,mAP,rank1\n"
 
 
-def drawn(path):
-    """Share of pixels that are not white, in a PNG."""
-    pixels = np.asarray(Image.open(path).convert("RGB"))
-    return (pixels.min(axis=2) < 200).mean()
+def lines(path):
+    """Names of the curves and bars in an SVG file that can stand in a page, light or dark."""
+    text = path.read_text()
+    assert "currentColor" in text and "prefers-color-scheme" in text and "#010203" not in text
+    assert not re.search(r"(#fff(fff)?|white)\b", text), "a background"
+    links = re.findall(r'xlink:href="(?!#|data:)([^"]*)"', text)
+    assert not links
+    return {element.get("id") for element in ElementTree.fromstring(text).iter() if element.get("id")}
 
 
 def test_training_curves(tmp_path):
     rows = [f"{step},{step // 4 + 1},{5 / step},{2 / step},{3 / step},0.5,0.0001,9.5,," for step in range(1, 13)]
     rows.insert(8, "8,2,,,,,,,0.31,0.4")
     (tmp_path / "metrics.csv").write_text(HEADER + "\n".join(rows) + "\n")
-    curves.training(tmp_path / "metrics.csv", tmp_path / "report" / "training.png")
-    assert 0.005 < drawn(tmp_path / "report" / "training.png") < 0.5
+    path = tmp_path / "report" / "training.svg"
+    curves.training(tmp_path / "metrics.csv", path)
+    assert lines(path) >= {"axes_1", "axes_2", "axes_3", "axes_4"}
+    first = path.read_bytes()
+    curves.training(tmp_path / "metrics.csv", path)
+    assert path.read_bytes() == first
+
+
+def test_a_panel_without_figures_is_left_out(tmp_path):
+    (tmp_path / "metrics.csv").write_text(HEADER + "1,1,5,2,3,0.5,0.0001,9.5,,\n")
+    curves.training(tmp_path / "metrics.csv", tmp_path / "training.svg")
+    assert "axes_3" in lines(tmp_path / "training.svg") and "axes_4" not in lines(tmp_path / "training.svg")
 
 
 def test_epochs_are_averaged():
@@ -39,12 +56,20 @@ def test_epochs_are_averaged():
 def test_unreadable_figures_are_refused(tmp_path, text, message):
     (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(InputError, match=f"metrics.csv.*({message})"):
-        curves.training(tmp_path / "metrics.csv", tmp_path / "training.png")
-    assert not (tmp_path / "training.png").exists()
+        curves.training(tmp_path / "metrics.csv", tmp_path / "training.svg")
+    assert not (tmp_path / "training.svg").exists()
 
 
-def test_cmc_curves(tmp_path):
+def test_curves_of_scores(tmp_path):
     scores = metrics.score_all([[0.1, 0.2, 0.3], [0.1, 0.3, 0.2]], [1, 2], [1, 2, 3], [1, 1], [2, 2, 2],
                                ["mars", "mars_revised"])
-    curves.cmc(scores, tmp_path / "cmc.png", "cfaan, raw tracklets of synthetic")
-    assert 0.005 < drawn(tmp_path / "cmc.png") < 0.5
+    curves.cmc(scores, tmp_path / "cmc.svg")
+    curves.precision(scores["mars"], tmp_path / "precision.svg")
+    assert "legend_1" in lines(tmp_path / "cmc.svg") and "patch_20" in lines(tmp_path / "precision.svg")
+
+
+def test_camera_pairs(tmp_path):
+    pairs = CameraPairs(np.array([3, 7]), np.array([[np.nan, 0.5], [0.9, np.nan]]), np.array([[0, 4], [5, 0]]))
+    curves.cameras(pairs, tmp_path / "cameras.svg")
+    comments = re.findall("<!-- (.*?) -->", (tmp_path / "cameras.svg").read_text(), re.DOTALL)
+    assert {"50.0", "(4)", "90.0", "(5)", "3", "7"} <= set(" ".join(comments).split()) and "nan" not in comments

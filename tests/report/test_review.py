@@ -43,16 +43,16 @@ def records(tmp_path_factory):
 
 
 @pytest.fixture
-def page(records, tmp_path, browser):
+def page(records, tmp_path, chromium):
     """The page, freshly opened by a browser that remembers nothing of it."""
     review.write(search_of(records), records, tmp_path / "review", count=100)
-    browser.get((tmp_path / "review/review.html").as_uri())
-    browser.execute_script("localStorage.clear()")
-    browser.refresh()
-    browser.get_log("browser"), browser.get_log("performance")
-    yield browser
-    assert not browser.get_log("browser")  # neither errors nor anything that the policy had to stop
-    assert "http" not in {url.split(":")[0].rstrip("s") for url in loaded(browser)}
+    chromium.get((tmp_path / "review/review.html").as_uri())
+    chromium.execute_script("localStorage.clear()")
+    chromium.refresh()
+    chromium.get_log("browser"), chromium.get_log("performance")
+    yield chromium
+    assert not chromium.get_log("browser")  # neither errors nor anything that the policy had to stop
+    assert "http" not in {url.split(":")[0].rstrip("s") for url in loaded(chromium)}
 
 
 def loaded(browser) -> list[str]:

@@ -1,0 +1,75 @@
+"""Frames of the tracklets of a search, as they are stored."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cfaan_jax.data.loader import read_clip
+from cfaan_jax.data.records import RecordSet, TrackletRecord
+from cfaan_jax.errors import InputError
+from cfaan_jax.metrics.search import Search
+
+_REMEDY = "config.eval.raw_records must name the same data set packed with --detector=none, or nothing"
+
+
+class TrackletFrames:
+    """Reads frames by the tracklet's row in a search; its records are in `directory`."""
+
+    def __init__(self, found: Search, directory: str | Path):
+        self._queries = found.num_queries
+        self._query, self._gallery = (RecordSet.open(directory, split) for split in ("query", "gallery"))
+
+    def place(self, row: int) -> tuple[RecordSet, int]:
+        """The split in which a tracklet lies, and where."""
+        return (self._query, row) if row < self._queries else (self._gallery, row - self._queries)
+
+    def spread(self, row: int, count: int) -> list[np.ndarray]:
+        """Frames uint8 `[h, w, 3]` RGB from the middles of `count` equal parts; a short tracklet repeats none."""
+        records, position = self.place(row)
+        indices = int(records.lengths[position]) * np.arange(1, 2 * count, 2) // (2 * count)
+        return read_stored(records, position, np.unique(indices))
+
+
+def read_stored(records: RecordSet, position: int, indices: Sequence[int]) -> list[np.ndarray]:
+    """Frames of one tracklet, uint8 `[h, w, 3]` RGB each, in the sizes in which they are stored."""
+    sizes = records.image_sizes(position)
+    return [read_clip(records, position, np.array([k]), tuple(sizes[k]))[0][0] for k in indices]
+
+
+def fitted(frame: np.ndarray, height: int, width: int, background: str) -> Image.Image:
+    """The frame scaled into a cell with its aspect ratio kept."""
+    image = Image.fromarray(frame)
+    scale = min(width / image.width, height / image.height)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    cell = Image.new("RGB", (width, height), background)
+    cell.paste(image.resize(size, Image.Resampling.BILINEAR), ((width - size[0]) // 2, (height - size[1]) // 2))
+    return cell
+
+
+class RawQueries:
+    """The queries of the record set that holds the same tracklets before Re-Detect and Link.
+
+    Args:
+        directory: of those records.
+        names: of the queries that it must have.
+    Raises:
+        InputError: it is not that data set.
+    """
+
+    def __init__(self, directory: str | Path, names: Sequence[str]):
+        self._records = RecordSet.open(directory, "query")
+        self._positions = {name: position for position, name in enumerate(self._records.names)}
+        for name in names:
+            if name not in self._positions:
+                raise InputError(f"{directory}: there is no query {name}; {_REMEDY}")
+
+    def beside(self, record: TrackletRecord, indices: Sequence[int]) -> list[np.ndarray]:
+        """The frames from which frames `indices` of a record were made, uint8 `[h, w, 3]` RGB each."""
+        position = self._positions[record.name]
+        places = {source: k for k, source in enumerate(self._records.record(position).sources)}
+        wanted = [record.sources[k] for k in indices]
+        if missing := [source for source in wanted if source not in places]:
+            raise InputError(f"{self._records.directory}: query {record.name} has no frame {missing[0]}; {_REMEDY}")
+        return read_stored(self._records, position, [places[source] for source in wanted])
