@@ -7,7 +7,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.data.clips import test_clips
-from cfaan_jax.data.records import TrackletRecord
+from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report import attention
 from cfaan_jax.report.frames import RawQueries, TrackletFrames, read_stored
@@ -42,20 +42,19 @@ def write(site: PageFolder, found: Search, chosen: Chosen, frames: TrackletFrame
         shown.append({"row": each.row, "name": record.name, "who": who(found, each.row), "ap": each.ap,
                       "frames": _frames(site, each.row, record, indices, read_stored(records, position, indices)),
                       "raw": _raw_frames(site, each.row, record, indices, raw) if raw else []})
-    values = {"layer": "", "scales": []}
-    scripts = []
-    if attention.exists(config):
-        maps = attention.of_clips(model, config.eval.attention_block, places, clips, tuple(config.data.image_size))
-        values = _about(model, config.eval.attention_block, maps[0])
-        scripts = [site.data("attention", {"order": config.model.order, "clips": list(map(attention.packed, maps))}),
-                   site.static("frames.js")]
-    site.page(FILE, scripts, examples=shown, worst=len(chosen.worst), aligned=found.about.aligned, **values)
+    scripts, words = _attention(site, model, config, places, clips) if attention.exists(config) else ([], {})
+    site.page(FILE, scripts, examples=shown, worst=len(chosen.worst), aligned=found.about.aligned,
+              **{"layer": "", "scales": []} | words)
 
 
-def _about(model: nnx.Module, block: int, scales: Sequence[dict[str, np.ndarray]]) -> dict:
-    """The layer behind which the block stands, and rows and columns of its scales."""
-    layer, _ = model.axial_block(block)
-    return {"layer": layer, "scales": [scale["h"].shape[1:3] for scale in scales]}
+def _attention(site: PageFolder, model: nnx.Module, config: ConfigDict, places: Sequence[tuple[RecordSet, int]],
+               clips: Sequence[np.ndarray]) -> tuple[list[str], dict]:
+    """Scripts with the attention in all clips, and for the template its layer and the size of each scale."""
+    block = config.eval.attention_block
+    maps = attention.of_clips(model, block, places, clips, tuple(config.data.image_size))
+    data = {"order": config.model.order, "clips": list(map(attention.packed, maps))}
+    return [site.data("attention", data), site.static("frames.js")], {
+        "layer": model.axial_block(block)[0], "scales": [scale["h"].shape[1:3] for scale in maps[0]]}
 
 
 def _frames(site: PageFolder, row: int, record: TrackletRecord, indices: Sequence[int],

@@ -146,7 +146,17 @@ def test_ranked_lists(browser, evaluated):
     kinds = {kind: browser.all(f".card.{kind}")[0].value_of_css_property("border-top-style")
              for kind in ("right", "wrong", "ignored")}
     assert kinds == {"right": "solid", "wrong": "dashed", "ignored": "dotted"}
-    assert "Only 4 of the 4 valid queries" in browser.texts("main")[0]
+    assert "All valid queries are listed" in browser.texts("main .note")[0]
+
+
+def test_a_choice_of_queries_says_that_it_is_one(tmp_path, evaluated):
+    config = evaluated.config.copy_and_resolve_references()
+    config.model.name, config.eval.report_lists = "c2d", 3
+    folder = evaluation.write(replace(evaluated, config=config), tmp_path).parent
+    html = (folder / "ranked.html").read_text(encoding="utf-8")
+    assert html.count('<section class="list"') == 3
+    assert "Only 3 of the 4 valid queries are listed here: the 2 with the lowest" in " ".join(html.split())
+    assert not (folder / "attention.js").exists() and "<canvas>" not in (folder / "frames.html").read_text()
 
 
 def test_thumbnails_are_loaded_when_they_come_into_view(browser):
