@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfaan_jax.metrics.ranking import Identities, View, rank
+from cfaan_jax.metrics.ranking import Strips, View, rank
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,17 @@ class CameraPairs:
     queries: np.ndarray
 
 
-def camera_pairs(distmat: np.ndarray, people: Identities) -> CameraPairs:
+def camera_pairs(distmat: np.ndarray | Strips, gallery: View) -> CameraPairs:
     """Scores every pair of cameras as if the gallery held the tracklets of one camera only.
 
     Args:
-        distmat: [Q, G].
-        people: who is seen where.
+        distmat: [Q, N].
+        gallery: who is seen where, and which columns are the gallery.
     """
-    cameras = np.unique(np.concatenate([people.q_camids, people.g_camids]))
+    people = gallery.identities
+    cameras = np.unique(np.concatenate([people.q_camids, people.g_camids[gallery.place >= 0]]))
     mean, queries = np.full((len(cameras),) * 2, np.nan), np.zeros((len(cameras),) * 2, int)
-    views = []
-    for camera in cameras:
-        there = np.flatnonzero(people.g_camids == camera)
-        place = np.full(distmat.shape[1], -1)
-        place[there] = np.arange(len(there))
-        views.append(View(people, place))
+    views = [View(people, np.where(people.g_camids == camera, gallery.place, -1)) for camera in cameras]
     for column, ranks in enumerate(rank(distmat, views)):
         if not len(ranks.query):
             continue

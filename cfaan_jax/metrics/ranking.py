@@ -5,9 +5,10 @@ search in the sorted distances; rows that a query ignores are subtracted. Equal 
 ascending sort: the row that comes first in the gallery is first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -125,12 +126,29 @@ class View:
     identities: Identities
     place: np.ndarray
 
+    @classmethod
+    def of(cls, identities: Identities, rows: np.ndarray) -> "View":
+        """A gallery of these columns, int [G], in this order."""
+        place = np.full(len(identities.g_pids), -1)
+        place[rows] = np.arange(len(rows))
+        return cls(identities, place)
 
-def rank(distmat: np.ndarray, views: Sequence[View]) -> list[Ranks]:
+
+@runtime_checkable
+class Strips(Protocol):
+    """A matrix of distances too large to exist: `big_gallery.CosineDistances`."""
+
+    shape: tuple[int, int]
+
+    def strips(self) -> Iterator[np.ndarray]:
+        """Its rows in order, some at a time; what was given before may be overwritten."""
+
+
+def rank(distmat: np.ndarray | Strips, views: Sequence[View]) -> list[Ranks]:
     """Ranks the right answers of every query, for all views from one sort of the distances.
 
     Args:
-        distmat: [Q, N] distances, smaller is nearer, any real dtype; NaN is an `InputError`.
+        distmat: [Q, N] distances, smaller is nearer, any real dtype, whole or in strips; NaN is an `InputError`.
         views: what to rank; views that share an `Identities` object share its work.
     """
     places = np.stack([np.where(view.identities.g_pids == JUNK, -1, view.place) for view in views])
@@ -140,21 +158,29 @@ def rank(distmat: np.ndarray, views: Sequence[View]) -> list[Ranks]:
     used = np.flatnonzero(patterns.any(axis=0))
     counters = _counters(views, places, patterns[:, used])
 
+    first = 0
+    for strip in distmat.strips() if isinstance(distmat, Strips) else (distmat,):
+        _count(first, strip, [groups[i] for i in used], counters)
+        first += len(strip)
+
+    ranks = {number: found for counter in counters for number, found in counter.ranks()}
+    return [ranks[number] for number in range(len(views))]
+
+
+def _count(first: int, distmat: np.ndarray, groups: list[np.ndarray], counters: list["_Counter"]) -> None:
+    """Counts for the queries from `first` on, whose distances these are; `groups` are columns to sort together."""
     rows = max(1, _BLOCK_BYTES // (distmat.shape[1] * distmat.itemsize))
     for start in range(0, len(distmat), rows):
         block = distmat[start:start + rows]
         bad = np.isnan(block).any(axis=1)
         if bad.any():
-            raise InputError(f"distances of query {start + int(bad.argmax())} hold NaN; look for NaN in its feature "
-                             "or in the gallery's features")
-        in_order = [np.sort(block if len(groups[i]) == block.shape[1] else block[:, groups[i]], axis=1) for i in used]
+            raise InputError(f"distances of query {first + start + int(bad.argmax())} hold NaN; look for NaN in its "
+                             "feature or in the gallery's features")
+        in_order = [np.sort(block if len(group) == block.shape[1] else block[:, group], axis=1) for group in groups]
         for i, distances in enumerate(block):
             sorted_groups = [group[i] for group in in_order]
             for counter in counters:
-                counter.count(start + i, distances, sorted_groups)
-
-    ranks = {number: found for counter in counters for number, found in counter.ranks()}
-    return [ranks[number] for number in range(len(views))]
+                counter.count(first + start + i, distances, sorted_groups)
 
 
 def _counters(views: Sequence[View], places: np.ndarray, member: np.ndarray) -> list["_Counter"]:

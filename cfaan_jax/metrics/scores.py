@@ -9,7 +9,7 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import protocols as known
 from cfaan_jax.metrics.corrections import refuse_shared_marker
 from cfaan_jax.metrics.protocols import Protocol
-from cfaan_jax.metrics.ranking import Identities, Ranks, View, rank
+from cfaan_jax.metrics.ranking import Identities, Ranks, Strips, View, rank
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def score(distmat, q_pids, g_pids, q_camids, g_camids, protocol: str = "mars", q
     """Scores distances [Q, G] between queries and exactly the gallery of one protocol.
 
     Args:
-        distmat: [Q, G], smaller is nearer; equal distances rank in the gallery's order.
+        distmat: [Q, G], smaller is nearer; equal distances rank in the gallery's order. Where it would not fit memory:
+            `big_gallery.CosineDistances`.
         q_pids, g_pids, q_camids, g_camids: identities and cameras, int [Q] and [G]; rows with pid -1 are ignored. For a
             revised protocol these are the corrected identities.
         protocol: a name of `protocols.PROTOCOLS`.
@@ -95,17 +96,19 @@ def score_all(distmat, q_pids, g_pids, q_camids, g_camids, protocols: str | Sequ
 
     rows = [np.arange(distmat.shape[1]) if galleries is None else _rows(galleries, protocol, distmat.shape[1])
             for protocol in chosen]
-    views = [View(revised if protocol.revised else original, _places(selected, distmat.shape[1]))
+    views = [View.of(revised if protocol.revised else original, selected)
              for protocol, selected in zip(chosen, rows, strict=True)]
     scores = {}
     for protocol, selected, ranks in zip(chosen, rows, rank(distmat, views), strict=True):
-        scores[protocol.name] = _summary(protocol, ranks, len(distmat), len(selected), max_rank)
+        scores[protocol.name] = _summary(protocol, ranks, distmat.shape[0], len(selected), max_rank)
         if check_sizes:
             _check_sizes(protocol, scores[protocol.name])
     return scores
 
 
-def _matrix(distmat) -> np.ndarray:
+def _matrix(distmat) -> np.ndarray | Strips:
+    if isinstance(distmat, Strips):
+        return distmat
     distmat = np.asarray(distmat)
     if distmat.ndim != 2 or distmat.dtype.kind not in "fiu":
         raise InputError(f"distmat has shape {distmat.shape} and dtype {distmat.dtype}; it must be a real matrix "
@@ -144,12 +147,6 @@ def _rows(galleries: Mapping[str, np.ndarray], protocol: Protocol, columns: int)
     if rows.min() < 0 or rows.max() >= columns or len(np.unique(rows)) != len(rows):
         raise InputError(f"the gallery of protocol {protocol.name} must be different columns out of {columns}")
     return rows
-
-
-def _places(rows: np.ndarray, columns: int) -> np.ndarray:
-    place = np.full(columns, -1)
-    place[rows] = np.arange(len(rows))
-    return place
 
 
 def _summary(protocol: Protocol, ranks: Ranks, queries: int, gallery: int, max_rank: int) -> Score:

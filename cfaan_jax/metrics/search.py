@@ -11,11 +11,14 @@ import numpy as np
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
 from cfaan_jax.metrics import corrections, protocols
+from cfaan_jax.metrics.big_gallery import CosineDistances
 from cfaan_jax.metrics.cameras import CameraPairs, camera_pairs
 from cfaan_jax.metrics.protocols import JUNK, Protocol
-from cfaan_jax.metrics.ranking import Identities
+from cfaan_jax.metrics.ranking import Identities, View
 from cfaan_jax.metrics.reranking import rerank
 from cfaan_jax.metrics.scores import Score, score_all
+
+_LARGEST_MATRIX = 1 << 30  # bytes
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,10 @@ class Search:
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error
 
-    def distances(self) -> np.ndarray:
-        """Minus the cosine of every query with every tracklet, float32 [Q, N]."""
+    def distances(self) -> np.ndarray | CosineDistances:
+        """Minus the cosine of every query with every tracklet, float32 [Q, N]; in strips where it is large."""
+        if 4 * self.num_queries * len(self.features) > _LARGEST_MATRIX:
+            return CosineDistances(self.features[:self.num_queries], self.features)
         unit = self.unit_features()
         return -(unit[:self.num_queries] @ unit.T)
 
@@ -138,22 +143,23 @@ class Search:
             [protocol.name], second[:q], second[rows], max_rank, q_corrected=pids[:q], g_corrected=pids[rows],
             check_sizes=protocols.sizes_apply([protocol], self.about.dataset, len(self.pids)))[protocol.name]
 
-    def _people(self, protocol: Protocol, corrections_file: str | Path | None) -> tuple[np.ndarray, Identities]:
-        """Rows of a protocol's gallery, and who is seen where among the queries and these."""
+    def _people(self, protocol: Protocol, corrections_file: str | Path | None, rows: np.ndarray) -> Identities:
+        """Who a protocol says is seen where, among the queries and these rows."""
         pids, second = self.labels(corrections_file if protocol.revised else None)
-        rows, q = self.gallery(protocol), self.num_queries
-        return rows, Identities(pids[:q], pids[rows], self.camids[:q], self.camids[rows], second[:q], second[rows],
-                                protocol.revised)
+        q = self.num_queries
+        return Identities(pids[:q], pids[rows], self.camids[:q], self.camids[rows], second[:q], second[rows],
+                          protocol.revised)
 
     def camera_pairs(self, protocol: Protocol, corrections_file: str | Path | None = None) -> CameraPairs:
         """mAP by camera of the query and of the gallery under one protocol's gallery and rules."""
-        rows, people = self._people(protocol, corrections_file)
-        return camera_pairs(self.distances()[:, rows], people)
+        people = self._people(protocol, corrections_file, np.arange(len(self.pids)))
+        return camera_pairs(self.distances(), View.of(people, self.gallery(protocol)))
 
     def nearest(self, queries: Sequence[int], protocol: Protocol, corrections_file: str | Path | None = None,
                 count: int = 10) -> list[list[Answer]]:
         """Ranked lists of some queries under one protocol, rows that the query ignores included."""
-        rows, people = self._people(protocol, corrections_file)
+        rows = self.gallery(protocol)
+        people = self._people(protocol, corrections_file, rows)
         unit, lists = self.unit_features(), []
         for query in queries:
             distances = -(unit[rows] @ unit[query])

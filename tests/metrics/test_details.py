@@ -6,7 +6,7 @@ import pytest
 from cfaan_jax import metrics
 from cfaan_jax.metrics.cameras import camera_pairs
 from cfaan_jax.metrics.intervals import intervals
-from cfaan_jax.metrics.ranking import Identities
+from cfaan_jax.metrics.ranking import Identities, View
 
 
 def case(seed=0, queries=40, gallery=200, people=12, cameras=3):
@@ -66,7 +66,7 @@ def test_camera_pairs_are_scores_of_a_part_of_the_gallery(seed):
     distances, labels = case(seed, cameras=4)
     people = Identities(*(labels[name] for name in ("q_pids", "g_pids", "q_camids", "g_camids")), labels["q_pids"],
                         labels["g_pids"], revised=False)
-    pairs = camera_pairs(distances, people)
+    pairs = camera_pairs(distances, View.of(people, np.arange(distances.shape[1])))
     assert pairs.cameras.tolist() == [1, 2, 3, 4] and np.isnan(np.diag(pairs.mAP)).all()
     for i, camera in enumerate(pairs.cameras):
         for j, other in enumerate(pairs.cameras):

@@ -1,0 +1,129 @@
+"""Distances between more features than one matrix of them fits memory: a strip at a time, computed on all devices.
+
+    distances = CosineDistances(np.load("query.npy", mmap_mode="r"), np.load("gallery.npy", mmap_mode="r"))
+    metrics.score(distances, q_pids, g_pids, q_camids, g_camids, protocol="mars")
+
+A strip holds the distances of some queries to the whole gallery, so ranks are exact and everything that takes a matrix
+of distances works on it. Every distance is computed once. Counting block by block what is nearer than the right answers
+would read the gallery less often, but needs these answers' distances beforehand, bit for bit those of the count; as a
+product's last bits may depend on where a row lies in its block, that means to compute all of them twice.
+"""
+
+import mmap
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from cfaan_jax import sharding
+from cfaan_jax.errors import InputError
+from cfaan_jax.progress import Progress
+
+_BLOCK = 8192
+_SHORTEST = 1e-12
+_BFLOAT16_ON_DISK = np.dtype("V2")
+_AS_THEY_ARE = (np.float16, jnp.bfloat16, np.float32)
+
+
+class CosineDistances:
+    """Minus the cosine of every query with every gallery feature, float32 [Q, G], of which some rows exist at a time.
+
+    Args:
+        queries, gallery: features [Q, D] and [G, D], any real numbers, not normalised; arrays, or files that
+            `np.load(..., mmap_mode="r")` maps, which stay on the disk. A .npy file does not know bfloat16: NumPy reads
+            raw pairs of bytes (dtype V2), which are taken for it.
+        memory: bytes for the distances that exist at a time. The gallery is read 4 x Q x G / memory times.
+        mesh: devices along an axis "data", over which each block of the gallery is divided; None = all.
+    Raises:
+        InputError: shapes that do not fit, no rows, no numbers; from `strips`: a feature that is not finite.
+    """
+
+    def __init__(self, queries: np.ndarray, gallery: np.ndarray, memory: int = 4 << 30, mesh: Mesh | None = None):
+        self._queries, self._gallery = _features(queries, "queries"), _features(gallery, "gallery")
+        self.shape = len(self._queries), len(self._gallery)
+        if self._queries.shape[1] != self._gallery.shape[1]:
+            raise InputError(f"queries have {self._queries.shape[1]} dimensions, the gallery {self._gallery.shape[1]}; "
+                             "both must come from one network")
+        self._mesh = mesh or sharding.data_mesh()
+        strips = -(-self.shape[0] // max(1, memory // (4 * self.shape[1])))
+        self._height = -(-self.shape[0] // strips)
+        devices = self._mesh.size
+        self._block = -(-min(_BLOCK, self.shape[1]) // devices) * devices
+
+    def strips(self) -> Iterator[np.ndarray]:
+        """The rows in order, a strip [q, G] of them at a time; each takes the place of the one before it."""
+        strip = np.empty((self._height, self.shape[1]), np.float32)
+        tops, lefts = range(0, self.shape[0], self._height), range(0, self.shape[1], self._block)
+        label = f"distances of {self.shape[0]:,} queries to {self.shape[1]:,} features"
+        with Progress(label, len(tops) * len(lefts)) as progress:
+            for top in tops:
+                queries = _read(self._queries, top, self._height)
+                queries = jax.device_put(queries, sharding.replicated(self._mesh))
+                running = None
+                for left in lefts:
+                    block = _read(self._gallery, left, self._block)
+                    block = jax.device_put(block, sharding.over_batch(self._mesh, self._block))
+                    found = top, left, *_minus_cosines(queries, block)
+                    if running is not None:  # read a block while the devices work on the one before it
+                        _take(strip, *running)
+                        progress.advance()
+                    running = found
+                _take(strip, *running)
+                progress.advance()
+                yield strip[:self.shape[0] - top]
+
+
+def _features(values: np.ndarray, name: str) -> np.ndarray:
+    values = np.asanyarray(values)
+    if values.dtype == _BFLOAT16_ON_DISK:
+        values = values.view(jnp.bfloat16)
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiu" and values.dtype != jnp.bfloat16:
+        raise InputError(f"{name} have shape {values.shape} and dtype {values.dtype}; they must be real numbers "
+                         f"[{name}, dimensions], not empty")
+    return values
+
+
+def _read(features: np.ndarray, start: int, count: int) -> np.ndarray:
+    """A copy of `count` rows, with zeros after the last one: blocks of one shape are computed by one program."""
+    kind = features.dtype if features.dtype in _AS_THEY_ARE else np.float32
+    rows = features[start:start + count]
+    block = np.zeros((count, features.shape[1]), kind)
+    block[:len(rows)] = rows
+    _forget(features)
+    return block
+
+
+def _forget(features: np.ndarray) -> None:
+    """Gives back the memory of a mapped file's pages, which would grow to all of it; they are read again if needed."""
+    while isinstance(features, np.ndarray):
+        if getattr(features, "mode", None) == "c":  # changes that are only in memory would be lost
+            return
+        features = features.base
+    if isinstance(features, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        features.madvise(mmap.MADV_DONTNEED)
+
+
+@jax.jit
+def _minus_cosines(queries: jax.Array, block: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Distances [Q, B], and the lengths of the queries [Q] and of the block's features [B].
+
+    The lengths are divided out last: products of small whole numbers are exact, so what is equal stays equal.
+    """
+    queries, block = queries.astype(jnp.float32), block.astype(jnp.float32)
+    q_lengths, g_lengths = jnp.linalg.norm(queries, axis=1), jnp.linalg.norm(block, axis=1)
+    products = jnp.matmul(queries, block.T, precision=jax.lax.Precision.HIGHEST)
+    scale = jnp.maximum(q_lengths, _SHORTEST)[:, None] * jnp.maximum(g_lengths, _SHORTEST)
+    return -products / scale, q_lengths, g_lengths
+
+
+def _take(strip: np.ndarray, top: int, left: int, distances: jax.Array, q_lengths: jax.Array,
+          g_lengths: jax.Array) -> None:
+    """Waits for a block and writes it into its place, without the rows and columns of padding."""
+    for name, first, lengths in (("query", top, q_lengths), ("gallery", left, g_lengths)):
+        bad = ~np.isfinite(lengths)
+        if bad.any():
+            raise InputError(f"the {name} feature of row {first + int(bad.argmax())} is not finite")
+    width = min(distances.shape[1], strip.shape[1] - left)
+    strip[:, left:left + width] = np.asarray(distances)[:, :width]
