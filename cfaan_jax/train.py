@@ -108,7 +108,7 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
 
     def loss_fn(params, stats, clips, cells, labels):
         model = nnx.merge(graphdef, params, stats, copy=True)
-        logits, features = model(clips, cells)
+        (logits,), (features,), _ = model(clips, cells)
         parts = {}
         if config.loss.triplet_weight:
             parts["triplet"] = losses.triplet(features, labels, margin=config.loss.margin)

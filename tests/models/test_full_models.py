@@ -97,7 +97,7 @@ def training_step(model: models.VideoReID, clips: np.ndarray, rectangles: np.nda
     def step(params, clips):
         def total(params):
             merged = nnx.merge(graph, params, rest, copy=True)
-            scores, feature = merged(clips, rectangles)
+            (scores,), (feature,), _ = merged(clips, rectangles)
             triplet, identity = losses.triplet(feature, labels), losses.cross_entropy(scores, labels)
             found = dict(score=scores, global_feat=feature, triplet=triplet, id_loss=identity, loss=triplet + identity)
             return triplet + identity, (nnx.state(merged, nnx.BatchStat), found)
