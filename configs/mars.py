@@ -85,9 +85,17 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
     ))
     config.loss = ConfigDict(dict(
         triplet_weight=1.0,
-        id_weight=1.0,
         margin=config_dict.placeholder(float),  # None: soft margin
+        triplet_distance="euclidean",  # or cosine
+        id_weight=1.0,
         smoothing=0.0,  # of the labels
+        centre_weight=0.0,
+        centre_rate=0.5,  # learning rate of the centres
+        osm_caa_weight=0.0,
+        osm_caa_margin=1.2,
+        osm_caa_negative_share=0.5,
+        osm_caa_sigma=0.8,
+        attention_weight=0.0,  # of the frame logits of erased frames
     ))
     config.optim = ConfigDict(dict(
         learning_rate=1e-4,

@@ -134,16 +134,20 @@ class ResNet(nnx.Module):
         self.conv1 = Convolution(3, settings.width, 7, 2, rng)
         self.bn1 = BatchNorm(settings.width, groups=settings.groups)
         self.stem_relu, self.depths = settings.stem_relu, settings.depths
-        self.stages, self.attention, self.last_stage = nnx.List([]), nnx.List([]), None
-        for stage in places(settings, clip_size):
-            if stage[0].stage == len(settings.depths) - 1:
-                self.last_stage = additions.last_stage(stage[0], rng)
-            if self.last_stage is None:
-                self.stages.append(nnx.List([]))
-                self.attention.append(nnx.List([]))
-                for place in stage:
-                    self.stages[-1].append(bottleneck(place, rng, additions.within(place, rng)))
-                    self.attention[-1].append(additions.behind(place, rng))
+        self.stages, self.attention = nnx.List([]), nnx.List([])
+        *stages, last = places(settings, clip_size)
+        for stage in stages:
+            self._add(stage, additions, rng)
+        self.last_stage = additions.last_stage(last[0], rng)
+        if self.last_stage is None:
+            self._add(last, additions, rng)
+
+    def _add(self, stage: list[Place], additions: Additions, rng: np.random.Generator) -> None:
+        self.stages.append(nnx.List([]))
+        self.attention.append(nnx.List([]))
+        for place in stage:
+            self.stages[-1].append(bottleneck(place, rng, additions.within(place, rng)))
+            self.attention[-1].append(additions.behind(place, rng))
 
     def __call__(self, clips: jax.Array) -> jax.Array:
         """`[B, T, H, W, 3]` -> `[B, T, H / 16, W / 16, channels]`."""

@@ -1,12 +1,13 @@
 """The registry of networks: what tells one from another, as data. `docs/new_system.md` says how to add one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cfaan_jax.models.additions import Additions, Nothing
 from cfaan_jax.models.appearance import AP3DNonLocalSettings, AP3DSettings, P3DSettings
 from cfaan_jax.models.axial import AxialSettings
 from cfaan_jax.models.heads import HeadSettings, whole_maximum
 from cfaan_jax.models.non_local import NonLocalSettings
+from cfaan_jax.models.tclnet import TCLNetSettings
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class TorchLayout:
     Attributes:
         prefix: of everything in the backbone.
         conv1, bn1, stages: stem and stages in it.
-        in_line: whether what follows a bottleneck is numbered in line with the bottlenecks; NL_<stage>.<rank> otherwise.
+        in_line: whether what follows a bottleneck is numbered in line with the bottlenecks; else as NL_<stage>.<rank>.
         volumes: whether convolutions of stem and stages are 3-D ones of length 1 in time.
         neck, classifier: of the head; {branch} is the number of the branch.
     """
@@ -49,10 +50,8 @@ class System:
 
 
 _IN_LINE = TorchLayout(in_line=True, volumes=True)
-_AP3D = dict(
-    head=HeadSettings(pool=whole_maximum, neck_offset="trained", classifier_offset=True, compared_behind_neck=True),
-    layout=TorchLayout(prefix="", in_line=True, volumes=True, neck="bn"),
-)
+_MAXIMUM = HeadSettings(pool=whole_maximum, neck_offset="trained", classifier_offset=True, compared_behind_neck=True)
+_AP3D = dict(head=_MAXIMUM, layout=replace(_IN_LINE, prefix="", neck="bn"))
 
 SYSTEMS = {
     "c2d": System(head=HeadSettings(per_frame=True), stem_relu=False),
@@ -62,4 +61,7 @@ SYSTEMS = {
     "p3d": System(P3DSettings, **_AP3D),
     "ap3d": System(AP3DSettings, **_AP3D),
     "ap3d_nl": System(AP3DNonLocalSettings, **_AP3D),
+    "tclnet": System(
+        TCLNetSettings, head=replace(_MAXIMUM, branches=2),
+        layout=replace(_IN_LINE, prefix="", neck="bn.{branch}", classifier="classifier.{branch}")),
 }

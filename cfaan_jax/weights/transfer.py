@@ -163,9 +163,8 @@ def _variable(model: VideoReID, path: Sequence):
 
 def _name(model: VideoReID, ours: str) -> tuple[str, str | None, int, bool]:
     """Torch's name of a variable, that in a plain ResNet-50, axes of length 1 behind, and whether kernels are 3-D."""
-    for container, torch, plain in (*model.additions.torch_prefixes, *_CONTAINERS):
-        if match := re.match(container, ours):
-            break
+    containers = ((re.match(row[0], ours), *row) for row in (*model.additions.torch_prefixes, *_CONTAINERS))
+    match, container, torch, plain = next(row for row in containers if row[0])
     places, rest = _places(model, container, match), ours[match.end():]
     volume = model.layout.volumes and (container, torch, plain) in _CONTAINERS
     own = ((pattern, name, 0) for pattern, name in _NAMES)
