@@ -91,7 +91,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
 def training_sampler(config: ConfigDict) -> IdentitySampler:
     """The sampler over the training split of `config.data.records`; it also numbers the classes."""
     pids = RecordSet.open(config.data.records, "train").pids
-    return IdentitySampler(pids, config.data.identities, config.data.tracklets, config.seed)
+    return IdentitySampler(pids, config.data.identities, config.data.tracklets, config.seed, config.data.epoch_of)
 
 
 def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, config: ConfigDict, stride: int,
@@ -189,7 +189,7 @@ class Run:
         """
         config, standing = self.config, self.standing
         batches = TrainBatches(RecordSet.open(config.data.records, "train"), self._sampler, config.data.clip_length,
-                               config.data.image_size, total)
+                               config.data.image_size, total, config.data.sampling)
         print(f"training {config.model.name}: {standing.num_classes} identities, {total} steps of {self._batch_size} "
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
               + (f", going on after step {standing.step}" if standing.step else ""))
@@ -245,20 +245,20 @@ class Run:
         return trees if state.centres is None else trees | {"loss": {"centres": state.centres}}
 
     def _evaluate(self, log: MetricLog) -> None:
-        """One clip a tracklet; keeps the network if it is the best so far."""
+        """By the clips of `config.train.evaluate_clips`; keeps the network if it is the best so far."""
         model = nnx.merge(self._graphdef, self.state.params, self.state.stats)
         model.eval()
-        settings, standing = self.config.eval, self.standing
+        settings, standing, clips = self.config.eval, self.standing, self.config.train.evaluate_clips
         protocol = protocols.resolve(settings.protocols)[0].name
         try:
             with self._stop.at_once():
-                found = evaluate.search(model, self.config, "last", "test")
+                found = evaluate.search(model, self.config, "last", clips)
                 score = found.score([protocol], settings.corrections, settings.max_rank)[protocol]
         except Interrupted:
             self._save()
             raise
         mean, rank1 = float(score.mAP), float(score.cmc[0])
-        print(f"step {standing.step}, one clip a tracklet, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
+        print(f"step {standing.step}, clips {clips}, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
         log.write("evaluation", standing.step, self._epoch(standing.step), mAP=mean, rank1=rank1)
         standing.evaluated = standing.step
         if mean > standing.best:

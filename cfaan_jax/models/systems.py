@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from cfaan_jax.models.additions import Additions, Nothing
 from cfaan_jax.models.appearance import AP3DNonLocalSettings, AP3DSettings, P3DSettings
 from cfaan_jax.models.axial import AxialSettings
-from cfaan_jax.models.heads import HeadSettings, whole_maximum
+from cfaan_jax.models.ftwft import FTWFTSettings
+from cfaan_jax.models.heads import HeadSettings, whole_average, whole_maximum
 from cfaan_jax.models.non_local import NonLocalSettings
 from cfaan_jax.models.tclnet import TCLNetSettings
 
@@ -64,4 +65,8 @@ SYSTEMS = {
     "tclnet": System(
         TCLNetSettings, head=replace(_MAXIMUM, branches=2),
         layout=replace(_IN_LINE, prefix="", neck="bn.{branch}", classifier="classifier.{branch}")),
+    "ftwft": System(
+        FTWFTSettings, head=HeadSettings(pool=whole_average, neck_offset="frozen", compared_behind_neck=True),
+        layout=TorchLayout(conv1="0", bn1="1", stages=("4", "5", "6", "7"), neck="classifier.bn",
+                           classifier="classifier.classifier")),
 }

@@ -48,6 +48,7 @@ class VideoReID(nnx.Module):
         name: its name in `SYSTEMS`.
         stride: pixels to a cell of its last feature map.
         feature_size: length of a feature.
+        any_length: whether it takes clips of any length.
     """
 
     def __init__(self, name: str, backbone: ResNet, frame_weights: nnx.Module | None, heads: list[Head],
@@ -56,6 +57,7 @@ class VideoReID(nnx.Module):
         self.backbone, self.frame_weights = backbone, frame_weights
         self.head, self.further_heads = heads[0], nnx.List(heads[1:])
         self.settings, self.additions, self.layout = settings, additions, layout
+        self.any_length = additions.any_length
         self.feature_size = sum(head.classifier.shape[0] for head in heads)
         self.eval()
 
@@ -119,7 +121,7 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
     Args:
         name: one of `SYSTEMS`.
         num_classes: training identities.
-        clip_length: frames of a clip; networks whose `additions.any_length` is False accept no other.
+        clip_length: frames of a clip; networks whose `any_length` is False accept no other.
         image_size: height and width of a frame in pixels, multiples of 16; cfaan and ftwft accept no other.
         width, depths: see `ResNetSettings`; the defaults are ResNet-50.
         bn_groups: groups of the training batch with statistics of their own, see `BatchNorm`.

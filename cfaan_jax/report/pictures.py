@@ -57,7 +57,9 @@ def _lists(found: Search, protocol: str, score: Score, chosen: np.ndarray, confi
 def _caption(found: Search, answer: Answer) -> tuple[str, str]:
     pid = int(found.pids[answer.row])
     who = {protocols.JUNK: "junk", protocols.DISTRACTOR: "distractor"}.get(pid, f"id {pid}")
-    return f"{who}, cam {found.camids[answer.row]}", f"1 - cos {max(0.0, 1 + answer.distance):.3f}"
+    near = (f"1 - cos {max(0.0, 1 + answer.distance):.3f}" if found.about.distance == "cosine"
+            else f"d² {max(0.0, answer.distance):.1f}")
+    return f"{who}, cam {found.camids[answer.row]}", near
 
 
 class _Frames:
