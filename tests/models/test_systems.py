@@ -8,10 +8,13 @@ import pytest
 from flax import nnx
 
 from cfaan_jax import models, weights
+from cfaan_jax.data.clips import test_clips
+from cfaan_jax.objective import objective
+from configs import mars
 from tests import golden_cases
 from tests.golden import weightgen
 from tests.golden_cases import FOLDER, Case
-from tests.models.test_full_models import CLASSES, clips
+from tests.models.test_full_models import CLASSES, check_gradients, clips, named, training_step
 from tests.models.transplants import quick_jit
 
 
@@ -55,4 +58,72 @@ def test_features_of_convolutions_along_time_are_the_references(name):
 
     frames, feature = run(model, features, clips(case.settings["clip_seed"], case.settings["clip_shape"]))
     assert_near(frames, case["frame_features"], "frames")
+    assert_near(feature, case["feature"], "feature")
+
+
+TCLNET = [name for name in golden_cases.names("tclnet_models_eval") if name != "train_step"]
+
+
+@pytest.mark.parametrize("name", TCLNET)
+def test_features_of_tclnet_are_the_references(name):
+    case = Case("tclnet_models_eval", name)
+    model = network("tclnet", "tclnet", case.settings)
+
+    def features(model, clips):
+        frames = model.settings.pool(model.backbone(clips), None)
+        return frames.reshape(len(clips), 2, 2, -1).mean(1).reshape(len(clips), -1), model.features(clips)
+
+    raw, feature = run(model, features, clips(case.settings["clip_seed"], case.settings["clip_shape"]))
+    assert_near(raw, case["feature_raw"], "feature_raw")
+    assert_near(feature, case["feature"], "feature")
+
+
+@pytest.mark.parametrize("name", [name for name in TCLNET
+                                  if "tracklet_seed" in Case("tclnet_models_eval", name).settings])
+def test_a_tracklet_of_tclnet_is_averaged_before_its_branches_are_normalised(name):
+    case = Case("tclnet_models_eval", name)
+    settings = case.settings
+    model = network("tclnet", "tclnet", settings)
+    frames = clips(settings["tracklet_seed"], settings["tracklet_shape"])[0]
+    dense = frames[test_clips(len(frames), settings["frames"], "dense")]
+    means = np.mean(run(model, lambda model, clips: model.clip_features(clips), dense), axis=0, keepdims=True)
+    assert_near(model.tracklet_features(means), case["tracklet_feature"], "tracklet_feature")
+
+
+def test_a_training_step_of_tclnet_is_the_references():
+    """By the losses of its recipe, in float64: see `test_full_models`."""
+    case = Case("tclnet_models_eval", "train_step")
+    settings, labels = case.settings, case["labels"]
+    model = network("tclnet", "tclnet", settings)
+    model.train()
+
+    def total(output):
+        loss, parts = objective(mars.get_config("tclnet").loss, output, labels, np.zeros((len(labels), 4), bool), None)
+        found = dict(loss=loss, triplet=parts["triplet"], xent=parts["id_loss"])
+        for branch in range(2):
+            found |= {f"score{branch}": output.scores[branch], f"feature{branch}": output.features[branch]}
+        return loss, found
+
+    with jax.enable_x64(True):
+        nnx.update(model, jax.tree.map(lambda value: value.astype(np.float64), nnx.state(model)))
+        frames = clips(settings["clip_seed"], settings["clip_shape"]).astype(np.float64)
+        grads, statistics, found = training_step(model, total, frames)
+        for what, value in found.items():
+            case.check(what, value)
+        check_gradients(case, named(model, grads))
+        after = named(model, statistics)
+    case.check("post_running_mean_abs", [np.abs(after[key]).mean() for key in settings["post_keys"]])
+
+
+@pytest.mark.parametrize("name", golden_cases.names("ftwft_models_eval"))
+def test_features_of_ft_wft_are_the_references(name):
+    case = Case("ftwft_models_eval", name)
+    shape = case.settings["clip_shape"]
+    model = network("ftwft", "ftwft", case.settings, tuple(shape[-2:]))
+
+    def features(model, clips):
+        return model.frame_weights(model.backbone(clips)), model.features(clips)
+
+    logits, feature = run(model, features, clips(case.settings["clip_seed"], shape))
+    case.check("attention_logits", logits)
     assert_near(feature, case["feature"], "feature")

@@ -15,7 +15,7 @@ from tests.models.transplants import small_network
 TINY = dict(scales=2, heads=2)
 # {network: [{name, shape, dtype}, ...]}, and how many identities the listed network has.
 SHIPPED = {name: (entries, 625) for name, entries in json.loads((FOLDER / "state_dict_keys.json").read_text()).items()}
-for system, classes in {"ap3d": 10}.items():
+for system, classes in {"ap3d": 10, "tclnet": 625, "ftwft": 625}.items():
     for network, entries in json.loads((FOLDER / f"state_dict_keys_{system}.json").read_text()).items():
         SHIPPED[{"p3dc": "p3d"}.get(network, network)] = (entries, classes)
 VARIANTS = json.loads((FOLDER / "state_dict_keys_variants.json").read_text())
@@ -23,7 +23,7 @@ VARIANTS = json.loads((FOLDER / "state_dict_keys_variants.json").read_text())
 
 @lru_cache
 def full_network(name: str) -> models.VideoReID:
-    return models.create(name, num_classes=SHIPPED[name][1])
+    return models.create(name, num_classes=SHIPPED[name][1], image_size=(224, 112) if name == "ftwft" else (256, 128))
 
 
 def drawn(model: models.VideoReID, salt: int = 1) -> dict[str, np.ndarray]:
