@@ -7,6 +7,9 @@ import pytest
 from jax.test_util import check_grads
 
 from cfaan_jax import losses
+from cfaan_jax.models.video_reid import Output
+from cfaan_jax.objective import moved_centres, objective
+from configs import mars
 from tests import golden_cases
 from tests.golden_cases import Case
 
@@ -90,7 +93,8 @@ TRIPLETS = {"cosine_m03": dict(margin=0.3, distance="cosine"), "cosine_m04": dic
 @pytest.mark.parametrize("name", [name for name in golden_cases.names("ap3d_head_losses") if name.startswith("loss_")])
 def test_triplets_with_a_margin_are_those_of_ap3d(name, what):
     case = Case("ap3d_head_losses", name)
-    value, gradient = jax.value_and_grad(losses.triplet)(jnp.asarray(case["features"]), case["labels"], **TRIPLETS[what])
+    value, gradient = jax.value_and_grad(losses.triplet)(
+        jnp.asarray(case["features"]), case["labels"], **TRIPLETS[what])
     case.check(what, value)
     case.check(f"{what}_grad", gradient)
 
@@ -134,6 +138,23 @@ def test_the_other_losses_are_those_of_ft_wft(name, what, loss, stored):
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(case[stored]), case["labels"])
     case.check(what, value)
     case.check(f"{what}_grad_{stored}", gradient)
+
+
+@pytest.mark.parametrize("name", golden_cases.names("ftwft_losses"))
+def test_the_recipe_of_ft_wft_adds_them_as_its_released_configuration_59(name):
+    case, settings = Case("ftwft_losses", name), mars.get_config("ftwft").loss
+    settings.attention_weight = 0.0
+
+    def total(features, logits, centres):
+        return objective(settings, Output([logits], [features], None), case["labels"], None, centres[None])[0]
+
+    value, gradients = jax.value_and_grad(total, (0, 1, 2))(
+        jnp.asarray(case["features"]), jnp.asarray(case["logits"]), jnp.asarray(case["centers"]))
+    case.check("total_config59", value)
+    for stored, gradient in zip(("features", "logits", "centers"), gradients, strict=True):
+        case.check(f"total_config59_grad_{stored}", gradient)
+    moved = moved_centres(settings, jnp.asarray(case["centers"])[None], gradients[2][None])[0]
+    np.testing.assert_allclose(moved, case["centers"] - 0.5 / 0.0005 * gradients[2], rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_without_a_second_sample_of_anybody_has_no_positive_pairs():

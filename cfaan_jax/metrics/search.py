@@ -17,7 +17,6 @@ from cfaan_jax.metrics.ranking import Identities
 from cfaan_jax.metrics.reranking import rerank
 from cfaan_jax.metrics.scores import Score, score_all
 
-
 DISTANCES = ("cosine", "euclidean")
 
 

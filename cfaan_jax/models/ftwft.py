@@ -57,7 +57,8 @@ class FrameAttention(nnx.Module):
     """
 
     def __init__(self, map_size: tuple[int, int], channels: int, inner: int, rng: np.random.Generator):
-        self.over_map = initial.normal(rng, (*map_size, channels, inner), math.sqrt(2 / (math.prod(map_size) * channels)))
+        he = math.sqrt(2 / (math.prod(map_size) * channels))  # fan in
+        self.over_map = initial.normal(rng, (*map_size, channels, inner), he)
         self.map_offset = nnx.Param(jnp.zeros(inner))
         self.over_time = initial.normal(rng, (3, inner, 1), math.sqrt(2 / (3 * inner)))
         self.time_offset = nnx.Param(jnp.zeros(1))

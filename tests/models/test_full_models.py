@@ -98,11 +98,12 @@ def default_losses(output, labels: np.ndarray) -> tuple[jax.Array, dict[str, jax
                                     loss=triplet + identity)
 
 
-def training_step(model: models.VideoReID, loss, clips: np.ndarray, rectangles: np.ndarray | None = None):
+def training_step(model: models.VideoReID, loss, clips: np.ndarray, rectangles: np.ndarray | None = None,
+                  compiled=quick_jit):
     """Gradients and new statistics as states of the model, and what `loss(output) -> (value, found)` found."""
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
-    @quick_jit
+    @compiled
     def step(params, clips):
         def total(params):
             merged = nnx.merge(graph, params, rest, copy=True)

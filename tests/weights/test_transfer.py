@@ -3,8 +3,10 @@
 import json
 from functools import lru_cache
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from cfaan_jax import models, weights
 from cfaan_jax.errors import InputError
@@ -165,6 +167,39 @@ def test_an_imagenet_network_fills_the_backbone_alone(name):
     for key, array in filled.items():
         plain = key.removeprefix(model.layout.prefix).replace(".spatial_conv3d", "")
         np.testing.assert_array_equal(array, np.squeeze(given[plain]), err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["tclnet", "ftwft"])
+@pytest.mark.parametrize("head", ["own", "cfaan"])
+def test_an_imagenet_network_fills_backbones_of_other_names(name, head):
+    plain = models.create("c2d", num_classes=2, width=8, depths=(1, 1, 1, 2))
+    given = {key.removeprefix("base."): array for key, array in drawn(plain).items() if key.startswith("base.")}
+    weights.load_torch(plain, given)
+    model = models.create(name, num_classes=2, width=8, depths=(1, 1, 1, 2), head=head)
+    before = weights.to_torch(model)
+    weights.load_torch(model, given)
+    expected, found = plain.backbone.stages, list(model.backbone.stages)
+    pairs = [(found[0][0], expected[0][0]), (found[2][0], expected[2][0])]
+    last = model.backbone.last_stage
+    pairs += ([(last.shared[0], expected[3][0]), (last.learners[0], expected[3][1]), (last.learners[1], expected[3][1])]
+              if name == "tclnet" else [(found[3][1], expected[3][1])])
+    for one, other in pairs:
+        for ours, theirs in zip(*(jax.tree.leaves(nnx.state(each)) for each in (one, other)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    after = weights.to_torch(model)
+    kept = {"tclnet": "TSE_Module.conv_reduce.weight", "ftwft": "attention_conv.weight"}[name]
+    kept = next(key for key in after if key.endswith(kept))
+    np.testing.assert_array_equal(after[kept], before[kept])
+
+
+@pytest.mark.parametrize("name", ["p3d", "ap3d_nl", "tclnet", "ftwft"])
+def test_the_head_of_cfaan_goes_there_and_back_on_other_backbones(name):
+    model = models.create(name, num_classes=3, clip_length=2, image_size=(32, 32), width=8, depths=(1, 1, 1, 1),
+                          head="cfaan")
+    expected = drawn(model)
+    assert expected["classifier.weight"].shape == (3, 256) and "bottleneck.running_mean" in expected
+    weights.load_torch(model, expected)
+    assert_equal(weights.to_torch(model), expected)
 
 
 def test_an_imagenet_network_of_another_depth_is_refused():
