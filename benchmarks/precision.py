@@ -29,10 +29,13 @@ class InBfloat16(nnx.Module):
     def __init__(self, model: nnx.Module):
         graph, state = nnx.split(model)
         self.model = nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), state))
-        self.stride = model.stride
+        self.stride, self.any_length = model.stride, model.any_length
 
-    def features(self, clips: jax.Array, rectangles: jax.Array) -> jax.Array:
-        return self.model.features(clips.astype(jnp.bfloat16), rectangles).astype(jnp.float32)
+    def clip_features(self, clips: jax.Array, rectangles: jax.Array) -> jax.Array:
+        return self.model.clip_features(clips.astype(jnp.bfloat16), rectangles).astype(jnp.float32)
+
+    def tracklet_features(self, means: jax.Array) -> jax.Array:
+        return self.model.tracklet_features(means)
 
 
 def main(arguments: list[str] | None = None) -> None:

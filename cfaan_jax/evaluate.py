@@ -46,7 +46,7 @@ def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef):
         model = nnx.merge(graphdef, jax.tree.unflatten(structure, arrays))
         model.eval()
         clips, cells = prepare(frames, rectangles, model.stride)
-        return model.features(clips, cells)
+        return model.clip_features(clips, cells)
 
     return features
 
@@ -55,7 +55,8 @@ def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: i
             batch_size: int, workers: int = 2) -> np.ndarray:
     """Evaluation features of tracklets: the mean over each one's clips (paper, section 4.1), not normalised.
 
-    Clips of many tracklets share a batch, which is divided over all devices; all batches have one shape.
+    Clips count by their frames, which differ where the last one is shorter. Clips of many tracklets share a batch,
+    which is divided over all devices; all batches of clips of one length have one shape.
 
     Args:
         model: a `VideoReID`; it is not changed.
@@ -68,8 +69,12 @@ def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: i
     Returns:
         float32 [N, D], in the order of the records.
     Raises:
-        InputError: a batch that the devices do not divide, a feature that is not finite.
+        InputError: a batch that the devices do not divide, clips shorter than the network takes, a feature that is not
+            finite.
     """
+    if clips == "dense_cut" and not model.any_length:
+        raise InputError(f"config.eval.clips=dense_cut gives clips shorter than {clip_length} frames, which this "
+                         "network does not take; choose dense or all_continuous")
     mesh = sharding.data_mesh()
     over_batch = sharding.over_batch(mesh, batch_size)
     graphdef, state = nnx.split(model)
@@ -85,10 +90,10 @@ def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: i
             if running is not None:  # take a batch's features only when the device has the next batch to work on
                 mean.add(*running)
                 progress.advance()
-            running = batch["tracklet"], features
+            running = batch["tracklet"], features, batch["frames"].shape[1]
         mean.add(*running)
         progress.advance()
-    found = mean.result()
+    found = np.asarray(model.tracklet_features(mean.result()))
     broken = ~np.isfinite(found).all(axis=1)
     if broken.any():
         raise InputError(f"the feature of tracklet {records.names[int(broken.argmax())]} is not finite; training went "
@@ -97,19 +102,19 @@ def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: i
 
 
 class _TrackletMean:
-    """Mean over the clips of each of N tracklets, summed in float64."""
+    """Mean over the clips of each of N tracklets, summed in float64; clips count by their frames."""
 
     def __init__(self, tracklets: int):
         self._sums = np.zeros((tracklets, 0))
         self._counts = np.zeros(tracklets, np.int64)
 
-    def add(self, tracklets: np.ndarray, features: jax.Array) -> None:
-        """Adds features [B, D] to the tracklets [B]; -1 marks padding."""
+    def add(self, tracklets: np.ndarray, features: jax.Array, frames: int) -> None:
+        """Adds features [B, D] of clips of so many frames to the tracklets [B]; -1 marks padding."""
         real = tracklets >= 0
         if self._sums.shape[1] == 0:
             self._sums = np.zeros((len(self._counts), features.shape[1]))
-        np.add.at(self._sums, tracklets[real], np.asarray(features, np.float64)[real])
-        np.add.at(self._counts, tracklets[real], 1)
+        np.add.at(self._sums, tracklets[real], frames * np.asarray(features, np.float64)[real])
+        np.add.at(self._counts, tracklets[real], frames)
 
     def result(self) -> np.ndarray:
         return (self._sums / self._counts[:, None]).astype(np.float32)
@@ -128,6 +133,11 @@ def check(config: ConfigDict) -> None:
         RawQueries(config.eval.raw_records, query.names)
 
 
+def name_of(settings: ConfigDict) -> str:
+    """What a config's network is called in tables: its name, and its head where that is not its own."""
+    return settings.name if settings.get("head", "own") == "own" else f"{settings.name}, {settings.head} head"
+
+
 def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> Search:
     """Features and labels of all test tracklets in `config.data.records`.
 
@@ -143,8 +153,8 @@ def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> S
                         image_size=tuple(config.data.image_size), workers=config.data.workers) for part in parts]
     labels = {name: np.concatenate([getattr(part, name) for part in parts])
               for name in ("names", "track_ids", "pids", "camids")}
-    about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=config.model.name, seed=config.seed,
-                  weights=weights, clips=clips)
+    about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=name_of(config.model),
+                  seed=config.seed, weights=weights, clips=clips, distance=config.eval.distance)
     return Search(np.concatenate(features), len(parts[0]), **labels, about=about)
 
 

@@ -8,13 +8,22 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax import models, weights
-from cfaan_jax.data.clips import MODES
+from cfaan_jax.data.clips import MODES, SAMPLINGS
+from cfaan_jax.data.samplers import EPOCHS
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import write_whole
+from cfaan_jax.losses import DISTANCES
+from cfaan_jax.metrics.search import DISTANCES as FEATURE_DISTANCES
 
 # What an evaluation can score: the checkpoints of a run, or the network as training starts with it.
 KINDS = ("last", "best")
 WEIGHTS = (*KINDS, "untrained")
+
+_CHOICES = (
+    ("data", "sampling", SAMPLINGS), ("data", "epoch_of", EPOCHS), ("loss", "triplet_distance", DISTANCES),
+    ("train", "evaluate_clips", MODES), ("eval", "clips", MODES), ("eval", "distance", FEATURE_DISTANCES),
+    ("eval", "weights", WEIGHTS),
+)
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
 _FREE = ("eval", "data.workers")
@@ -37,10 +46,9 @@ def check(config: ConfigDict) -> None:
               for name in ("flip", "erasing")),
             *((config.eval[name] < 1, f"config.eval.{name}={config.eval[name]}: must be at least 1")
               for name in ("batch", "report_lists")),
-            (config.eval.clips not in MODES,
-             f"config.eval.clips={config.eval.clips!r}: choose one of {', '.join(MODES)}"),
-            (config.eval.weights not in WEIGHTS,
-             f"config.eval.weights={config.eval.weights!r}: choose one of {', '.join(WEIGHTS)}"),
+            *((config[section][name] not in choices,
+               f"config.{section}.{name}={config[section][name]!r}: choose one of {', '.join(choices)}")
+              for section, name, choices in _CHOICES),
             (corrections and not Path(corrections).is_file(),
              f"config.eval.corrections={corrections}: no such file; name a corrections.csv or "
              "clean_tracks_test_info.mat, or leave it empty"),
@@ -50,7 +58,13 @@ def check(config: ConfigDict) -> None:
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
             (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
             (not (config.loss.triplet_weight or config.loss.id_weight),
-             "config.loss.triplet_weight and config.loss.id_weight are both 0; there is nothing to learn")):
+             "config.loss.triplet_weight and config.loss.id_weight are both 0; there is nothing to learn"),
+            (config.loss.osm_caa_weight and not config.loss.centre_weight,
+             f"config.loss.osm_caa_weight={config.loss.osm_caa_weight} needs the centres of classes; give "
+             "config.loss.centre_weight too"),
+            (config.loss.attention_weight and config.model.name != "ftwft",
+             f"config.loss.attention_weight={config.loss.attention_weight}: {config.model.name} does not weigh its "
+             "frames; give 0")):
         if wrong:
             raise InputError(message)
 

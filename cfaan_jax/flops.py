@@ -1,4 +1,4 @@
-"""What the networks of the paper's Table 2 really cost, beside the figures that it prints.
+"""What the networks really cost: those of the paper's Table 2 beside the figures that it prints, and other systems.
 
     python -m cfaan_jax.flops
 
@@ -19,6 +19,7 @@ from cfaan_jax.models.axial import CoarseToFineBlock
 from cfaan_jax.models.non_local import NonLocalBlock
 from cfaan_jax.report import tables
 from configs import mars
+from configs.recipes import RECIPES
 
 CLIP_LENGTH, IMAGE_SIZE = 6, (256, 128)  # of the paper
 
@@ -33,7 +34,7 @@ HEADERS = ("variant", "MACs", "added", "projections", "attention", "parameters",
            "paper's added", "paper's rule")
 TITLE = f"One clip of {CLIP_LENGTH} x {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]}, in 10^9 (parameters in 10^6)"
 NOTES = (
-    "MACs: multiply-accumulates of all convolutions and matrix products of the backbone, borders included; "
+    "MACs: multiply-accumulates of all convolutions and matrix products before the head, borders included; "
     "added: to c2d. Parameters: trained ones, without the classifier.",
     "Compiler: XLA's estimate for the unoptimised program; two for each multiply-accumulate inside the map, and "
     "normalisations, softmax and the like.",
@@ -44,7 +45,14 @@ NOTES = (
     "which have C / 2; axial N L (C / 2 + C) for each axis of length L, and C N more for each where sinusoids are "
     "added. Its figures with relative positions, and with 2 and 4 scales, follow from no rule that could be told from "
     "others.",
+    "p3d has the five convolutions along time of the released code; what the paper adds for P3D, 1.510, is the cost of "
+    "ten. What it adds for AP3D, 1.849, is the real cost.",
 )
+OWN_HEADERS = ("system", "clip", "MACs", "MACs for 6 frames", "attention", "parameters")
+OWN_TITLE = "The other systems, one clip as each of them is published, in 10^9 (parameters in 10^6)"
+OWN_NOTES = ("MACs for 6 frames: in proportion. Those of ftwft count its classifier of 625 identities once, which its "
+             "code computes in evaluation too.",)
+_CLASSIFIED = {"ftwft": 2048 * 625}  # multiply-accumulates of a classifier that evaluation does not need
 
 
 @dataclass(frozen=True)
@@ -66,15 +74,22 @@ class Cost:
     rule: int | None
 
 
-def cost(variant: str) -> Cost:
-    """Cost of a variant of configs/mars.py, at the paper's size of clip."""
+def cost(variant: str, clip_length: int = CLIP_LENGTH, image_size: tuple[int, int] = IMAGE_SIZE) -> Cost:
+    """Cost of a variant of configs/mars.py, at the paper's size of clip or another."""
     options = {name: value for name, value in mars.get_config(variant).model.items() if name != "pretrained"}
-    model = nnx.eval_shape(lambda: models.create(num_classes=1, clip_length=CLIP_LENGTH, image_size=IMAGE_SIZE,
+    model = nnx.eval_shape(lambda: models.create(num_classes=1, clip_length=clip_length, image_size=image_size,
                                                  **options))
-    graph, state = nnx.split(model.backbone)
-    clip = jax.ShapeDtypeStruct((1, CLIP_LENGTH, *IMAGE_SIZE, 3), jnp.float32)
-    traced = jax.jit(lambda state, clip: nnx.merge(graph, state)(clip)).trace(state, clip)
-    model.head.classifier = None
+    graph, state = nnx.split(model)
+
+    def before_head(state, clip):
+        model = nnx.merge(graph, state)
+        maps = model.backbone(clip)
+        return maps if model.frame_weights is None else model.frame_weights(maps)
+
+    clip = jax.ShapeDtypeStruct((1, clip_length, *image_size, 3), jnp.float32)
+    traced = jax.jit(before_head).trace(state, clip)
+    for head in (model.head, *model.further_heads):
+        head.classifier = head.classifier_offset = None
     return Cost(
         macs=macs(traced.jaxpr.jaxpr),
         attention=macs(traced.jaxpr.jaxpr, only_batched=True),
@@ -110,6 +125,8 @@ def macs(jaxpr, only_batched: bool = False) -> int:
 def paper_rule(model: models.VideoReID) -> int | None:
     """The paper's count of what attention adds to C2D, see `NOTES`; None where no rule gives its figure."""
     total = 0
+    if model.name not in ("c2d", "nonlocal", "cfaan"):
+        return None
     for stage, attention in enumerate(model.backbone.attention):
         rows, columns = (length // (4 * 2**stage) for length in IMAGE_SIZE)
         positions = CLIP_LENGTH * rows * columns
@@ -140,12 +157,22 @@ def row(variant: str, one: Cost, base: Cost) -> tuple[str, ...]:
             f"{one.compiler / 1e9:.1f}", *(("", "") if published is None else (f"{published:.3f}", rule)))
 
 
+def own_row(system: str) -> tuple[str, ...]:
+    """A row of the second table, see `OWN_HEADERS`."""
+    data = mars.get_config(system).data
+    one = cost(system, data.clip_length, tuple(data.image_size))
+    per_clip, per_6 = (macs + _CLASSIFIED.get(system, 0) for macs in (one.macs, 6 * one.macs / data.clip_length))
+    return (system, " x ".join(map(str, (data.clip_length, *data.image_size))), f"{per_clip / 1e9:.3f}",
+            f"{per_6 / 1e9:.3f}", f"{one.attention / 1e9:.3f}", f"{one.parameters / 1e6:.3f}")
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the table of all variants of configs/mars.py."""
+    """Prints the tables: all networks of configs/mars.py, and the systems with a recipe of their own."""
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.flops", description=__doc__.split("\n")[0])
     parser.parse_args(arguments)
     costs = {variant: cost(variant) for variant in mars.MODELS}
     tables.show(TITLE, HEADERS, [row(variant, one, costs["c2d"]) for variant, one in costs.items()], NOTES)
+    tables.show(OWN_TITLE, OWN_HEADERS, [own_row(system) for system in RECIPES], OWN_NOTES)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from tensorboard.summary import Writer
 
 from cfaan_jax.files import write_whole
 
-COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "accuracy", "learning_rate", "clips_per_second", "mAP",
-           "rank1")
+COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "attention", "accuracy", "learning_rate",
+           "clips_per_second", "mAP", "rank1")
 
 
 class MetricLog:

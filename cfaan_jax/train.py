@@ -20,7 +20,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, losses, optim
+from cfaan_jax import evaluate, optim
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
@@ -31,6 +31,7 @@ from cfaan_jax.experiment import KINDS, check, claim, create_model, initial_mode
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.metric_log import MetricLog
 from cfaan_jax.metrics import protocols
+from cfaan_jax.objective import initial_centres, moved_centres, objective
 from cfaan_jax.progress import Progress
 from cfaan_jax.sharding import data_mesh, over_batch, replicated
 
@@ -45,12 +46,14 @@ class TrainState(NamedTuple):
         stats: the running statistics of batch normalisation.
         optimizer: the state of the optimiser.
         step: int32, finished steps.
+        centres: of the classes, see `objective.initial_centres`.
     """
 
     params: nnx.State
     stats: nnx.State
     optimizer: optax.OptState
     step: jax.Array
+    centres: jax.Array | None
 
 
 def train(config: ConfigDict, workdir: str | Path) -> None:
@@ -88,15 +91,14 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
 def training_sampler(config: ConfigDict) -> IdentitySampler:
     """The sampler over the training split of `config.data.records`; it also numbers the classes."""
     pids = RecordSet.open(config.data.records, "train").pids
-    return IdentitySampler(pids, config.data.identities, config.data.tracklets, config.seed)
+    return IdentitySampler(pids, config.data.identities, config.data.tracklets, config.seed, config.data.epoch_of)
 
 
 def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, config: ConfigDict, stride: int,
               mesh: Mesh):
     """The jitted training step: (state, batch) -> (state, metrics); the given state is used up.
 
-    The loss is `triplet_weight` * batch-hard triplet on the feature before the neck + `id_weight` * cross entropy. The
-    random key is that of the config's seed, folded with the step.
+    The random key is that of the config's seed, folded with the step.
 
     Args:
         graphdef: of the model in training mode.
@@ -106,28 +108,25 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
         mesh: the devices.
     """
 
-    def loss_fn(params, stats, clips, cells, labels):
+    def loss_fn(learnt, stats, clips, cells, labels, erased):
+        params, centres = learnt
         model = nnx.merge(graphdef, params, stats, copy=True)
-        logits, features = model(clips, cells)
-        parts = {}
-        if config.loss.triplet_weight:
-            parts["triplet"] = losses.triplet(features, labels, margin=config.loss.margin)
-        if config.loss.id_weight:
-            parts["id_loss"] = losses.cross_entropy(logits, labels, smoothing=config.loss.smoothing)
-        loss = (config.loss.triplet_weight * parts.get("triplet", 0.0)
-                + config.loss.id_weight * parts.get("id_loss", 0.0))
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+        output = model(clips, cells)
+        loss, parts = objective(config.loss, output, labels, erased, centres)
+        accuracy = jnp.mean(jnp.argmax(jnp.stack(output.scores), axis=-1) == labels)
         _, _, stats = nnx.split(model, nnx.Param, ...)
         return loss, (stats, {"loss": loss, **parts, "accuracy": accuracy})
 
     def step(state: TrainState, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        clips, cells = augment.prepare_training(key, batch["frames"], batch["rectangles"], config.augment, stride)
-        gradients, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(
-            state.params, state.stats, clips, cells, batch["labels"])
+        clips, cells, erased = augment.prepare_training(key, batch["frames"], batch["rectangles"], config.augment,
+                                                        stride)
+        (gradients, of_centres), (stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+            (state.params, state.centres), state.stats, clips, cells, batch["labels"], erased)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, stats, optimizer_state, state.step + 1), metrics
+        centres = moved_centres(config.loss, state.centres, of_centres)
+        return TrainState(params, stats, optimizer_state, state.step + 1, centres), metrics
 
     return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
 
@@ -160,7 +159,8 @@ class Run:
         optimizer = optim.create(config.optim, self._sampler.steps_per_epoch)
         self._learning_rate = optim.learning_rate(config.optim, self._sampler.steps_per_epoch)
         self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
-        state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32))
+        centres = initial_centres(config.loss, model, classes, config.seed)
+        state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32), centres)
         self.state = jax.device_put(state, replicated(self._mesh))
         self.standing = Standing(step=0, num_classes=classes)
         if resumed:
@@ -174,11 +174,11 @@ class Run:
                 f"config.data.records={self.config.data.records}: {self._sampler.num_classes} training identities, but "
                 f"the checkpoint in {self.workdir} was trained on {self.standing.num_classes}; give the same records "
                 "again, or another --workdir")
-        template = nnx.merge_state(self.state.params, self.state.stats)
-        restored = self._checkpoints.restore("last", model=template, optimizer=self.state.optimizer)
+        restored = self._checkpoints.restore("last", **self._trees())
         params, stats = nnx.split_state(restored["model"], nnx.Param, ...)
         step = jax.device_put(jnp.int32(self.standing.step), replicated(self._mesh))
-        self.state = TrainState(params, stats, restored["optimizer"], step)
+        centres = restored.get("loss", {}).get("centres")
+        self.state = TrainState(params, stats, restored["optimizer"], step, centres)
 
     def train(self, total: int) -> None:
         """Trains up to `total` finished steps, with checkpoints and periodic evaluations.
@@ -189,7 +189,7 @@ class Run:
         """
         config, standing = self.config, self.standing
         batches = TrainBatches(RecordSet.open(config.data.records, "train"), self._sampler, config.data.clip_length,
-                               config.data.image_size, total)
+                               config.data.image_size, total, config.data.sampling)
         print(f"training {config.model.name}: {standing.num_classes} identities, {total} steps of {self._batch_size} "
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
               + (f", going on after step {standing.step}" if standing.step else ""))
@@ -236,24 +236,29 @@ class Run:
         return bool(every) and step > 0 and (step == total or step % (every * self._sampler.steps_per_epoch) == 0)
 
     def _save(self) -> None:
-        self._checkpoints.save("last", self.standing, model=nnx.merge_state(self.state.params, self.state.stats),
-                               optimizer=self.state.optimizer)
+        self._checkpoints.save("last", self.standing, **self._trees())
+
+    def _trees(self) -> dict:
+        """What the checkpoint `last` holds."""
+        state = self.state
+        trees = {"model": nnx.merge_state(state.params, state.stats), "optimizer": state.optimizer}
+        return trees if state.centres is None else trees | {"loss": {"centres": state.centres}}
 
     def _evaluate(self, log: MetricLog) -> None:
-        """One clip a tracklet; keeps the network if it is the best so far."""
+        """By the clips of `config.train.evaluate_clips`; keeps the network if it is the best so far."""
         model = nnx.merge(self._graphdef, self.state.params, self.state.stats)
         model.eval()
-        settings, standing = self.config.eval, self.standing
+        settings, standing, clips = self.config.eval, self.standing, self.config.train.evaluate_clips
         protocol = protocols.resolve(settings.protocols)[0].name
         try:
             with self._stop.at_once():
-                found = evaluate.search(model, self.config, "last", "test")
+                found = evaluate.search(model, self.config, "last", clips)
                 score = found.score([protocol], settings.corrections, settings.max_rank)[protocol]
         except Interrupted:
             self._save()
             raise
         mean, rank1 = float(score.mAP), float(score.cmc[0])
-        print(f"step {standing.step}, one clip a tracklet, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
+        print(f"step {standing.step}, clips {clips}, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
         log.write("evaluation", standing.step, self._epoch(standing.step), mAP=mean, rank1=rank1)
         standing.evaluated = standing.step
         if mean > standing.best:

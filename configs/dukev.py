@@ -12,7 +12,7 @@ from configs import mars
 
 
 def get_config(variant: str = "cfaan") -> ConfigDict:
-    """The config of a variant, one of `mars.MODELS`."""
+    """The config of a variant, one of `mars.VARIANTS`."""
     config = mars.get_config(variant)
     config.eval.protocols = ("dukev",)
     return config

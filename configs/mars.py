@@ -16,6 +16,15 @@ Variants, one for each row of the paper's Table 2 and two more:
     cfaan                four scales: the published network (default)
     cfaan_slim           cfaan with 128 channels inside its blocks, which cost a quarter (not in the paper)
 
+and the other systems of its Tables 1 and 4, each with its own head, losses, sampling, schedule and test procedure (see
+configs/recipes.py) and, as <name>_cfaan_recipe, within CF-AAN's, which is how these tables compare them:
+
+    p3d                  P3D-C: convolutions along time
+    ap3d                 the same over neighbours aligned by their appearance
+    ap3d_nl              that with non-local blocks
+    tclnet               saliency boosting and erasing over pairs of frames
+    ftwft                attention over frames, centres and mined pairs
+
 `python -m cfaan_jax.flops` prints what each costs. c2d and nonlocal have no ReLU behind the stem's normalisation, the
 others have one, as released: a part of what Table 2 compares is that.
 
@@ -34,6 +43,7 @@ https://download.pytorch.org/models/resnet50-0676ba61.pth into weights/, or name
 from ml_collections import ConfigDict, config_dict
 
 from cfaan_jax.errors import InputError
+from configs.recipes import RECIPES
 
 _CFAAN = dict(
     name="cfaan", scales=4, heads=8, positional="relative", order="hwt",
@@ -53,13 +63,21 @@ MODELS = {
     "axial_s2": _CFAAN | dict(scales=2),
     "cfaan": _CFAAN,
     "cfaan_slim": _CFAAN | dict(inter_channels=128),
+    "p3d": dict(name="p3d"),
+    "ap3d": dict(name="ap3d", contrastive=True),
+    "ap3d_nl": dict(name="ap3d_nl", contrastive=True),
+    "tclnet": dict(name="tclnet"),
+    "ftwft": dict(name="ftwft", inner_channels=256),
 }
+_CFAAN_RECIPE = "_cfaan_recipe"
+VARIANTS = (*MODELS, *(name + _CFAAN_RECIPE for name in RECIPES))
 
 
 def get_config(variant: str = "cfaan") -> ConfigDict:
-    """The config of a variant, one of `MODELS`."""
-    if variant not in MODELS:
-        raise InputError(f"variant '{variant}': there are {', '.join(MODELS)}, as in configs/mars.py:c2d")
+    """The config of a variant, one of `VARIANTS`."""
+    if variant not in VARIANTS:
+        raise InputError(f"variant '{variant}': there are {', '.join(VARIANTS)}, as in configs/mars.py:c2d")
+    name = variant.removesuffix(_CFAAN_RECIPE)
     config = ConfigDict()
     config.seed = 0
     config.model = ConfigDict(dict(
@@ -67,14 +85,17 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         width=64,  # channels of the stem; ResNet-50 has 64
         depths=(3, 4, 6, 3),  # bottlenecks of each stage
         bn_groups=1,  # into how many equal parts BatchNorm divides the batch
-        **MODELS[variant],
+        head="own" if name == variant else "cfaan",  # of the network's own publication, or that of CF-AAN
+        **MODELS[name],
     ))
     config.data = ConfigDict(dict(
         records="",  # the folder that data_prep/build_tfrecords.py wrote
         clip_length=6,  # T
         image_size=(256, 128),
+        sampling="restricted",  # of training frames: restricted, strided, consecutive
         identities=8,  # P, in a batch
         tracklets=4,  # K, of each identity
+        epoch_of="identities",  # what comes once in an epoch: identities, tracklets
         workers=8,  # reading threads
     ))
     config.augment = ConfigDict(dict(
@@ -85,9 +106,17 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
     ))
     config.loss = ConfigDict(dict(
         triplet_weight=1.0,
-        id_weight=1.0,
         margin=config_dict.placeholder(float),  # None: soft margin
+        triplet_distance="euclidean",  # or cosine
+        id_weight=1.0,
         smoothing=0.0,  # of the labels
+        centre_weight=0.0,
+        centre_rate=0.5,  # learning rate of the centres
+        osm_caa_weight=0.0,
+        osm_caa_margin=1.2,
+        osm_caa_negative_share=0.5,
+        osm_caa_sigma=0.8,
+        attention_weight=0.0,  # of the frame logits of erased frames
     ))
     config.optim = ConfigDict(dict(
         learning_rate=1e-4,
@@ -98,9 +127,10 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         warmup_factor=0.01,  # share of the rate at which a warm-up starts
     ))
     # In epochs; evaluate_every=0: never, and there is no checkpoint "best".
-    config.train = ConfigDict(dict(epochs=220, checkpoint_every=2, evaluate_every=10))
+    config.train = ConfigDict(dict(epochs=220, checkpoint_every=2, evaluate_every=10, evaluate_clips="test"))
     config.eval = ConfigDict(dict(
-        clips="all_sampled",  # test, test_0, all_sampled, all_continuous
+        clips="all_sampled",  # test, test_0, all_sampled, all_continuous, dense, dense_cut
+        distance="cosine",  # or euclidean
         protocols=("mars", "mars_with_queries", "mars_matlab", "cfaan_released", "mars_revised"),
         corrections="",  # corrected labels for the revised protocols; "": the labels as they are
         max_rank=50,
@@ -111,4 +141,6 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         raw_records="",  # the data set packed with --detector=none, whose frames go beside the aligned ones; "": none
         attention_block=-1,  # the block whose attention the report shows, counted from 0; -1: the last one
     ))
+    for section, fields in RECIPES.get(variant, {}).items():
+        config[section].update(fields)
     return config

@@ -13,9 +13,9 @@ from configs import ide, mars
 
 
 def get_config(variant: str = "cfaan") -> ConfigDict:
-    """The config of a variant, "ide" or one of `mars.MODELS`."""
-    if variant not in ("ide", *mars.MODELS):
-        raise InputError(f"variant '{variant}': there are ide, {', '.join(mars.MODELS)}, as in "
+    """The config of a variant, "ide" or one of `mars.VARIANTS`."""
+    if variant not in ("ide", *mars.VARIANTS):
+        raise InputError(f"variant '{variant}': there are ide, {', '.join(mars.VARIANTS)}, as in "
                          "configs/quickstart.py:c2d")
     config = ide.get_config() if variant == "ide" else mars.get_config(variant)
     config.model.update(pretrained="none", width=16, depths=(1, 1, 2, 1))

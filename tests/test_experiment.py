@@ -32,12 +32,14 @@ def test_the_recipe_of_mars_is_the_papers():
 
 
 @pytest.mark.parametrize("get_config, variants", [
-    (mars.get_config, mars.MODELS), (dukev.get_config, mars.MODELS), (quickstart.get_config, mars.MODELS),
+    (mars.get_config, mars.VARIANTS), (dukev.get_config, mars.VARIANTS), (quickstart.get_config, mars.VARIANTS),
 ])
 def test_every_config_has_the_fields_of_the_recipe(get_config, variants):
+    def fields(config) -> list[str]:
+        return [name for name in experiment.flatten(config.to_dict()) if not name.startswith("model.")]
+
     for variant in variants:
-        assert list(experiment.flatten(get_config(variant).to_dict())) == list(
-            experiment.flatten(mars.get_config(variant).to_dict()))
+        assert fields(get_config(variant)) == fields(mars.get_config()), variant
 
 
 def test_ide_learns_single_frames_by_cross_entropy_alone():
@@ -51,7 +53,7 @@ def test_an_unknown_variant_lists_those_there_are():
         mars.get_config("cfan")
 
 
-@pytest.mark.parametrize("variant", [*mars.MODELS, "ide"])
+@pytest.mark.parametrize("variant", [*mars.VARIANTS, "ide"])
 def test_the_same_config_makes_the_same_network_also_through_the_file(tmp_path, variant):
     config = small(variant)
     experiment.claim(config, tmp_path)
@@ -116,6 +118,13 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
     ("eval.batch", 0, r"eval\.batch=0"),
     ("eval.report_lists", 0, r"eval\.report_lists=0"),
     ("eval.clips", "foo", "clips='foo': choose one of test, test_0"),
+    ("train.evaluate_clips", "foo", "evaluate_clips='foo': choose one of test, test_0"),
+    ("data.sampling", "foo", "sampling='foo': choose one of restricted"),
+    ("data.epoch_of", "foo", "epoch_of='foo': choose one of identities"),
+    ("loss.triplet_distance", "foo", "triplet_distance='foo': choose one of euclidean"),
+    ("eval.distance", "foo", "distance='foo': choose one of cosine"),
+    ("loss.osm_caa_weight", 1.0, "osm_caa_weight=1.0 needs the centres.*centre_weight"),
+    ("loss.attention_weight", 1.0, "attention_weight=1.0: c2d does not weigh its frames"),
     ("eval.corrections", "absent.csv", "corrections=absent.csv: no such file"),
 ])
 def test_values_that_no_run_can_work_with_are_named(field, value, message):

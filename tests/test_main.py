@@ -85,6 +85,21 @@ def test_a_run_leaves_checkpoints_figures_and_results(finished):
     assert "6/6" in text and "loss" in text and "clips/s" in text and "mAP" in text
 
 
+@pytest.mark.parametrize("variant, clips", [
+    ("p3d", "dense_cut"), ("ap3d", "dense_cut"), ("ap3d_nl", "dense_cut"), ("tclnet", "dense"), ("ftwft", "dense"),
+    ("tclnet_cfaan_recipe", "all_sampled"),
+])
+def test_every_other_system_trains_and_is_scored_by_its_own_recipe(tmp_path, records_directory, variant, clips):
+    text = succeed(command(tmp_path / "run", records_directory, variant=variant, data__clip_length=4, train__epochs=1,
+                           train__evaluate_every=1))
+    assert np.isfinite(losses(tmp_path / "run")).all() and len(losses(tmp_path / "run")) >= 2
+    rows = json.loads((tmp_path / "run/results.json").read_text())
+    assert {(row["weights"], row["protocol"], row["clips"]) for row in rows} == {
+        (weights, protocol, clips) for weights in ("last", "best") for protocol in ("mars", "mars_revised")}
+    assert ("euclidean distance" in text) == (variant == "ftwft")
+    assert {row["network"] for row in rows} == {variant.replace("_cfaan_recipe", ", cfaan head")}
+
+
 def test_a_finished_run_says_so_and_touches_nothing(finished, records_directory):
     workdir, _ = finished
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}

@@ -74,6 +74,18 @@ def test_ide_trains_on_cross_entropy_alone(records_directory, tmp_path):
     assert row["triplet"] == "" and row["loss"] == row["id_loss"] != ""
 
 
+def test_centres_of_classes_move_and_go_on_after_a_stop(records_directory, tmp_path):
+    config = tiny(records_directory, "ftwft")
+    straight = run(config, tmp_path / "straight", total=3).state.centres
+    first = run(config, tmp_path / "stopped", total=1).state.centres
+    resumed = run(config, tmp_path / "stopped", total=3).state.centres
+    assert straight.shape == (1, 8, 256) and not np.array_equal(first, straight)
+    np.testing.assert_array_equal(resumed, straight)
+    row = rows(tmp_path / "straight")[0]
+    total = sum(config.loss[f"{name}_weight"] * float(row[name]) for name in ("centre", "osm_caa", "attention"))
+    assert float(row["loss"]) == pytest.approx(total + float(row["id_loss"]), rel=1e-5) and row["triplet"] == ""
+
+
 def test_the_best_network_is_kept_by_the_periodic_evaluation(config, tmp_path, monkeypatch):
     config.train.evaluate_every = 1
     means = iter([0.2, 0.5, 0.3])

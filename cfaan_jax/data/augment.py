@@ -28,7 +28,7 @@ def prepare(frames: jax.Array, rectangles: jax.Array, stride: int = 16) -> tuple
 
 
 def prepare_training(key: jax.Array, frames: jax.Array, rectangles: jax.Array, config,
-                     stride: int = 16) -> tuple[jax.Array, jax.Array]:
+                     stride: int = 16) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`prepare`, then a flip of whole clips and random erasing of single frames.
 
     A clip is mirrored as a whole, its masks with it. A frame's erased rectangle covers a share of the area drawn from
@@ -40,6 +40,9 @@ def prepare_training(key: jax.Array, frames: jax.Array, rectangles: jax.Array, c
         frames, rectangles, stride: see `prepare`.
         config: `flip` (probability per clip), `erasing` (probability per frame), `erasing_area` and `erasing_aspect`
             (ranges).
+
+    Returns:
+        as `prepare`, and which frames erasing hit, bool `[B, T]`.
     """
     clips, cells = prepare(frames, rectangles, stride)
     flip_key, erase_key = jax.random.split(key)
@@ -47,7 +50,7 @@ def prepare_training(key: jax.Array, frames: jax.Array, rectangles: jax.Array, c
     clips = jnp.where(flipped[:, None, None, None, None], clips[..., ::-1, :], clips)
     cells = jnp.where(flipped[:, None, None], mirror(cells, -(-frames.shape[3] // stride)), cells)
     erased = _erased(erase_key, frames.shape[:4], config)
-    return jnp.where(erased[..., None], jnp.array(IMAGENET_MEAN), clips), cells
+    return jnp.where(erased[..., None], jnp.array(IMAGENET_MEAN), clips), cells, erased.any((2, 3))
 
 
 def mirror(rectangles: jax.Array, width: int) -> jax.Array:

@@ -1,27 +1,52 @@
-"""Which frames of a tracklet make a clip: restricted random sampling for training, four ways of testing.
+"""Which frames of a tracklet make a clip: in training one clip by one of `SAMPLINGS`, in evaluation by one of `MODES`.
 
-A tracklet of n frames is padded with its last frame to a multiple of T and divided into T equal parts (Li et al.,
+CF-AAN pads a tracklet of n frames with its last frame to a multiple of T and divides it into T equal parts (Li et al.,
 "Diversity Regularized Spatiotemporal Attention", CVPR 2018; section 4.1 of the CF-AAN paper).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-MODES = ("test", "test_0", "all_sampled", "all_continuous")
+MODES = ("test", "test_0", "all_sampled", "all_continuous", "dense", "dense_cut")
+STRIDE = 8  # of the strided sampling
 
 
-def train_indices(length: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
-    """One frame drawn uniformly from each of the T parts.
+def train_indices(length: int, clip_length: int, rng: np.random.Generator, sampling: str = "restricted") -> np.ndarray:
+    """The frames of a training clip.
 
     Args:
         length: frames in the tracklet, at least 1.
         clip_length: T.
         rng: where the draws come from.
+        sampling: "restricted": one frame drawn uniformly from each of the T parts (CF-AAN). "strided": every eighth
+            frame from a random one on; of a tracklet shorter than 8 T frames T frames at random, in order (AP3D,
+            TCLNet). "consecutive": T frames from a random one on, of a longer tracklet never the very last; one
+            shorter than T is repeated (FT-WFT).
 
     Returns:
-        int `[T]`, indices of frames, not decreasing.
+        int `[T]`, indices of frames.
     """
+    return SAMPLINGS[sampling](length, clip_length, rng)
+
+
+def _restricted(length: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
     parts = _parts(length, clip_length)
     return parts[np.arange(clip_length), rng.integers(parts.shape[1], size=clip_length)]
+
+
+def _strided(length: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+    if length < clip_length * STRIDE:
+        return np.sort(rng.choice(length, clip_length, replace=length < clip_length))
+    return rng.integers(length - (clip_length - 1) * STRIDE) + STRIDE * np.arange(clip_length)
+
+
+def _consecutive(length: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+    return (rng.integers(max(length - clip_length, 1)) + np.arange(clip_length)) % length
+
+
+SAMPLINGS: dict[str, Callable[[int, int, np.random.Generator], np.ndarray]] = {
+    "restricted": _restricted, "strided": _strided, "consecutive": _consecutive}
 
 
 def test_clips(length: int, clip_length: int, mode: str) -> np.ndarray:
@@ -32,10 +57,12 @@ def test_clips(length: int, clip_length: int, mode: str) -> np.ndarray:
         clip_length: T.
         mode: "test": one clip, the first frame of each part. "test_0": one clip from the start at the largest stride
             of 8, 4, 2, 1 that fits; a tracklet shorter than T is repeated. "all_sampled": clip i holds frame i of
-            each part (the published results). "all_continuous": consecutive frames.
+            each part (the published results). "all_continuous": consecutive frames, the last one again and again at
+            the end. "dense": consecutive frames, and at the end the frames of the last clip again from its start
+            (TCLNet, FT-WFT). "dense_cut": consecutive frames, the last clip is shorter (AP3D).
 
     Returns:
-        int `[clips, T]`, indices of frames.
+        int `[clips, T]`, indices of frames; -1 behind the end of a shorter clip.
     """
     if mode == "test":
         return _parts(length, clip_length)[:, :1].T
@@ -46,6 +73,12 @@ def test_clips(length: int, clip_length: int, mode: str) -> np.ndarray:
         return _parts(length, clip_length).T
     if mode == "all_continuous":
         return _parts(length, clip_length).reshape(-1, clip_length)
+    if mode in ("dense", "dense_cut"):
+        frames = np.arange(-(-length // clip_length) * clip_length).reshape(-1, clip_length)
+        start, missing = frames[-1, 0], frames[-1] >= length
+        again = start + np.arange(clip_length) % (length - start)
+        frames[-1] = np.where(missing, -1 if mode == "dense_cut" else again, frames[-1])
+        return frames
     raise ValueError(f"unknown way of taking clips '{mode}'; there are {', '.join(MODES)}")
 
 

@@ -18,7 +18,7 @@ from cfaan_jax.errors import InputError
 
 
 class TrainBatches:
-    """Training batches: P identities x K tracklets, one clip of T frames from each by restricted random sampling.
+    """Training batches: P identities x K tracklets, one clip of T frames from each.
 
     `batches[step]` is a dict of frames uint8 `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels of `image_size`
     and labels int32 `[B]`. It depends on the sampler (and its seed) and the step only.
@@ -29,11 +29,12 @@ class TrainBatches:
         clip_length: T.
         image_size: (H, W) that the network sees.
         steps: number of batches in the whole training.
+        sampling: of the frames, see `clips.train_indices`.
     """
 
     def __init__(self, records: RecordSet, sampler: IdentitySampler, clip_length: int, image_size: tuple[int, int],
-                 steps: int):
-        self._records, self._sampler, self._steps = records, sampler, steps
+                 steps: int, sampling: str = "restricted"):
+        self._records, self._sampler, self._steps, self._sampling = records, sampler, steps, sampling
         self._clip_length, self._image_size = clip_length, tuple(image_size)
 
     def __len__(self) -> int:
@@ -45,7 +46,7 @@ class TrainBatches:
         frames = np.empty((len(positions), self._clip_length, *self._image_size, 3), np.uint8)
         rectangles = np.empty((len(positions), self._clip_length, 4), np.int32)
         for row, position in enumerate(positions):
-            indices = train_indices(self._records.lengths[position], self._clip_length, rng)
+            indices = train_indices(self._records.lengths[position], self._clip_length, rng, self._sampling)
             rectangles[row] = read_into(frames[row], self._records, position, indices)
         return {"frames": frames, "rectangles": rectangles, "labels": self._sampler.labels[positions].astype(np.int32)}
 
@@ -55,6 +56,7 @@ class ClipBatches:
 
     Iterating gives dicts of frames uint8 `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels of `image_size` and
     tracklet int32 `[B]`: the position in the record set, -1 for what fills up the last batch. `batches[i]` gives one.
+    Clips shorter than T, which one mode has, come behind the others, in batches of one length each.
 
     Args:
         records: any split.
@@ -72,20 +74,22 @@ class ClipBatches:
         self._tracklets = np.repeat(np.arange(len(clips)), [len(each) for each in clips])
         self._records, self._image_size = records, tuple(image_size)
         self._batch_size, self._workers = batch_size, workers
+        lengths = (self._indices >= 0).sum(1)
+        self._batches = [(int(length), same[start:start + batch_size]) for length in np.unique(lengths)[::-1]
+                         for same in [np.flatnonzero(lengths == length)] for start in range(0, len(same), batch_size)]
 
     def __len__(self) -> int:
-        return -(-len(self._indices) // self._batch_size)
+        return len(self._batches)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        height, width = self._image_size
-        shape = (self._batch_size, self._indices.shape[1])
+        (height, width), (length, clips) = self._image_size, self._batches[index]
+        shape = (self._batch_size, length)
         frames = np.zeros((*shape, height, width, 3), np.uint8)
         rectangles = np.tile(np.array([0, height, 0, width], np.int32), (*shape, 1))
         tracklet = np.full(self._batch_size, -1, np.int32)
-        start = index * self._batch_size
-        for row, clip in enumerate(range(start, min(start + self._batch_size, len(self._indices)))):
+        for row, clip in enumerate(clips):
             tracklet[row] = self._tracklets[clip]
-            rectangles[row] = read_into(frames[row], self._records, self._tracklets[clip], self._indices[clip])
+            rectangles[row] = read_into(frames[row], self._records, self._tracklets[clip], self._indices[clip, :length])
         return {"frames": frames, "rectangles": rectangles, "tracklet": tracklet}
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:

@@ -6,13 +6,17 @@ import numpy as np
 
 from cfaan_jax.errors import InputError
 
+EPOCHS = ("identities", "tracklets")
+
 
 class IdentitySampler:
     """Batches of P identities with K tracklets each.
 
     In an epoch every identity comes once, in random order; an identity with fewer than K tracklets gives some of them
-    more than once; the identities left over at the end are dropped (MARS: 625 identities, 78 batches of 8). The
-    batches of an epoch are a pure function of (seed, epoch).
+    more than once; the identities left over at the end are dropped (MARS: 625 identities, 78 batches of 8). Or every
+    tracklet comes once: the tracklets of each identity are divided at random into groups of K, those left over are
+    dropped, and groups come in random order, so that a batch may hold an identity twice (AP3D, TCLNet). The batches of
+    an epoch are a pure function of (seed, epoch).
 
     Classes are numbered by sorted pid, so that they do not depend on the order of the tracklets. Junk (pid -1) and
     distractors (pid 0) are nobody's identity and are never drawn.
@@ -22,12 +26,13 @@ class IdentitySampler:
         identities: P.
         tracklets: K.
         seed: of the run.
+        epoch_of: what comes once in an epoch, one of `EPOCHS`.
 
     Raises:
         InputError: fewer than P identities.
     """
 
-    def __init__(self, pids: np.ndarray, identities: int, tracklets: int, seed: int):
+    def __init__(self, pids: np.ndarray, identities: int, tracklets: int, seed: int, epoch_of: str = "identities"):
         pids = np.asarray(pids)
         self.pids = np.unique(pids[pids > 0])
         self.labels = np.searchsorted(self.pids, pids)
@@ -36,6 +41,8 @@ class IdentitySampler:
         if len(self.pids) < identities:
             raise InputError(f"config.data.identities={identities}, but the training split has {len(self.pids)} "
                              f"identities; set --config.data.identities to at most {len(self.pids)}")
+        counts = np.array([len(members) for members in self._members])
+        self._groups = np.maximum(counts // tracklets, 1) if epoch_of == "tracklets" else np.ones_like(counts)
         self.epoch = lru_cache(maxsize=2)(self._draw_epoch)
 
     @property
@@ -44,14 +51,21 @@ class IdentitySampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        return len(self.pids) // self.identities
+        return int(self._groups.sum()) // self.identities
 
     def _draw_epoch(self, epoch: int) -> np.ndarray:
         """The batches of an epoch: int `[steps, P * K]`, positions of tracklets, those of an identity side by side."""
         rng = np.random.default_rng((0, self.seed, epoch))  # the loader draws from (1, seed, step)
-        order = rng.permutation(len(self.pids))[:self.steps_per_epoch * self.identities]
-        drawn = [rng.choice(self._members[label], self.tracklets, replace=len(self._members[label]) < self.tracklets)
-                 for label in order]
+        classes = np.repeat(np.arange(self.num_classes), self._groups)
+        order = classes[rng.permutation(len(classes))[:self.steps_per_epoch * self.identities]]
+        waiting: dict[int, list[np.ndarray]] = {}
+        drawn = []
+        for label in order:
+            if label not in waiting:
+                members = self._members[label]
+                chosen = rng.choice(members, self._groups[label] * self.tracklets, len(members) < self.tracklets)
+                waiting[label] = list(chosen.reshape(-1, self.tracklets))
+            drawn.append(waiting[label].pop())
         return np.concatenate(drawn).reshape(self.steps_per_epoch, -1)
 
     def batch(self, step: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from cfaan_jax.metrics.ranking import Identities, View
 from cfaan_jax.metrics.reranking import rerank
 from cfaan_jax.metrics.scores import Score, score_all
 
+DISTANCES = ("cosine", "euclidean")
 _LARGEST_MATRIX = 1 << 30  # bytes
 
 
@@ -31,6 +32,7 @@ class About:
         model: name of the network; seed: of its training.
         weights: "last", "best" or "untrained".
         clips: which clips of a tracklet were averaged.
+        distance: by which features are compared, one of `DISTANCES`.
     """
 
     dataset: str
@@ -40,11 +42,13 @@ class About:
     seed: int
     weights: str
     clips: str
+    distance: str = "cosine"
 
     def line(self) -> str:
         """One line of text."""
         tracklets = f"{'aligned' if self.aligned else 'raw'} tracklets of {self.dataset}"
         line = f"{self.model}, {tracklets}, weights {self.weights}, clips {self.clips}, seed {self.seed}"
+        line += "" if self.distance == "cosine" else f", {self.distance} distance"
         return f"{line}; {self.note}" if self.note else line
 
 
@@ -94,15 +98,26 @@ class Search:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error
 
     def distances(self) -> np.ndarray | CosineDistances:
-        """Minus the cosine of every query with every tracklet, float32 [Q, N]; in strips where it is large."""
-        if 4 * self.num_queries * len(self.features) > _LARGEST_MATRIX:
+        """Distances of every query to every tracklet, float32 [Q, N], see `_between`; cosines in strips where large."""
+        if self.about.distance == "cosine" and 4 * self.num_queries * len(self.features) > _LARGEST_MATRIX:
             return CosineDistances(self.features[:self.num_queries], self.features)
-        unit = self.unit_features()
-        return -(unit[:self.num_queries] @ unit.T)
+        features = self._compared()
+        return self._between(features[:self.num_queries], features)
 
     def unit_features(self) -> np.ndarray:
         """Features of length 1, float32 [N, D]; a feature of zeros stays one."""
         return self.features / np.maximum(np.linalg.norm(self.features, axis=1, keepdims=True), 1e-12)
+
+    def _compared(self) -> np.ndarray:
+        """The features as they are compared: of length 1 where the cosine decides."""
+        return self.unit_features() if self.about.distance == "cosine" else self.features
+
+    def _between(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Minus the cosine, or the squared Euclidean distance, of all pairs of rows that `_compared` gave."""
+        products = one @ other.T
+        if self.about.distance == "cosine":
+            return -products
+        return np.square(one).sum(1)[:, None] + np.square(other).sum(1)[None] - 2 * products
 
     def gallery(self, protocol: Protocol) -> np.ndarray:
         """Rows that make up the gallery of a protocol, in its order."""
@@ -137,9 +152,9 @@ class Search:
             galleries={protocol.name: self.gallery(protocol) for protocol in chosen})
 
     def _score_reranked(self, protocol: Protocol, pids: np.ndarray, second: np.ndarray, max_rank: int) -> Score:
-        rows, q, unit = self.gallery(protocol), self.num_queries, self.unit_features()
+        rows, q, features = self.gallery(protocol), self.num_queries, self._compared()
         return score_all(
-            rerank(unit[:q], unit[rows]), self.pids[:q], self.pids[rows], self.camids[:q], self.camids[rows],
+            rerank(features[:q], features[rows]), self.pids[:q], self.pids[rows], self.camids[:q], self.camids[rows],
             [protocol.name], second[:q], second[rows], max_rank, q_corrected=pids[:q], g_corrected=pids[rows],
             check_sizes=protocols.sizes_apply([protocol], self.about.dataset, len(self.pids)))[protocol.name]
 
@@ -160,9 +175,9 @@ class Search:
         """Ranked lists of some queries under one protocol, rows that the query ignores included."""
         rows = self.gallery(protocol)
         people = self._people(protocol, corrections_file, rows)
-        unit, lists = self.unit_features(), []
+        features, lists = self._compared(), []
         for query in queries:
-            distances = -(unit[rows] @ unit[query])
+            distances = self._between(features[[query]], features[rows])[0]
             kinds = np.where(people.g_pids == JUNK, "ignored", "wrong").astype(object)
             relevant, ignored = people.of_query(query)
             kinds[relevant], kinds[ignored] = "right", "ignored"

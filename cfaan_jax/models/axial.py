@@ -7,6 +7,7 @@ value.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from flax import nnx
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import initial
+from cfaan_jax.models.additions import Additions, Place
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import adaptive_max_pool, nearest
 
@@ -24,7 +26,7 @@ _SINUSOID_BASE = 1000.0  # the released code's; 10,000 is usual
 
 
 @dataclass(frozen=True)
-class AxialSettings:
+class AxialSettings(Additions):
     """The options of a CF-AA block; the defaults are the published network.
 
     Attributes:
@@ -42,6 +44,15 @@ class AxialSettings:
     order: str = "hwt"
     inter_channels: int | None = None
 
+    any_length: ClassVar[bool] = False
+    torch_names: ClassVar = (
+        (r"reduction", "conv_down.weight", 3),
+        (r"expansion", "conv_up.weight", 3),
+        (r"scales\.(\d+)\.(\d+)\.qkv", "axial_gran.{axis}.qkv_transform.weight", 1),
+        (r"scales\.(\d+)\.(\d+)\.(relative)", "axial_gran.{axis}.{3}", 0),
+        (r"scales\.(\d+)\.(\d+)\.(bn_\w+)\.(\w+)", "axial_gran.{axis}.{3}.{4}", 0),
+    )
+
     def __post_init__(self):
         if self.positional not in POSITIONAL:
             raise InputError(f"positional={self.positional!r}: choose one of {', '.join(POSITIONAL)}")
@@ -51,6 +62,12 @@ class AxialSettings:
             raise InputError(f"scales={self.scales}, heads={self.heads}: each scale needs at least one head")
         if self.inter_channels is not None and self.inter_channels < 1:
             raise InputError(f"inter_channels={self.inter_channels}: give at least 1, or None for the backbone's")
+
+    def behind(self, place: Place, rng: np.random.Generator) -> "CoarseToFineBlock | None":
+        """A block at each of the paper's places."""
+        if place.attended:
+            return CoarseToFineBlock(place.channels, place.size, self, place.groups, rng)
+        return None
 
 
 class AxialAttention(nnx.Module):

@@ -1,4 +1,7 @@
-"""From feature maps to one feature and class scores: masked pooling, the BN neck, the classifier."""
+"""From feature maps to one feature and class scores: pooling, the BN neck, the classifier."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ from flax import nnx
 
 from cfaan_jax.models import initial
 from cfaan_jax.models.normalization import BatchNorm
+from cfaan_jax.models.pooling import map_maximum
 
 _CLASSIFIER_SCALE = 0.001  # standard deviation of the classifier's initial weights
 
@@ -33,22 +37,57 @@ def masked_average(maps: jax.Array, rectangles: jax.Array | None) -> jax.Array:
     return total / jnp.maximum(cells, 1)[..., None]
 
 
+def whole_average(maps: jax.Array, _: jax.Array | None) -> jax.Array:
+    """Averages each frame's whole feature map; arguments as for `masked_average`."""
+    return masked_average(maps, None)
+
+
+def whole_maximum(maps: jax.Array, _: jax.Array | None) -> jax.Array:
+    """The largest value of each channel on each frame's whole feature map; arguments as for `masked_average`."""
+    return map_maximum(maps)
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """What tells one head from another; the defaults are the head of CF-AAN.
+
+    Attributes:
+        pool: from maps `[B, T, H, W, C]` and rectangles to pooled frames `[B, T, C]`.
+        branches: how many necks and classifiers there are; branch i sees every `branches`-th frame from frame i on, and
+            gives its share of a feature.
+        per_frame: normalise and classify every frame and average afterwards, as the released c2d does, instead of
+            averaging the frames first.
+        neck_offset: of the neck, see `BatchNorm`.
+        classifier_offset: whether the classifier has one.
+        compared_behind_neck: whether the losses that compare features see those behind the neck or before it.
+        feature_behind_neck: the same for the evaluation feature.
+    """
+
+    pool: Callable[[jax.Array, jax.Array | None], jax.Array] = masked_average
+    branches: int = 1
+    per_frame: bool = False
+    neck_offset: str = "none"
+    classifier_offset: bool = False
+    compared_behind_neck: bool = False
+    feature_behind_neck: bool = True
+
+
 class Head(nnx.Module):
     """BN neck and classifier over pooled frames (paper, section 3.3; Luo et al. 2019).
 
     Args:
         channels: of a pooled frame.
         num_classes: training identities.
-        per_frame: normalise and classify every frame and average afterwards, as the released c2d does, instead of
-            averaging the frames first.
+        settings: see `HeadSettings`.
         groups: see `BatchNorm`.
         rng: draws the initial weights.
     """
 
-    def __init__(self, channels: int, num_classes: int, per_frame: bool, groups: int, rng: np.random.Generator):
-        self.per_frame = per_frame
-        self.neck = BatchNorm(channels, groups=groups, use_bias=False)
+    def __init__(self, channels: int, num_classes: int, settings: HeadSettings, groups: int, rng: np.random.Generator):
+        self.per_frame = settings.per_frame
+        self.neck = BatchNorm(channels, groups=groups, offset=settings.neck_offset)
         self.classifier = initial.normal(rng, (channels, num_classes), _CLASSIFIER_SCALE)
+        self.classifier_offset = nnx.Param(jnp.zeros(num_classes)) if settings.classifier_offset else None
 
     def __call__(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Pooled frames `[B, T, C]` -> scores `[B, classes]`, feature behind the neck `[B, C]`."""
@@ -56,6 +95,8 @@ class Head(nnx.Module):
         samples = frames.reshape(-1, channels) if self.per_frame else frames.mean(1)
         normalised = self.neck(samples)
         scores = jnp.einsum("nc,ck->nk", normalised, self.classifier[...])
+        if self.classifier_offset is not None:
+            scores = scores + self.classifier_offset[...]
         if self.per_frame:
             normalised = normalised.reshape(batch, -1, channels).mean(1)
             scores = scores.reshape(batch, -1, scores.shape[-1]).mean(1)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,13 @@ from flax import nnx
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import initial
+from cfaan_jax.models.additions import Additions, Place
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import largest
 
 
 @dataclass(frozen=True)
-class NonLocalSettings:
+class NonLocalSettings(Additions):
     """The options of a non-local block; the default is the released network.
 
     Attributes:
@@ -24,13 +26,35 @@ class NonLocalSettings:
 
     sub_sample: bool = False
 
+    torch_names: ClassVar = (
+        (r"theta\.kernel", "theta.weight", 3),
+        (r"(phi|g)\.kernel", "{1}{pooled}.weight", 3),
+        (r"(theta)\.(bias)", "{1}.{2}", 0),
+        (r"(phi|g)\.bias", "{1}{pooled}.bias", 0),
+        (r"w\.kernel", "W.0.weight", 3),
+        (r"w\.bias", "W.0.bias", 0),
+        (r"bn\.(\w+)", "W.1.{1}", 0),
+    )
+
+    def behind(self, place: Place, rng: np.random.Generator) -> "NonLocalBlock | None":
+        """A block at each of the paper's places."""
+        if place.attended:
+            return NonLocalBlock(place.channels, place.channels // 2, self, place.groups, rng)
+        return None
+
 
 class PointwiseLinear(nnx.Module):
-    """A 1x1x1 convolution with offset, initialised as torch does where nothing else is said."""
+    """A 1x1x1 convolution with offset, initialised as torch does where nothing else is said.
 
-    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator):
-        bound = math.sqrt(1 / inputs)
-        self.kernel = initial.uniform(rng, (inputs, outputs), bound)
+    Args:
+        inputs, outputs: channels.
+        rng: draws the initial weights.
+        he: draw the kernel from a normal distribution of He's deviation (fan out) instead.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, he: bool = False):
+        bound, shape = math.sqrt(1 / inputs), (inputs, outputs)
+        self.kernel = initial.normal(rng, shape, math.sqrt(2 / outputs)) if he else initial.uniform(rng, shape, bound)
         self.bias = initial.uniform(rng, (outputs,), bound)
 
     def __call__(self, x: jax.Array) -> jax.Array:

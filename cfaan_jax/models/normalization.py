@@ -8,6 +8,11 @@ EPSILON = 1e-5
 MOMENTUM = 0.1  # share of the new batch in the running statistics, in torch's sense
 
 
+def unit(x: jax.Array) -> jax.Array:
+    """Vectors along the last axis brought to length 1; those shorter than 1e-12 are divided by that."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation over every axis but the channels.
 
@@ -19,7 +24,7 @@ class BatchNorm(nnx.Module):
     Args:
         channels: number of channels.
         groups: number of groups that the leading axis is divided into in training.
-        use_bias: whether there is an offset; without one it is 0, as in the frozen neck.
+        offset: "trained"; "frozen": kept as it was loaded, 0 at the start; or "none", which is 0 always.
         zero_init: start with scale 0, so that a residual branch starts as nothing.
 
     Attributes:
@@ -27,9 +32,10 @@ class BatchNorm(nnx.Module):
             counts them (`num_batches_tracked`) without using the number; kept for the way back.
     """
 
-    def __init__(self, channels: int, *, groups: int = 1, use_bias: bool = True, zero_init: bool = False):
+    def __init__(self, channels: int, *, groups: int = 1, offset: str = "trained", zero_init: bool = False):
         self.scale = nnx.Param(jnp.zeros(channels) if zero_init else jnp.ones(channels))
-        self.bias = nnx.Param(jnp.zeros(channels)) if use_bias else None
+        kinds = {"trained": nnx.Param, "frozen": nnx.BatchStat}
+        self.bias = None if offset == "none" else kinds[offset](jnp.zeros(channels))
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.var = nnx.BatchStat(jnp.ones(channels))
         self.groups, self.imported_batches = groups, 0

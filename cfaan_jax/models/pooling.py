@@ -55,6 +55,12 @@ def adaptive_max_pool(x: jax.Array, axis: int, cells: int) -> jax.Array:
     return largest([jnp.take(x, np.minimum(first + i, last), axis) for i in range(widest)])
 
 
+def map_maximum(maps: jax.Array) -> jax.Array:
+    """The largest value of each channel on a feature map: `[..., H, W, C]` -> `[..., C]`."""
+    rows, columns = maps.ndim - 3, maps.ndim - 2
+    return adaptive_max_pool(adaptive_max_pool(maps, columns, 1), rows, 1)[..., 0, 0, :]
+
+
 def nearest(x: jax.Array, axis: int, cells: int) -> jax.Array:
     """Nearest-neighbour up-sampling along one axis: cell i of `cells` shows source cell floor(i * in / out)."""
     length = x.shape[axis]

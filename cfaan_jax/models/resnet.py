@@ -1,7 +1,6 @@
 """ResNet-50 in torchvision's first layout, with the last stride at 1 (paper, section 4.2)."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.models import initial
+from cfaan_jax.models.additions import Additions, Place
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import stem_max_pool, windows
 
@@ -72,27 +72,46 @@ class Convolution(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3 (with the stride) and 1x1 convolutions, each normalised, added to a shortcut."""
+    """1x1, 3x3 (with the stride) and 1x1 convolutions, each normalised, added to a shortcut.
 
-    def __init__(self, inputs: int, planes: int, stride: int, groups: int, rng: np.random.Generator):
+    Args:
+        inputs, planes: channels of the input and inside; the output has 4 * planes.
+        stride: of the 3x3 convolution.
+        groups: see `BatchNorm`.
+        rng: draws the initial weights.
+        within: see `Additions`.
+    """
+
+    def __init__(self, inputs: int, planes: int, stride: int, groups: int, rng: np.random.Generator,
+                 within: nnx.Module | None = None):
         outputs = EXPANSION * planes
         shortcut = stride != 1 or inputs != outputs
         self.conv1 = Convolution(inputs, planes, 1, 1, rng)
         self.bn1 = BatchNorm(planes, groups=groups)
         self.conv2 = Convolution(planes, planes, 3, stride, rng)
+        self.within = within
         self.bn2 = BatchNorm(planes, groups=groups)
         self.conv3 = Convolution(planes, outputs, 1, 1, rng)
         self.bn3 = BatchNorm(outputs, groups=groups)
         self.shortcut_conv = Convolution(inputs, outputs, 1, stride, rng) if shortcut else None
         self.shortcut_bn = BatchNorm(outputs, groups=groups) if shortcut else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[N, H, W, in]` -> `[N, H / stride, W / stride, 4 * planes]`."""
+    def __call__(self, x: jax.Array, frames: int = 1) -> jax.Array:
+        """`[B * frames, H, W, in]` -> `[B * frames, H / stride, W / stride, 4 * planes]`."""
         y = nnx.relu(self.bn1(self.conv1(x)))
-        y = nnx.relu(self.bn2(self.conv2(y)))
+        y = self.conv2(y)
+        if self.within is not None:
+            y = y + on_clips(self.within, y, frames)
+        y = nnx.relu(self.bn2(y))
         y = self.bn3(self.conv3(y))
         shortcut = x if self.shortcut_conv is None else self.shortcut_bn(self.shortcut_conv(x))
         return nnx.relu(y + shortcut)
+
+
+def on_clips(module: nnx.Module, x: jax.Array, frames: int) -> jax.Array:
+    """Applies a module on whole clips to frames that are folded into the batch, `[B * frames, H, W, C]`."""
+    y = module(x.reshape(-1, frames, *x.shape[1:]))
+    return y.reshape(-1, *y.shape[2:])
 
 
 class ResNet(nnx.Module):
@@ -100,39 +119,67 @@ class ResNet(nnx.Module):
 
     Args:
         settings: its size.
-        attention: called as `attention(stage, block, channels)` behind every bottleneck; gives the block on whole clips
-            that follows it, or None.
+        clip_size: frames, rows and columns of a clip in pixels.
+        additions: what the system adds to the plain ResNet.
         rng: draws the initial weights.
+
+    Attributes:
+        stages: lists of bottlenecks.
+        attention: for each of them what follows it, or None.
+        last_stage: what takes the place of the last stage, or None.
     """
 
-    def __init__(self, settings: ResNetSettings, attention: Callable[[int, int, int], nnx.Module | None],
+    def __init__(self, settings: ResNetSettings, clip_size: tuple[int, int, int], additions: Additions,
                  rng: np.random.Generator):
-        width, groups = settings.width, settings.groups
-        self.conv1 = Convolution(3, width, 7, 2, rng)
-        self.bn1 = BatchNorm(width, groups=groups)
-        self.stem_relu = settings.stem_relu
+        self.conv1 = Convolution(3, settings.width, 7, 2, rng)
+        self.bn1 = BatchNorm(settings.width, groups=settings.groups)
+        self.stem_relu, self.depths = settings.stem_relu, settings.depths
         self.stages, self.attention = nnx.List([]), nnx.List([])
-        inputs = width
-        for stage, depth in enumerate(settings.depths):
-            outputs = settings.stage_channels(stage)
-            self.stages.append(nnx.List([]))
-            self.attention.append(nnx.List([]))
-            for block in range(depth):
-                stride = STAGE_STRIDES[stage] if block == 0 else 1
-                self.stages[stage].append(Bottleneck(inputs, outputs // EXPANSION, stride, groups, rng))
-                self.attention[stage].append(attention(stage, block, outputs))
-                inputs = outputs
+        *stages, last = places(settings, clip_size)
+        for stage in stages:
+            self._add(stage, additions, rng)
+        self.last_stage = additions.last_stage(last[0], rng)
+        if self.last_stage is None:
+            self._add(last, additions, rng)
+
+    def _add(self, stage: list[Place], additions: Additions, rng: np.random.Generator) -> None:
+        self.stages.append(nnx.List([]))
+        self.attention.append(nnx.List([]))
+        for place in stage:
+            self.stages[-1].append(bottleneck(place, rng, additions.within(place, rng)))
+            self.attention[-1].append(additions.behind(place, rng))
 
     def __call__(self, clips: jax.Array, until: nnx.Module | None = None) -> jax.Array:
         """`[B, T, H, W, 3]` -> `[B, T, H / 16, W / 16, channels]`; or what reaches the block of attention `until`."""
-        batch, frames = clips.shape[:2]
-        x = self.bn1(self.conv1(clips.reshape(batch * frames, *clips.shape[2:])))
+        frames = clips.shape[1]
+        x = self.bn1(self.conv1(clips.reshape(-1, *clips.shape[2:])))
         x = stem_max_pool(nnx.relu(x) if self.stem_relu else x)
         for bottlenecks, attention in zip(self.stages, self.attention, strict=True):
-            for bottleneck, attend in zip(bottlenecks, attention, strict=True):
-                x = bottleneck(x)
+            for block, attend in zip(bottlenecks, attention, strict=True):
+                x = block(x, frames)
                 if attend is not None:
                     if attend is until:
-                        return x.reshape(batch, frames, *x.shape[1:])
-                    x = attend(x.reshape(batch, frames, *x.shape[1:])).reshape(x.shape)
-        return x.reshape(batch, frames, *x.shape[1:])
+                        return x.reshape(-1, frames, *x.shape[1:])
+                    x = on_clips(attend, x, frames)
+        if self.last_stage is not None:
+            x = on_clips(self.last_stage, x, frames)
+        return x.reshape(-1, frames, *x.shape[1:])
+
+
+def places(settings: ResNetSettings, clip_size: tuple[int, int, int]) -> list[list[Place]]:
+    """The bottlenecks of each stage, for clips of so many frames, rows and columns."""
+    (frames, height, width), shrunk, inputs, stages = clip_size, 4, settings.width, []
+    for stage, (depth, stride) in enumerate(zip(settings.depths, STAGE_STRIDES, strict=True)):
+        shrunk *= stride
+        channels = settings.stage_channels(stage)
+        stages.append([Place(stage, block, depth - 1 - block, inputs if block == 0 else channels, channels // EXPANSION,
+                              channels, (frames, height // shrunk, width // shrunk), settings.groups)
+                        for block in range(depth)])
+        inputs = channels
+    return stages
+
+
+def bottleneck(place: Place, rng: np.random.Generator, within: nnx.Module | None = None) -> Bottleneck:
+    """The bottleneck of a place; `within` as in `Additions`."""
+    stride = STAGE_STRIDES[place.stage] if place.block == 0 else 1
+    return Bottleneck(place.inputs, place.planes, stride, place.groups, rng, within)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from cfaan_jax.metrics import Score, protocols
 from cfaan_jax.metrics.search import Answer, Search
 from cfaan_jax.report import attention, curves, details, examples
 from cfaan_jax.report.frames import TrackletFrames, fitted
-from cfaan_jax.report.listed import Chosen, Listed, choose, who
+from cfaan_jax.report.listed import Chosen, Listed, choose, near, near_name, who
 from cfaan_jax.report.page import PageFolder, pages
 from cfaan_jax.report.ranked_lists import Entry, RankedList, draw
 from cfaan_jax.report.tables import Content
@@ -106,7 +107,8 @@ def _ranked(site: PageFolder, evaluation: Evaluation, chosen: Chosen, frames: Tr
                  for row in sorted(rows)}
     queries = [each.row for each in listed]
     site.page("ranked.html", [site.static("ranked.js")], score=evaluation.score, chosen=chosen, tracklets=tracklets,
-              pids=found.pids, camids=found.camids, pid_choices=sorted(set(found.pids[queries].tolist())),
+              pids=found.pids, camids=found.camids, near=partial(near, found), near_name=near_name(found),
+              pid_choices=sorted(set(found.pids[queries].tolist())),
               camid_choices=sorted(set(found.camids[queries].tolist())))
 
 
@@ -128,4 +130,4 @@ def _picture(evaluation: Evaluation, kind: str, listed: Sequence[Listed], frames
 
 
 def _caption(found: Search, answer: Answer) -> tuple[str, str]:
-    return who(found, answer.row), f"1 - cos {max(0.0, 1 + answer.distance):.3f}"
+    return who(found, answer.row), f"{near_name(found)} {near(found, answer)}"

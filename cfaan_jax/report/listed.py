@@ -75,3 +75,15 @@ def who(found: Search, row: int) -> str:
     pid = int(found.pids[row])
     name = {protocols.JUNK: "junk", protocols.DISTRACTOR: "distractor"}.get(pid, f"id {pid}")
     return f"{name}, cam {found.camids[row]}"
+
+
+def near(found: Search, answer: Answer) -> str:
+    """The distance of an answer from its query, never below 0."""
+    if found.about.distance == "cosine":
+        return f"{max(0.0, 1 + answer.distance):.3f}"
+    return f"{max(0.0, answer.distance):.1f}"
+
+
+def near_name(found: Search) -> str:
+    """What `near` gives."""
+    return "1 − cos" if found.about.distance == "cosine" else "d²"

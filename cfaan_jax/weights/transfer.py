@@ -11,55 +11,55 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models import SYSTEMS, VideoReID
-from cfaan_jax.models.axial import AxialSettings
+from cfaan_jax.models import VideoReID
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.weights.files import read
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_COUNTER = "num_batches_tracked"
 
-# Names of a plain ResNet-50, which is called `base` inside the released networks.
-_BARE = re.compile(r"(conv1|bn1|layer[1-4])\.")
+# Axes of torch's layout in ours, by the number of axes here; vectors have the same in both.
+_ORDERS = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0), 1: (0,)}
 
-# Axes of torch's layout in ours, by the number of axes here; vectors and tables of positions have the same in both.
-_ORDERS = {4: (3, 2, 0, 1), 2: (1, 0)}
-# Kernels that are matrices here: how many axes of length 1 follow in torch, by the last two parts of the name.
-_POINTWISE = {"qkv_transform.weight": 1} | dict.fromkeys(
-    ("conv_up.weight", "conv_down.weight", "theta.weight", "phi.weight", "g.weight", "0.weight"), 3)
-
-# Our dotted path -> torch's. {1}, {2} ... are the groups; the named places are worked out in `_torch_name`.
-_NAMES = [(re.compile(pattern + "$"), name) for pattern, name in (
-    (r"backbone\.conv1\.kernel", "base.conv1.weight"),
-    (r"backbone\.bn1\.(\w+)", "base.bn1.{1}"),
-    (r"backbone\.stages\.(\d+)\.(\d+)\.(conv\d)\.kernel", "base.layer{stage}.{block}.{3}.weight"),
-    (r"backbone\.stages\.(\d+)\.(\d+)\.(bn\d)\.(\w+)", "base.layer{stage}.{block}.{3}.{4}"),
-    (r"backbone\.stages\.(\d+)\.(\d+)\.shortcut_conv\.kernel", "base.layer{stage}.{block}.downsample.0.weight"),
-    (r"backbone\.stages\.(\d+)\.(\d+)\.shortcut_bn\.(\w+)", "base.layer{stage}.{block}.downsample.1.{3}"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.reduction", "base.layer{stage}.{attention}.conv_down.weight"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.expansion", "base.layer{stage}.{attention}.conv_up.weight"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.(bn\d)\.(\w+)", "base.layer{stage}.{attention}.{3}.{4}"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.scales\.(\d+)\.(\d+)\.qkv",
-     "base.layer{stage}.{attention}.axial_gran.{layer}.qkv_transform.weight"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.scales\.(\d+)\.(\d+)\.relative",
-     "base.layer{stage}.{attention}.axial_gran.{layer}.relative"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.scales\.(\d+)\.(\d+)\.(bn_\w+)\.(\w+)",
-     "base.layer{stage}.{attention}.axial_gran.{layer}.{5}.{6}"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.theta\.(\w+)", "base.NL_{stage}.{rank}.theta.{3}"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.(phi|g)\.(\w+)", "base.NL_{stage}.{rank}.{3}{pooled}.{4}"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.w\.(\w+)", "base.NL_{stage}.{rank}.W.0.{3}"),
-    (r"backbone\.attention\.(\d+)\.(\d+)\.bn\.(\w+)", "base.NL_{stage}.{rank}.W.1.{3}"),
-    (r"head\.neck\.(\w+)", "bottleneck.{1}"),
-    (r"head\.classifier", "classifier.weight"),
-)]
+# (our container, torch's name, that in a plain ResNet-50). {1}, {2} ... are the groups; the named places are worked out
+# in `_places`. A system puts its own before these.
+_CONTAINERS = (
+    (r"backbone\.stages\.(\d+)\.(\d+)\.", "{prefix}{stage}.{place}.", "layer{number}.{block}."),
+    (r"backbone\.attention\.(\d+)\.(\d+)\.", "{prefix}{following}.", None),
+    (r"backbone\.conv1\.", "{prefix}{conv1}.", "conv1."),
+    (r"backbone\.bn1\.", "{prefix}{bn1}.", "bn1."),
+    (r"head\.|further_heads\.(\d+)\.", "", None),
+    (r"", "", None),
+)
+# (our variable in its container, torch's name); and a system has its own, with the axes that torch has behind.
+_NAMES = (
+    (r"(kernel|scale|bias|mean|var)", "{1}"),
+    (r"(conv[13])\.kernel", "{1}.weight"),
+    (r"conv2\.kernel", "{conv2}.weight"),
+    (r"(bn\d)\.(\w+)", "{1}.{2}"),
+    (r"shortcut_conv\.kernel", "downsample.0.weight"),
+    (r"shortcut_bn\.(\w+)", "downsample.1.{1}"),
+    (r"neck\.(\w+)", "{neck}.{1}"),
+    (r"classifier", "{classifier}.weight"),
+    (r"classifier_offset", "{classifier}.bias"),
+)
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One variable of a model and its form in torch."""
+    """One variable of a model and its form in torch.
+
+    Attributes:
+        variable: holds the values.
+        shape: torch's.
+        order: of our axes in torch.
+        plain: its name in a plain ResNet-50, None where that has none.
+    """
 
     variable: nnx.Variable
-    shape: tuple[int, ...]  # torch's
-    order: tuple[int, ...]  # of our axes in torch
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+    plain: str | None
 
     def to_torch(self) -> np.ndarray:
         return np.ascontiguousarray(np.asarray(self.variable[...]).transpose(self.order)).reshape(self.shape)
@@ -88,12 +88,12 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
         if isinstance(given.get(wrapper), Mapping):
             given = dict(given[wrapper])
     given = {name.removeprefix("module."): array for name, array in given.items()}
-    skip = tuple(skip)
-    if "conv1.weight" in given:
-        given = {f"base.{name}" if _BARE.match(name) else name: array for name, array in given.items()}
-        skip += ("fc.*", "bottleneck.*", "classifier.*", "base.NL_*", *_axial_patterns(model))
-    where = "the mapping given" if isinstance(source, Mapping) else str(source)
     entries, constants = _entries(model), _constants(model)
+    skip = tuple(skip)
+    if "conv1.weight" in given and f"{_neck(model)}.weight" not in given:
+        given = _as_official(model, given, entries)
+        skip += tuple(name for name, entry in entries.items() if entry.plain is None)
+    where = "the mapping given" if isinstance(source, Mapping) else str(source)
     skipped = [name for name in {*given, *entries} if any(fnmatchcase(name, pattern) for pattern in skip)]
     given = {name: np.asarray(array) for name, array in given.items() if name not in skipped}
     entries = {name: entry for name, entry in entries.items() if name not in skipped}
@@ -102,7 +102,7 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
     for name, entry in entries.items():
         entry.fill(values[name])
     for name, module in _normalisations(model).items():
-        if (counter := f"{name}.num_batches_tracked") in given:
+        if (counter := f"{name}.{_COUNTER}") in given:
             module.imported_batches = int(given[counter])
 
 
@@ -122,7 +122,7 @@ def _refuse_misfits(where: str, given: dict, entries: dict, constants: dict, val
     shapes = [f"{name} {given[name].shape} instead of {entry.shape}" for name, entry in entries.items()
               if name in values and values[name].shape != entry.shape]
     shapes += [f"{name} differs from the table of this network" for name, table in constants.items()
-               if name.endswith((".flatten_index", "bottleneck.bias")) and name in given
+               if not name.endswith(_COUNTER) and name in given
                and not np.array_equal(given[name], table)]
     parts = [f"{label} ({len(names)}): {', '.join(names)}" for label, names in
              (("missing", missing), ("unexpected", unexpected), ("of another shape or value", shapes)) if names]
@@ -131,14 +131,26 @@ def _refuse_misfits(where: str, given: dict, entries: dict, constants: dict, val
                          + "\nbuild the model with the options of the file, or name what to leave out in skip")
 
 
+def _as_official(model: VideoReID, given: Mapping, entries: Mapping[str, _Entry]) -> dict:
+    """The weights of a plain ResNet-50 under the names of a model's own code; its classifier is left out."""
+    known = {name: entry.plain for name, entry in entries.items() if entry.plain is not None}
+    known |= {f"{name.removesuffix('running_mean')}{_COUNTER}": f"{plain.removesuffix('running_mean')}{_COUNTER}"
+              for name, plain in known.items() if name.endswith(".running_mean")}
+    unknown = [name for name in given if name not in known.values() and not name.startswith("fc.")]
+    return ({name: given[plain] for name, plain in known.items() if plain in given}
+            | {f"{model.layout.prefix}{name}": given[name] for name in unknown})
+
+
 def _entries(model: VideoReID) -> dict[str, _Entry]:
     entries = {}
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))):
-        name = _torch_name(model, ".".join(map(str, path)))
+        name, plain, ones, volume = _name(model, ".".join(map(str, path)))
         axes = len(variable.shape)
-        order = tuple(range(axes)) if name.endswith(".relative") else _ORDERS.get(axes, tuple(range(axes)))
-        shape = _torch_shape(model, name, [variable.shape[axis] for axis in order])
-        entries[name] = _Entry(_variable(model, path), shape, order)
+        order = tuple(range(axes)) if name.endswith(".relative") else _ORDERS[axes]
+        shape = tuple(variable.shape[axis] for axis in order)
+        if volume and axes == 4:
+            shape = (*shape[:2], 1, *shape[2:])
+        entries[name] = _Entry(_variable(model, path), shape + (1,) * ones, order, plain)
     return entries
 
 
@@ -149,39 +161,50 @@ def _variable(model: VideoReID, path: Sequence):
     return node
 
 
-def _torch_name(model: VideoReID, ours: str) -> str:
-    for pattern, name in _NAMES:
-        if match := pattern.match(ours):
-            groups = [_LEAVES.get(group, group) for group in match.groups()]
-            places = {}
-            if "{stage}" in name:
-                places = _places(model, stage=int(groups[0]), block=int(groups[1]))
-            if "{layer}" in name:  # three axes a scale
-                places["layer"] = 3 * int(groups[2]) + int(groups[3])
-            return name.format(None, *groups, **places)
+def _name(model: VideoReID, ours: str) -> tuple[str, str | None, int, bool]:
+    """Torch's name of a variable, that in a plain ResNet-50, axes of length 1 behind, and whether kernels are 3-D."""
+    containers = ((re.match(row[0], ours), *row) for row in (*model.additions.torch_prefixes, *_CONTAINERS))
+    match, container, torch, plain = next(row for row in containers if row[0])
+    places, rest = _places(model, container, match), ours[match.end():]
+    volume = model.layout.volumes and (container, torch, plain) in _CONTAINERS
+    own = ((pattern, name, 0) for pattern, name in _NAMES)
+    for pattern, name, ones in (*own, *model.additions.torch_names):
+        if inside := re.fullmatch(pattern, rest):
+            groups = [_LEAVES.get(group, group) for group in inside.groups()]
+            if "{axis}" in name:  # three axes a scale
+                places["axis"] = 3 * int(groups[0]) + int(groups[1])
+            full = torch.format(None, *match.groups(), **places) + name.format(None, *groups, **places)
+            if plain is not None and (pattern, name) in _NAMES:
+                plain_name = plain.format(None, *match.groups(), **places)
+                return full, plain_name + name.format(None, *groups, **places | {"conv2": "conv2"}), ones, volume
+            return full, None, ones, volume
     raise AssertionError(f"no torch name for {ours}")
 
 
-def _places(model: VideoReID, stage: int, block: int) -> dict[str, int | str]:
-    """Torch's numbers for a bottleneck and the attention behind it; CF-AA blocks sit in line with the bottlenecks."""
+def _places(model: VideoReID, container: str, match: re.Match) -> dict[str, int | str]:
+    """What the names in `_CONTAINERS` and `_NAMES` leave open."""
+    layout = model.layout
+    places = dict(prefix=layout.prefix, conv1=layout.conv1, bn1=layout.bn1, conv2="conv2",
+                  last=model.backbone.depths[-1] - 1)
+    if container.startswith("head"):
+        branch = 0 if match[1] is None else int(match[1]) + 1
+        return places | dict(neck=layout.neck.format(branch=branch), classifier=layout.classifier.format(branch=branch))
+    if not container.startswith((r"backbone\.stages", r"backbone\.attention")):
+        return places
+    stage, block = int(match[1]), int(match[2])
     attention = model.backbone.attention[stage]
     rank = sum(module is not None for module in attention[:block])
-    shift = rank if _is_axial(model) else 0
-    pooled = ".0" if getattr(attention[block], "sub_sample", False) else ""  # the pooling is torch's second module
-    return dict(stage=stage + 1, block=block + shift, attention=block + shift + 1, rank=rank, pooled=pooled)
+    place = block + rank if layout.in_line else block
+    if model.backbone.stages[stage][block].within is not None:
+        places["conv2"] = "conv2.spatial_conv3d"
+    return places | dict(
+        stage=layout.stages[stage], number=stage + 1, block=block, place=place,
+        following=f"{layout.stages[stage]}.{place + 1}" if layout.in_line else f"NL_{stage + 1}.{rank}",
+        pooled=".0" if getattr(attention[block], "sub_sample", False) else "")  # the pooling is torch's second module
 
 
-def _is_axial(model: VideoReID) -> bool:
-    return SYSTEMS[model.name].attention is AxialSettings
-
-
-def _torch_shape(model: VideoReID, name: str, ordered: Sequence[int]) -> tuple[int, ...]:
-    """The shape in torch of a variable whose axes are in torch's order already."""
-    if len(ordered) == 4:  # backbones with CF-AA blocks are written with 3-D convolutions, the others with 2-D ones
-        return *ordered[:2], *((1,) if _is_axial(model) else ()), *ordered[2:]
-    if len(ordered) == 2:
-        return *ordered, *(1,) * _POINTWISE.get(".".join(name.split(".")[-2:]), 0)
-    return tuple(ordered)
+def _neck(model: VideoReID) -> str:
+    return model.layout.neck.format(branch=0)
 
 
 def _same_rank(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -193,28 +216,23 @@ def _same_rank(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _axial_patterns(model: VideoReID) -> list[str]:
-    """The torch names of everything in the CF-AA blocks."""
-    entries = [name for name in (*_entries(model), *_constants(model)) if ".axial_gran." in name]
-    return sorted({name.partition("axial_gran.")[0] + "*" for name in entries})
-
-
 def _normalisations(model: VideoReID) -> dict[str, BatchNorm]:
     """The batch normalisations by torch's names."""
     modules = {}
     for path, _ in nnx.to_flat_state(nnx.state(model, nnx.BatchStat)):
         if path[-1] == "mean":
-            name = _torch_name(model, ".".join(map(str, path)))
+            name, *_ = _name(model, ".".join(map(str, path)))
             modules[name.removesuffix(".running_mean")] = _variable(model, path[:-1])
     return modules
 
 
 def _constants(model: VideoReID) -> dict[str, np.ndarray]:
-    """What torch's state holds beside variables: batch counters, look-up tables, the neck's frozen offset."""
+    """What torch's state holds beside variables: batch counters, look-up tables, the frozen offset of CF-AAN's neck."""
     entries = _entries(model)
-    constants = {f"{name}.num_batches_tracked": np.array(module.imported_batches, np.int64)
+    constants = {f"{name}.{_COUNTER}": np.array(module.imported_batches, np.int64)
                  for name, module in _normalisations(model).items()}
-    constants["bottleneck.bias"] = np.zeros(entries["bottleneck.weight"].shape, np.float32)
+    if model.head.neck.bias is None:
+        constants[f"{_neck(model)}.bias"] = np.zeros(entries[f"{_neck(model)}.weight"].shape, np.float32)
     for name, entry in entries.items():
         if name.endswith(".relative"):
             length = (entry.shape[1] + 1) // 2

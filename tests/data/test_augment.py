@@ -61,7 +61,7 @@ def test_a_flip_mirrors_all_frames_of_a_clip_and_their_masks():
     frames = random_frames(64, 3, 32, 64)
     rectangles = np.tile(np.array([[0, 32, 0, 16], [0, 16, 16, 48], [16, 32, 48, 64]], np.int32), (64, 1, 1))
     plain, cells = augment.prepare(frames, rectangles)
-    clips, flipped = augment.prepare_training(jax.random.key(0), frames, rectangles, settings(erasing=0.0))
+    clips, flipped, _ = augment.prepare_training(jax.random.key(0), frames, rectangles, settings(erasing=0.0))
     mirrored = np.array([not np.array_equal(one, other) for one, other in zip(clips, plain, strict=True)])
     assert 16 < mirrored.sum() < 48
     np.testing.assert_array_equal(clips[mirrored], plain[mirrored][..., ::-1, :])
@@ -71,9 +71,10 @@ def test_a_flip_mirrors_all_frames_of_a_clip_and_their_masks():
 
 def test_erasing_has_the_released_shares_shapes_and_fill():
     frames = np.zeros((400, 2, 64, 32, 3), np.uint8)
-    clips, cells = augment.prepare_training(jax.random.key(1), frames, whole(frames), settings(flip=0.0))
+    clips, cells, hit = augment.prepare_training(jax.random.key(1), frames, whole(frames), settings(flip=0.0))
     erased = np.isclose(clips, MEAN.astype(np.float32)).all(-1).reshape(-1, 64, 32)
     touched = erased.any((1, 2))
+    np.testing.assert_array_equal(hit.reshape(-1), touched)
     assert abs(touched.mean() - 0.5) < 0.06  # 800 frames: three standard deviations are 0.053
     tall, wide = erased.any(2).sum(1)[touched], erased.any(1).sum(1)[touched]
     area = erased.sum((1, 2))[touched]
@@ -89,7 +90,7 @@ def test_erasing_has_the_released_shares_shapes_and_fill():
 
 def test_frames_of_a_clip_are_erased_one_by_one():
     frames = np.zeros((50, 4, 32, 16, 3), np.uint8)
-    clips, _ = augment.prepare_training(jax.random.key(2), frames, whole(frames), settings(flip=0.0))
+    clips, *_ = augment.prepare_training(jax.random.key(2), frames, whole(frames), settings(flip=0.0))
     erased = np.isclose(clips, MEAN.astype(np.float32)).all(-1).any((2, 3))
     assert any(0 < count < 4 for count in erased.sum(1))
 
@@ -97,7 +98,7 @@ def test_frames_of_a_clip_are_erased_one_by_one():
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_probabilities_of_zero_and_one_are_kept(probability):
     frames = random_frames(20, 2, 64, 32)
-    clips, _ = augment.prepare_training(
+    clips, *_ = augment.prepare_training(
         jax.random.key(3), frames, whole(frames), settings(flip=probability, erasing=probability))
     erased = np.isclose(clips, MEAN.astype(np.float32)).all(-1).any((2, 3))
     assert erased.mean() == probability

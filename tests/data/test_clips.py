@@ -21,7 +21,7 @@ def golden(mode: str) -> list[tuple[int, int, np.ndarray]]:
     return [(int(t[1:]), int(length[4:]), GOLDEN["/".join((t, mode, length))]) for t, mode, length in keys]
 
 
-@pytest.mark.parametrize("mode", clips.MODES)
+@pytest.mark.parametrize("mode", RELEASED_NAMES)
 def test_each_way_of_testing_takes_the_released_frames(mode):
     for clip_length, length, expected in golden(RELEASED_NAMES[mode]):
         found = clips.test_clips(length, clip_length, mode)
@@ -37,17 +37,62 @@ def test_training_draws_every_frame_of_the_released_pools_and_no_other():
             assert set(drawn[:, slot]) == set(pool[pool >= 0]), f"T={clip_length} n={length} slot {slot}"
 
 
-@given(length=st.integers(1, 1000), clip_length=st.integers(1, 16), seed=st.integers(0, 2**32))
-def test_training_frames_exist_and_are_in_order(length, clip_length, seed):
-    drawn = clips.train_indices(length, clip_length, np.random.default_rng(seed))
+@given(length=st.integers(1, 1000), clip_length=st.integers(1, 16), seed=st.integers(0, 2**32),
+       sampling=st.sampled_from(sorted(clips.SAMPLINGS)))
+def test_training_frames_exist_and_are_in_order(length, clip_length, seed, sampling):
+    drawn = clips.train_indices(length, clip_length, np.random.default_rng(seed), sampling)
     assert drawn.shape == (clip_length,)
-    assert 0 <= drawn.min() and drawn.max() < length and (np.diff(drawn) >= 0).all()
+    assert 0 <= drawn.min() and drawn.max() < length
+    assert (np.diff(drawn) >= 0).all() or (sampling == "consecutive" and length < clip_length)
 
 
 @given(length=st.integers(1, 300), clip_length=st.integers(1, 16))
 def test_both_exhaustive_modes_use_every_frame(length, clip_length):
-    for mode in ("all_sampled", "all_continuous"):
-        assert set(clips.test_clips(length, clip_length, mode).reshape(-1)) == set(range(length))
+    for mode in ("all_sampled", "all_continuous", "dense", "dense_cut"):
+        assert set(clips.test_clips(length, clip_length, mode).reshape(-1)) - {-1} == set(range(length))
+
+
+@pytest.mark.parametrize("file", ["tclnet_blocks", "ftwft_models_eval"])
+def test_dense_clips_are_those_of_tclnet_and_ft_wft(file):
+    stored = np.load(Path(__file__).parents[1] / f"golden/{file}.npz")
+    keys = [key for key in stored.files if key.startswith("clips/T")]
+    assert keys
+    for key in keys:
+        clip_length, length = (int(part.strip("Tlen_")) for part in key.split("/")[1:])
+        np.testing.assert_array_equal(clips.test_clips(length, clip_length, "dense"), stored[key], err_msg=key)
+
+
+def test_cut_clips_are_those_of_ap3d():
+    stored = np.load(Path(__file__).parents[1] / "golden/ap3d_head_losses.npz")
+    keys = [key for key in stored.files if key.endswith("/clip_lengths")]
+    assert keys
+    for key in keys:
+        length = int(key.split("/")[1].removeprefix("len_"))
+        found = clips.test_clips(length, 4, "dense_cut")
+        np.testing.assert_array_equal((found >= 0).sum(1), [4] * (length // 4) + [length % 4] * (length % 4 > 0))
+        assert len(found) == len(stored[key]) == -(-length // 4)
+        np.testing.assert_array_equal(found[found >= 0], np.arange(length))
+
+
+@pytest.mark.parametrize("length, firsts", [(70, range(46)), (32, range(8))])
+def test_strided_clips_take_every_eighth_frame(length, firsts):
+    rng = np.random.default_rng(0)
+    drawn = np.stack([clips.train_indices(length, 4, rng, "strided") for _ in range(800)])
+    assert (np.diff(drawn) == 8).all() and set(drawn[:, 0]) == set(firsts)
+
+
+@pytest.mark.parametrize("length", [4, 9, 31])
+def test_strided_clips_of_shorter_tracklets_are_different_frames_in_order(length):
+    rng = np.random.default_rng(0)
+    drawn = np.stack([clips.train_indices(length, 4, rng, "strided") for _ in range(600)])
+    assert (np.diff(drawn) > 0).all() and set(drawn.reshape(-1)) == set(range(length))
+
+
+def test_consecutive_clips_begin_anywhere_but_at_the_last_place():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([clips.train_indices(10, 4, rng, "consecutive") for _ in range(200)])
+    assert (np.diff(drawn) == 1).all() and set(drawn[:, 0]) == set(range(6))
+    np.testing.assert_array_equal(clips.train_indices(3, 4, rng, "consecutive"), [0, 1, 2, 0])
 
 
 def test_an_unknown_mode_is_named():

@@ -28,6 +28,19 @@ def test_each_epoch_has_every_identity_once_with_k_different_tracklets():
             assert len(set(group)) == (1 if PIDS[group[0]] == 12 else 4)
 
 
+def test_an_epoch_of_tracklets_has_groups_of_each_identity():
+    sampler = IdentitySampler(PIDS, identities=2, tracklets=2, seed=0, epoch_of="tracklets")
+    assert sampler.steps_per_epoch == 3  # 4, 5, 5 and 1 tracklets: 2 + 2 + 2 + 1 groups, the last one left over
+    seen = []
+    for number in range(30):
+        groups = epoch(sampler, number).reshape(-1, 2)
+        assert (PIDS[groups[:, 0]] == PIDS[groups[:, 1]]).all()
+        several = groups[PIDS[groups[:, 0]] != 12]
+        assert len(set(several.reshape(-1))) == several.size
+        seen.append(tuple(map(tuple, groups)))
+    assert len(set(seen)) == 30 and {place for groups in seen for pair in groups for place in pair} == set(range(15))
+
+
 def test_identities_left_over_are_dropped_and_change_from_epoch_to_epoch():
     sampler = IdentitySampler(PIDS, identities=3, tracklets=2, seed=0)
     assert sampler.steps_per_epoch == 1

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,16 @@ def test_distances_are_minus_the_cosine():
     found = small_search()
     np.testing.assert_allclose(found.distances()[0], -np.cos(np.radians([0, 90, 5, 10, 20, 30, 88])), atol=1e-6)
     assert found.distances().dtype == np.float32
+
+
+def test_euclidean_distances_are_squared_and_of_features_as_they_are():
+    found = small_search(about=replace(ABOUT, distance="euclidean"))
+    found.features[1:] *= 2
+    expected = ((found.features[:2, None] - found.features[None]) ** 2).sum(-1)
+    np.testing.assert_allclose(found.distances(), expected, atol=1e-5)
+    nearest = found.nearest([0], protocols.get("mars"), count=1)[0][0]
+    assert nearest.distance == pytest.approx(expected[0, nearest.row], abs=1e-5)
+    assert "euclidean distance" in found.about.line() and "distance" not in ABOUT.line()
 
 
 def test_a_zero_feature_is_far_from_everything_but_no_error():

@@ -80,8 +80,9 @@ def test_a_training_step_is_the_references(name):
     shape = (settings["batch"], settings["frames"], 3, 256, 128)
     with jax.enable_x64(True):
         nnx.update(model, jax.tree.map(lambda value: value.astype(np.float64), nnx.state(model)))
-        grads, statistics, found = training_step(model, clips(settings["clip_seed"], shape).astype(np.float64),
-                                                 case["masks"].astype(np.int32), case["labels"])
+        grads, statistics, found = training_step(model, lambda output: default_losses(output, case["labels"]),
+                                                 clips(settings["clip_seed"], shape).astype(np.float64),
+                                                 case["masks"].astype(np.int32))
         for what, value in found.items():
             case.check(what, value)
         check_gradients(case, named(model, grads))
@@ -89,18 +90,25 @@ def test_a_training_step_is_the_references(name):
     case.check("post_running_mean_abs", [np.abs(after[key]).mean() for key in settings["post_keys"]])
 
 
-def training_step(model: models.VideoReID, clips: np.ndarray, rectangles: np.ndarray, labels: np.ndarray):
-    """Gradients and new statistics as states of the model, and what the losses saw."""
+def default_losses(output, labels: np.ndarray) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss of the default recipe, and what the file holds of it."""
+    (scores,), (feature,), _ = output
+    triplet, identity = losses.triplet(feature, labels), losses.cross_entropy(scores, labels)
+    return triplet + identity, dict(score=scores, global_feat=feature, triplet=triplet, id_loss=identity,
+                                    loss=triplet + identity)
+
+
+def training_step(model: models.VideoReID, loss, clips: np.ndarray, rectangles: np.ndarray | None = None,
+                  compiled=quick_jit):
+    """Gradients and new statistics as states of the model, and what `loss(output) -> (value, found)` found."""
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
-    @quick_jit
+    @compiled
     def step(params, clips):
         def total(params):
             merged = nnx.merge(graph, params, rest, copy=True)
-            scores, feature = merged(clips, rectangles)
-            triplet, identity = losses.triplet(feature, labels), losses.cross_entropy(scores, labels)
-            found = dict(score=scores, global_feat=feature, triplet=triplet, id_loss=identity, loss=triplet + identity)
-            return triplet + identity, (nnx.state(merged, nnx.BatchStat), found)
+            value, found = loss(merged(clips, rectangles))
+            return value, (nnx.state(merged, nnx.BatchStat), found)
         return jax.grad(total, has_aux=True)(params)
 
     grads, (statistics, found) = step(params, clips)

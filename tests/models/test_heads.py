@@ -23,7 +23,7 @@ def pooling_case(name: str) -> tuple[Case, jax.Array, jax.Array | None]:
 def loaded_head(case: Case) -> Head:
     arrays, _ = golden_cases.read("clip_pooling")
     classes, channels = arrays["param/classifier.weight"].shape
-    head = Head(channels, classes, SYSTEMS[case.settings["model"]].per_frame_head, 1, np.random.default_rng(0))
+    head = Head(channels, classes, SYSTEMS[case.settings["model"]].head, 1, np.random.default_rng(0))
     head.classifier[...] = arrays["param/classifier.weight"].T
     for ours, theirs in dict(scale="weight", mean="running_mean", var="running_var").items():
         getattr(head.neck, ours)[...] = arrays[f"param/bottleneck.{theirs}"]

@@ -3,8 +3,10 @@
 import json
 from functools import lru_cache
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from cfaan_jax import models, weights
 from cfaan_jax.errors import InputError
@@ -13,13 +15,17 @@ from tests.golden_cases import FOLDER
 from tests.models.transplants import small_network
 
 TINY = dict(scales=2, heads=2)
-SHIPPED = json.loads((FOLDER / "state_dict_keys.json").read_text())
+# {network: [{name, shape, dtype}, ...]}, and how many identities the listed network has.
+SHIPPED = {name: (entries, 625) for name, entries in json.loads((FOLDER / "state_dict_keys.json").read_text()).items()}
+for system, classes in {"ap3d": 10, "tclnet": 625, "ftwft": 625}.items():
+    for network, entries in json.loads((FOLDER / f"state_dict_keys_{system}.json").read_text()).items():
+        SHIPPED[{"p3dc": "p3d"}.get(network, network)] = (entries, classes)
 VARIANTS = json.loads((FOLDER / "state_dict_keys_variants.json").read_text())
 
 
 @lru_cache
 def full_network(name: str) -> models.VideoReID:
-    return models.create(name, num_classes=625)
+    return models.create(name, num_classes=SHIPPED[name][1], image_size=(224, 112) if name == "ftwft" else (256, 128))
 
 
 def drawn(model: models.VideoReID, salt: int = 1) -> dict[str, np.ndarray]:
@@ -38,7 +44,7 @@ def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_names_shapes_and_types_are_those_of_the_released_file(name):
     found = weights.to_torch(full_network(name))
-    expected = {entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in SHIPPED[name]}
+    expected = {entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in SHIPPED[name][0]}
     assert {key: (array.shape, str(array.dtype)) for key, array in found.items()} == expected
 
 
@@ -150,18 +156,50 @@ def imagenet(model: models.VideoReID) -> dict[str, np.ndarray]:
     return given | {"fc.weight": np.zeros((1000, 256), np.float32), "fc.bias": np.zeros(1000, np.float32)}
 
 
-@pytest.mark.parametrize("name", ["c2d", "nonlocal", "cfaan"])
+@pytest.mark.parametrize("name", ["c2d", "nonlocal", "cfaan", "p3d", "ap3d", "ap3d_nl"])
 def test_an_imagenet_network_fills_the_backbone_alone(name):
     model = small_network(name, **(TINY if name == "cfaan" else {}))
     before, given = weights.to_torch(model), imagenet(model)
     weights.load_torch(model, given)
     after = weights.to_torch(model)
-    np.testing.assert_array_equal(after["base.conv1.weight"].reshape(-1), given["conv1.weight"].reshape(-1))
-    np.testing.assert_array_equal(after["base.layer4.0.bn3.running_var"], given["layer4.0.bn3.running_var"])
-    others = [key for key in after if ".axial_gran." in key or ".NL_" in key or not key.startswith("base.")]
-    assert others
-    for key in others:
-        np.testing.assert_array_equal(after[key], before[key], err_msg=key)
+    filled = {key: np.squeeze(array) for key, array in after.items() if not np.array_equal(array, before[key])}
+    assert len(filled) == len([key for key in given if not key.startswith("fc.") and not key.endswith("_tracked")])
+    for key, array in filled.items():
+        plain = key.removeprefix(model.layout.prefix).replace(".spatial_conv3d", "")
+        np.testing.assert_array_equal(array, np.squeeze(given[plain]), err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["tclnet", "ftwft"])
+@pytest.mark.parametrize("head", ["own", "cfaan"])
+def test_an_imagenet_network_fills_backbones_of_other_names(name, head):
+    plain = models.create("c2d", num_classes=2, width=8, depths=(1, 1, 1, 2))
+    given = {key.removeprefix("base."): array for key, array in drawn(plain).items() if key.startswith("base.")}
+    weights.load_torch(plain, given)
+    model = models.create(name, num_classes=2, width=8, depths=(1, 1, 1, 2), head=head)
+    before = weights.to_torch(model)
+    weights.load_torch(model, given)
+    expected, found = plain.backbone.stages, list(model.backbone.stages)
+    pairs = [(found[0][0], expected[0][0]), (found[2][0], expected[2][0])]
+    last = model.backbone.last_stage
+    pairs += ([(last.shared[0], expected[3][0]), (last.learners[0], expected[3][1]), (last.learners[1], expected[3][1])]
+              if name == "tclnet" else [(found[3][1], expected[3][1])])
+    for one, other in pairs:
+        for ours, theirs in zip(*(jax.tree.leaves(nnx.state(each)) for each in (one, other)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    after = weights.to_torch(model)
+    kept = {"tclnet": "TSE_Module.conv_reduce.weight", "ftwft": "attention_conv.weight"}[name]
+    kept = next(key for key in after if key.endswith(kept))
+    np.testing.assert_array_equal(after[kept], before[kept])
+
+
+@pytest.mark.parametrize("name", ["p3d", "ap3d_nl", "tclnet", "ftwft"])
+def test_the_head_of_cfaan_goes_there_and_back_on_other_backbones(name):
+    model = models.create(name, num_classes=3, clip_length=2, image_size=(32, 32), width=8, depths=(1, 1, 1, 1),
+                          head="cfaan")
+    expected = drawn(model)
+    assert expected["classifier.weight"].shape == (3, 256) and "bottleneck.running_mean" in expected
+    weights.load_torch(model, expected)
+    assert_equal(weights.to_torch(model), expected)
 
 
 def test_an_imagenet_network_of_another_depth_is_refused():

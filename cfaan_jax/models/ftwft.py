@@ -1,0 +1,71 @@
+"""FT-WFT (Pathak et al., "Video Person Re-ID: Fantastic Techniques and Where to Find Them", AAAI 2020).
+
+A ResNet-50 whose frames are weighed by an attention that looks at their whole maps; the network `ResNet50TA_BT2` of the
+released code.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.models import initial
+from cfaan_jax.models.additions import Additions, Place
+
+
+@dataclass(frozen=True)
+class FTWFTSettings(Additions):
+    """Attention over frames.
+
+    Attributes:
+        inner_channels: to which a whole map is brought down.
+    """
+
+    inner_channels: int = 256
+
+    torch_names: ClassVar = (
+        (r"frame_weights\.over_map", "attention_conv.weight", 0),
+        (r"frame_weights\.map_offset", "attention_conv.bias", 0),
+        (r"frame_weights\.over_time", "attention_tconv.weight", 0),
+        (r"frame_weights\.time_offset", "attention_tconv.bias", 0),
+    )
+
+    def __post_init__(self):
+        if self.inner_channels < 1:
+            raise InputError(f"inner_channels={self.inner_channels}: give at least 1")
+
+    def frame_weights(self, place: Place, rng: np.random.Generator) -> "FrameAttention":
+        return FrameAttention(place.size[1:], place.channels, self.inner_channels, rng)
+
+
+class FrameAttention(nnx.Module):
+    """Logits of the frames of a clip: a convolution over the whole map, then one over three frames, a ReLU behind each.
+
+    The released code fixes the map at 14x7 cells, those of an image of 224x112; here it is that of the images that the
+    network is made for.
+
+    Args:
+        map_size: rows and columns of the last feature map.
+        channels: of that map.
+        inner: channels between the two convolutions.
+        rng: draws the initial weights.
+    """
+
+    def __init__(self, map_size: tuple[int, int], channels: int, inner: int, rng: np.random.Generator):
+        he = math.sqrt(2 / (math.prod(map_size) * channels))  # fan in
+        self.over_map = initial.normal(rng, (*map_size, channels, inner), he)
+        self.map_offset = nnx.Param(jnp.zeros(inner))
+        self.over_time = initial.normal(rng, (3, inner, 1), math.sqrt(2 / (3 * inner)))
+        self.time_offset = nnx.Param(jnp.zeros(1))
+
+    def __call__(self, maps: jax.Array) -> jax.Array:
+        """`[B, T, H, W, channels]` -> `[B, T]`."""
+        frames = nnx.relu(jnp.einsum("bthwc,hwcd->btd", maps, self.over_map[...]) + self.map_offset[...])
+        padded = jnp.pad(frames, ((0, 0), (1, 1), (0, 0)))
+        taps = jnp.stack([padded[:, i:i + frames.shape[1]] for i in range(3)], axis=2)
+        return nnx.relu(jnp.einsum("btkd,kdo->bto", taps, self.over_time[...]) + self.time_offset[...])[..., 0]

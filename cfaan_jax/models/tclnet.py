@@ -1,0 +1,168 @@
+"""TCLNet (Hou et al., "Temporal Complementary Learning for Video Person Re-Identification", ECCV 2020).
+
+Frames go in pairs. Where the first frame of a pair was salient the second one is erased, so that a learner of its own
+finds something else there.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.models import initial
+from cfaan_jax.models.additions import Additions, Place
+from cfaan_jax.models.non_local import PointwiseLinear
+from cfaan_jax.models.normalization import BatchNorm, unit
+from cfaan_jax.models.pooling import windows
+from cfaan_jax.models.resnet import bottleneck
+
+_TEMPERATURE = 5.0  # factor on the cosines of saliency boosting before their softmax
+_NEVER = 1e8  # taken off a logit that must not be attended
+_ERASED_ROWS = 3
+
+
+@dataclass(frozen=True)
+class TCLNetSettings(Additions):
+    """Saliency boosting behind stage 2, and saliency erasing over pairs of frames in the place of stage 4."""
+
+    any_length: ClassVar[bool] = False
+    torch_prefixes: ClassVar = (
+        (r"backbone\.last_stage\.shared\.(\d+)\.", "{prefix}TSE_Module.layer4.{1}.", "layer4.{1}."),
+        (r"backbone\.last_stage\.learners\.(\d+)\.", "{prefix}TSE_Module.branch.{1}.", "layer4.{last}."),
+        (r"backbone\.last_stage\.", "{prefix}TSE_Module.", None),
+    )
+    torch_names: ClassVar = (
+        (r"output\.kernel", "W.0.weight", 2),
+        (r"output\.bias", "W.0.bias", 0),
+        (r"bn_output\.(\w+)", "W.1.{1}", 0),
+        (r"reduction", "conv_reduce.weight", 2),
+        (r"filling\.kernel", "conv_erase.0.weight", 2),
+        (r"filling\.bias", "conv_erase.0.bias", 0),
+        (r"bn_filling\.(\w+)", "conv_erase.1.{1}", 0),
+    )
+
+    def behind(self, place: Place, rng: np.random.Generator) -> "SaliencyBoosting | None":
+        if (place.stage, place.following) != (1, 0):
+            return None
+        return SaliencyBoosting(place.channels, place.groups, rng)
+
+    def last_stage(self, place: Place, rng: np.random.Generator) -> "SaliencyErasing":
+        return SaliencyErasing(place, rng)
+
+
+class SaliencyBoosting(nnx.Module):
+    """Adds to each frame what the others show of the same: attention from its mean to all positions of other frames.
+
+    Args:
+        channels: of input and output.
+        groups: see `BatchNorm`.
+        rng: draws the initial weights.
+    """
+
+    def __init__(self, channels: int, groups: int, rng: np.random.Generator):
+        self.output = PointwiseLinear(channels, channels, rng, he=True)
+        self.bn_output = BatchNorm(channels, groups=groups, zero_init=True)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, T, H, W, channels]` -> the same."""
+        values = x.reshape(len(x), -1, x.shape[-1])
+        attended = jnp.einsum("btp,bpc->btc", self.attend(x), values)
+        return x + self.bn_output(self.output(attended))[:, :, None, None]
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """Attention of each frame to all positions of the clip, `[B, T, T * H * W]`.
+
+        The positions are compared by their means over 2x2 cells, each with the cells above and to its left.
+        """
+        batch, frames, rows, columns, channels = x.shape
+        memory = sum(windows(x.reshape(-1, rows, columns, channels), size=2, stride=1, fill=0.0))
+        memory = unit(memory).reshape(batch, -1, channels)
+        logits = _TEMPERATURE * jnp.einsum("btc,bpc->btp", unit(x.mean((2, 3))), memory)
+        own = jnp.repeat(jnp.eye(frames), rows * columns, axis=1)
+        return jax.nn.softmax(logits - _NEVER * own, axis=-1)
+
+
+class SaliencyErasing(nnx.Module):
+    """The last stage, over pairs of frames: shared bottlenecks, then a learner for the first and one for the second.
+
+    The released code takes clips of four frames (of longer ones it leaves out what follows the fourth); here the clip
+    may have any even number. The pairs go one after another: each is a batch of its own for batch normalisation, in
+    training as in the released code.
+
+    Args:
+        place: of the stage's first bottleneck.
+        rng: draws the initial weights.
+
+    Raises:
+        InputError: clips of an odd number of frames.
+    """
+
+    def __init__(self, place: Place, rng: np.random.Generator):
+        if place.size[0] % 2:
+            raise InputError(f"clip_length={place.size[0]}: tclnet takes frames in pairs; give an even number")
+        *shared, last = [replace(place, block=i, following=place.following - i,
+                                 inputs=place.inputs if i == 0 else place.channels)
+                         for i in range(place.following + 1)]
+        self.shared = nnx.List([bottleneck(each, rng) for each in shared])
+        self.learners = nnx.List([bottleneck(last, rng) for _ in range(2)])
+        self.reduction = initial.normal(rng, (place.channels, place.inputs), math.sqrt(2 / place.inputs))
+        self.filling = PointwiseLinear(place.inputs, place.inputs, rng, he=True)
+        self.bn_filling = BatchNorm(place.inputs, groups=place.groups, zero_init=True)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, T, H, W, inputs]` -> `[B, T, H, W, channels]`."""
+        maps = [each for first in range(0, x.shape[1], 2) for each in self.pair(x[:, first], x[:, first + 1])]
+        return jnp.stack(maps, axis=1)
+
+    def pair(self, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Two frames, `[B, H, W, inputs]` -> `[B, H, W, channels]` each."""
+        everything = jnp.ones(first.shape[:3], first.dtype)
+        one = self._learn(0, self.erase(first, everything, everything))
+        saliency = self.correlation(jax.lax.stop_gradient(one), second)
+        kept = jnp.broadcast_to(kept_rows(saliency)[:, :, None], saliency.shape)
+        return one, self._learn(1, self.erase(second, kept, saliency))
+
+    def _learn(self, learner: int, x: jax.Array) -> jax.Array:
+        for block in (*self.shared, self.learners[learner]):
+            x = block(x)
+        return x
+
+    def correlation(self, first: jax.Array, second: jax.Array) -> jax.Array:
+        """How much each position of a frame, `[B, H, W, inputs]`, is like the learnt mean of another, `[B, H, W]`.
+
+        Args:
+            first: maps of the other frame, `[B, H, W, channels]`.
+            second: of the frame.
+        """
+        query = jnp.einsum("bc,cd->bd", first.mean((1, 2)), self.reduction[...])
+        return jnp.einsum("bc,bhwc->bhw", query, second) / math.sqrt(second.shape[-1])
+
+    def erase(self, x: jax.Array, kept: jax.Array, saliency: jax.Array) -> jax.Array:
+        """Erases positions and adds to all of them what was learnt from the mean of the others.
+
+        Args:
+            x: `[B, H, W, inputs]`.
+            kept: 1 where a position is kept and 0 where it is erased, `[B, H, W]`.
+            saliency: logits by which the mean is weighed, `[B, H, W]`.
+        """
+        logits = (saliency - _NEVER * (1 - kept)).reshape(len(x), -1)
+        weights = jax.nn.softmax(logits, axis=-1).reshape(kept.shape)
+        mean = jnp.einsum("bhw,bhwc->bc", weights, x)
+        return x * kept[..., None] + self.bn_filling(self.filling(mean))[:, None, None]
+
+
+def kept_rows(saliency: jax.Array) -> jax.Array:
+    """0 for the three neighbouring rows whose sum is largest, 1 for the others: `[B, H, W]` -> `[B, H]`.
+
+    Beyond the map there is 0, so that the block may lie half outside of one that is negative everywhere.
+    """
+    height, reach = saliency.shape[1], _ERASED_ROWS // 2
+    rows = jnp.pad(saliency.mean(2), ((0, 0), (reach, reach)))
+    sums = sum(rows[:, i:i + height] for i in range(_ERASED_ROWS))
+    distance = jnp.abs(jnp.arange(height) - jnp.argmax(sums, axis=1)[:, None])
+    return (distance > reach).astype(saliency.dtype)
