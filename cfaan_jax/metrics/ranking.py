@@ -220,8 +220,10 @@ class _Counter:
         if len(ignored):
             nearer = (distances[ignored] < values[:, None]).astype(np.float32)
             before -= (nearer @ self._inside[ignored]).T.astype(np.int64)
+        counted = np.ones(len(distances), bool)
+        counted[ignored] = False
         for j in np.flatnonzero(equal.sum(axis=0) > 1):
-            tied = np.setdiff1d(np.flatnonzero(distances == values[j]), ignored, assume_unique=True)
+            tied = np.flatnonzero((distances == values[j]) & counted)
             place = self._places[:, tied]
             before[:, j] += ((place >= 0) & (place < self._places[:, relevant[j], None])).sum(axis=1)
         self._found.append((query, relevant, before))
