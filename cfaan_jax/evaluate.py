@@ -73,7 +73,7 @@ def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: i
             finite.
     """
     if clips == "dense_cut" and not model.any_length:
-        raise InputError(f"config.eval.clips=dense_cut gives clips shorter than {clip_length} frames, which this "
+        raise InputError(f"clips=dense_cut gives clips shorter than {clip_length} frames, which this "
                          "network does not take; choose dense or all_continuous")
     mesh = sharding.data_mesh()
     over_batch = sharding.over_batch(mesh, batch_size)

@@ -19,7 +19,9 @@ from cfaan_jax.metrics.search import DISTANCES as FEATURE_DISTANCES
 KINDS = ("last", "best")
 WEIGHTS = (*KINDS, "untrained")
 
+# Fields that hold one of several names.
 _CHOICES = (
+    ("model", "name", models.SYSTEMS), ("model", "head", models.HEADS),
     ("data", "sampling", SAMPLINGS), ("data", "epoch_of", EPOCHS), ("loss", "triplet_distance", DISTANCES),
     ("train", "evaluate_clips", MODES), ("eval", "clips", MODES), ("eval", "distance", FEATURE_DISTANCES),
     ("eval", "weights", WEIGHTS),
@@ -56,15 +58,23 @@ def check(config: ConfigDict) -> None:
              f"config.model.bn_groups={groups} does not divide the batch of {batch} clips (config.data.identities x "
              "config.data.tracklets); choose a divisor"),
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
-            (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
-            (not (config.loss.triplet_weight or config.loss.id_weight),
+            (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1")):
+        if wrong:
+            raise InputError(message)
+    _check_loss(config)
+
+
+def _check_loss(config: ConfigDict) -> None:
+    loss, system = config.loss, models.SYSTEMS[config.model.name]
+    for wrong, message in (
+            (not (loss.triplet_weight or loss.id_weight),
              "config.loss.triplet_weight and config.loss.id_weight are both 0; there is nothing to learn"),
-            (config.loss.osm_caa_weight and not config.loss.centre_weight,
-             f"config.loss.osm_caa_weight={config.loss.osm_caa_weight} needs the centres of classes; give "
+            (loss.osm_caa_weight and not loss.centre_weight,
+             f"config.loss.osm_caa_weight={loss.osm_caa_weight} needs the centres of classes; give "
              "config.loss.centre_weight too"),
-            (config.loss.attention_weight and config.model.name != "ftwft",
-             f"config.loss.attention_weight={config.loss.attention_weight}: {config.model.name} does not weigh its "
-             "frames; give 0")):
+            (loss.attention_weight and not system.weighs_frames,
+             f"config.loss.attention_weight={loss.attention_weight}: {config.model.name} does not weigh its frames; "
+             "give 0")):
         if wrong:
             raise InputError(message)
 

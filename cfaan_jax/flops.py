@@ -125,9 +125,11 @@ def macs(jaxpr, only_batched: bool = False) -> int:
 def paper_rule(model: models.VideoReID) -> int | None:
     """The paper's count of what attention adds to C2D, see `NOTES`; None where no rule gives its figure."""
     total = 0
-    if model.name not in ("c2d", "nonlocal", "cfaan"):
+    backbone = model.backbone
+    others = [backbone.last_stage, model.frame_weights, *(block.within for stage in backbone.stages for block in stage)]
+    if any(module is not None for module in others):
         return None
-    for stage, attention in enumerate(model.backbone.attention):
+    for stage, attention in enumerate(backbone.attention):
         rows, columns = (length // (4 * 2**stage) for length in IMAGE_SIZE)
         positions = CLIP_LENGTH * rows * columns
         for block in attention:

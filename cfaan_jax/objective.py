@@ -8,6 +8,18 @@ from ml_collections import ConfigDict
 from cfaan_jax import losses
 from cfaan_jax.models.video_reid import Output, VideoReID
 
+# The losses of one branch: (settings, scores, features, labels, centres) -> value. Each has a field <name>_weight, the
+# identity loss id_weight.
+_BY_BRANCH = {
+    "triplet": lambda settings, scores, features, labels, centres: losses.triplet(
+        features, labels, settings.margin, settings.triplet_distance),
+    "id_loss": lambda settings, scores, features, labels, centres: losses.cross_entropy(
+        scores, labels, settings.smoothing),
+    "centre": lambda settings, scores, features, labels, centres: losses.centre(features, labels, centres),
+    "osm_caa": lambda settings, scores, features, labels, centres: losses.osm_caa(
+        features, labels, centres, settings.osm_caa_margin, settings.osm_caa_negative_share, settings.osm_caa_sigma),
+}
+
 
 def initial_centres(settings: ConfigDict, model: VideoReID, num_classes: int, seed: int) -> jax.Array | None:
     """A centre of every class for each branch of the head, `[branches, classes, D]`, drawn from N(0, 1).
@@ -16,7 +28,7 @@ def initial_centres(settings: ConfigDict, model: VideoReID, num_classes: int, se
     """
     if not settings.centre_weight:
         return None
-    branches = model.settings.branches
+    branches = model.head_settings.branches
     rng = np.random.default_rng((2, seed))  # sampler and loader draw from (0, ...) and (1, ...)
     drawn = rng.standard_normal((branches, num_classes, model.feature_size // branches), np.float32)
     return jnp.asarray(drawn)
@@ -45,17 +57,6 @@ def objective(settings: ConfigDict, output: Output, labels: jax.Array, erased: j
 
 def _weight(settings: ConfigDict, name: str) -> float:
     return settings[f"{name.removesuffix('_loss')}_weight"]
-
-
-_BY_BRANCH = {
-    "triplet": lambda settings, scores, features, labels, centres: losses.triplet(
-        features, labels, settings.margin, settings.triplet_distance),
-    "id_loss": lambda settings, scores, features, labels, centres: losses.cross_entropy(
-        scores, labels, settings.smoothing),
-    "centre": lambda settings, scores, features, labels, centres: losses.centre(features, labels, centres),
-    "osm_caa": lambda settings, scores, features, labels, centres: losses.osm_caa(
-        features, labels, centres, settings.osm_caa_margin, settings.osm_caa_negative_share, settings.osm_caa_sigma),
-}
 
 
 def moved_centres(settings: ConfigDict, centres: jax.Array | None, gradients: jax.Array | None) -> jax.Array | None:

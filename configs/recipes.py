@@ -1,9 +1,10 @@
 """How the other systems are trained and tested in their own publications: what differs from CF-AAN's recipe in mars.py.
 
 As their released code runs them (guxinqian/AP3D, blue-blue272/VideoReID-TCLNet, ppriyank/Video-Person-Re-ID-
-Fantastic-Techniques-and-Where-to-Find-Them), with three exceptions. Frames of another size are resized bilinearly, not
-bicubically. FT-WFT's random shift of frames and its second random erasing are left out, and its test takes all clips of
-a long tracklet, not the first 41. None of these recipes has been run to its end here.
+Fantastic-Techniques-and-Where-to-Find-Them), with these exceptions. Frames of another size are resized bilinearly, not
+bicubically, and all scales of the necks start at 1, not near it. FT-WFT mirrors whole clips, not single frames; its
+random shift of frames and its second random erasing are left out; and its test takes all clips of a long tracklet, not
+the first 41. None of these recipes has been run to its end here.
 
 P3D-C is trained as AP3D, in whose code it comes.
 """

@@ -119,6 +119,8 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
     ("eval.report_lists", 0, r"eval\.report_lists=0"),
     ("eval.clips", "foo", "clips='foo': choose one of test, test_0"),
     ("train.evaluate_clips", "foo", "evaluate_clips='foo': choose one of test, test_0"),
+    ("model.head", "foo", "head=.foo.: choose one of own, cfaan"),
+    ("model.name", "foo", "name=.foo.: choose one of c2d"),
     ("data.sampling", "foo", "sampling='foo': choose one of restricted"),
     ("data.epoch_of", "foo", "epoch_of='foo': choose one of identities"),
     ("loss.triplet_distance", "foo", "triplet_distance='foo': choose one of euclidean"),

@@ -49,6 +49,11 @@ class System:
     layout: TorchLayout = TorchLayout()
     stem_relu: bool = True
 
+    @property
+    def weighs_frames(self) -> bool:
+        """Whether its frames count differently, see `Additions.frame_weights`."""
+        return self.additions.frame_weights is not Additions.frame_weights
+
 
 _IN_LINE = TorchLayout(in_line=True, volumes=True)
 _MAXIMUM = HeadSettings(pool=whole_maximum, neck_offset="trained", classifier_offset=True, compared_behind_neck=True)

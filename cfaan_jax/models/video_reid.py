@@ -41,7 +41,7 @@ class VideoReID(nnx.Module):
         backbone: gives the maps.
         frame_weights: see `Additions`.
         heads: one for each branch.
-        settings: of the head.
+        head_settings: of all heads.
         additions: what the network adds to a plain ResNet-50.
         layout: the names of its weights in torch.
 
@@ -53,11 +53,11 @@ class VideoReID(nnx.Module):
     """
 
     def __init__(self, name: str, backbone: ResNet, frame_weights: nnx.Module | None, heads: list[Head],
-                 settings: HeadSettings, additions: Additions, layout: TorchLayout):
+                 head_settings: HeadSettings, additions: Additions, layout: TorchLayout):
         self.name, self.stride = name, STRIDE
         self.backbone, self.frame_weights = backbone, frame_weights
         self.head, self.further_heads = heads[0], nnx.List(heads[1:])
-        self.settings, self.additions, self.layout = settings, additions, layout
+        self.head_settings, self.additions, self.layout = head_settings, additions, layout
         self.any_length = additions.any_length
         self.feature_size = sum(head.classifier.shape[0] for head in heads)
         self.eval()
@@ -73,7 +73,7 @@ class VideoReID(nnx.Module):
         shares, logits = self._shares(clips, rectangles)
         found = [(*head(frames), frames.mean(1)) for head, frames in shares]
         scores, behind, before = (list(each) for each in zip(*found, strict=True))
-        return Output(scores, behind if self.settings.compared_behind_neck else before, logits)
+        return Output(scores, behind if self.head_settings.compared_behind_neck else before, logits)
 
     def features(self, clips: jax.Array, rectangles: jax.Array | None = None) -> jax.Array:
         """The evaluation feature of each clip, `[B, D]`; arguments as for a call.
@@ -90,20 +90,21 @@ class VideoReID(nnx.Module):
         if not self.head.neck.use_running_average:
             raise ValueError("features are taken in evaluation mode: call model.eval() first")
         shares, _ = self._shares(clips, rectangles)
-        return jnp.concatenate([head(frames)[1] if self.settings.feature_behind_neck else frames.mean(1)
+        return jnp.concatenate([head(frames)[1] if self.head_settings.feature_behind_neck else frames.mean(1)
                                 for head, frames in shares], axis=-1)
 
     def tracklet_features(self, means: jax.Array) -> jax.Array:
         """The features of tracklets from the means of `clip_features` over their clips, `[N, D]` each."""
         if not self.further_heads:
             return means
-        return jnp.concatenate([unit(share) for share in jnp.split(means, self.settings.branches, axis=-1)], axis=-1)
+        shares = jnp.split(means, self.head_settings.branches, axis=-1)
+        return jnp.concatenate([unit(share) for share in shares], axis=-1)
 
     def _shares(self, clips: jax.Array,
                 rectangles: jax.Array | None) -> tuple[list[tuple[Head, jax.Array]], jax.Array | None]:
         """Each head with its pooled frames `[B, T / branches, C]`, and the logits of the frames' weights `[B, T]`."""
         maps = self.backbone(clips)
-        frames, logits = self.settings.pool(maps, rectangles), None
+        frames, logits = self.head_settings.pool(maps, rectangles), None
         if self.frame_weights is not None:
             logits = self.frame_weights(maps)
             # The heads take the mean over frames; that of frames times T times their weights is the weighted sum.

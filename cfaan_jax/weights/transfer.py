@@ -75,9 +75,9 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
     Args:
         model: changed only when everything fits.
         source: a mapping of arrays, or a file (.pth, .pt, .safetensors, .npz). An official checkpoint,
-            `{"model": ..., "optimizer": ...}`, is recognised, and so is a plain ResNet-50, such as torchvision's for
-            ImageNet (v1 and v2), which fills the backbone's convolutions and normalisations and leaves attention and
-            head as they are.
+            `{"model": ..., "optimizer": ...}` or `{"state_dict": ...}`, is recognised, and so is a plain ResNet-50,
+            such as torchvision's for ImageNet (v1 and v2), which fills the backbone's convolutions and normalisations
+            and leaves everything else, such as attention and head, as it is.
         skip: names, or patterns such as "classifier.*", that are neither read nor required.
 
     Raises:

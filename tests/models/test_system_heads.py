@@ -63,7 +63,7 @@ def test_the_feature_of_ap3d_is_the_references(name):
     case = Case("ap3d_head_losses", name)
     maps = jnp.asarray(channels_last(case["x"]))
     model = bare("ap3d", case, maps.shape[-1])
-    case.check("frame_features_eval", model.settings.pool(maps, None))
+    case.check("frame_features_eval", model.head_settings.pool(maps, None))
     case.check("feature_eval", model.features(maps))
 
 
@@ -105,7 +105,7 @@ def test_the_feature_of_ft_wft_is_the_references(name):
     case.check("attention_logits_eval", logits)
     weights_of_frames = jax.nn.softmax(logits, axis=1)
     case.check("attention_eval", weights_of_frames)
-    case.check("pooled_eval", jnp.einsum("bt,btc->bc", weights_of_frames, model.settings.pool(maps, None)))
+    case.check("pooled_eval", jnp.einsum("bt,btc->bc", weights_of_frames, model.head_settings.pool(maps, None)))
     case.check("feature_eval", model.features(maps))
     of_maps = jax.grad(lambda maps: (model.features(maps) * case["ct_feature"]).sum())(maps)
     case.check("grad_x_eval", np.moveaxis(of_maps, -1, 2))

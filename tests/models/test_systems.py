@@ -54,7 +54,7 @@ def test_features_of_convolutions_along_time_are_the_references(name):
     model = network({"p3dc": "p3d"}.get(name, name), "ap3d", case.settings)
 
     def features(model, clips):
-        return model.settings.pool(model.backbone(clips), None), model.features(clips)
+        return model.head_settings.pool(model.backbone(clips), None), model.features(clips)
 
     frames, feature = run(model, features, clips(case.settings["clip_seed"], case.settings["clip_shape"]))
     assert_near(frames, case["frame_features"], "frames")
@@ -70,7 +70,7 @@ def test_features_of_tclnet_are_the_references(name):
     model = network("tclnet", "tclnet", case.settings)
 
     def features(model, clips):
-        frames = model.settings.pool(model.backbone(clips), None)
+        frames = model.head_settings.pool(model.backbone(clips), None)
         return frames.reshape(len(clips), 2, 2, -1).mean(1).reshape(len(clips), -1), model.features(clips)
 
     raw, feature = run(model, features, clips(case.settings["clip_seed"], case.settings["clip_shape"]))
