@@ -330,3 +330,24 @@ def test_cfaan_in_batches_and_clip_by_clip(records_directory):
         alone.append(model.features(*augment.prepare(frames[None], rectangles[None]))[0])
     np.testing.assert_allclose(found[longest], np.mean(alone, axis=0), rtol=1e-4, atol=1e-4)
     assert len(alone) > 1 and np.ptp(found, axis=0).max() > 1e-2
+
+
+def test_clips_cut_short_are_refused_by_networks_of_one_length(records_directory):
+    split = records.RecordSet.open(records_directory, "query")
+    model = models.create("cfaan", num_classes=8, clip_length=4, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
+    with pytest.raises(InputError, match="clips=dense_cut gives clips shorter than 4 frames"):
+        evaluate.extract(model, split, clips="dense_cut", clip_length=4, image_size=(64, 32), batch_size=4)
+
+
+def test_a_tracklet_of_tclnet_has_two_halves_of_unit_length(records_directory):
+    split = records.RecordSet.open(records_directory, "query")
+    model = models.create("tclnet", num_classes=8, clip_length=2, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
+    found = evaluate.extract(model, split, clips="dense", clip_length=2, image_size=(64, 32), batch_size=8)
+    np.testing.assert_allclose(np.linalg.norm(found.reshape(len(split), 2, 256), axis=-1), 1, rtol=1e-5)
+    longest = int(np.argmax(split.lengths))
+    every = [loader.read_clip(split, longest, indices, (64, 32))
+             for indices in clips.test_clips(int(split.lengths[longest]), 2, "dense")]
+    inputs = augment.prepare(*(np.stack(each) for each in zip(*every, strict=True)))
+    assert len(every) > 1
+    expected = model.tracklet_features(model.clip_features(*inputs).mean(0, keepdims=True))[0]
+    np.testing.assert_allclose(found[longest], expected, rtol=1e-3, atol=1e-4)
