@@ -17,6 +17,7 @@ from cfaan_jax.weights.files import read
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _COUNTER = "num_batches_tracked"
+_HEADS = ("fc.", "bottleneck.", "classifier.")  # of files that are a plain ResNet-50 otherwise
 
 # Axes of torch's layout in ours, by the number of axes here; vectors have the same in both.
 _ORDERS = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0), 1: (0,)}
@@ -90,7 +91,8 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
     given = {name.removeprefix("module."): array for name, array in given.items()}
     entries, constants = _entries(model), _constants(model)
     skip = tuple(skip)
-    if "conv1.weight" in given and f"{_neck(model)}.weight" not in given:
+    # Official files of some networks begin with conv1 too, but have a neck.
+    if "conv1.weight" in given and (model.layout.prefix or f"{_neck(model)}.weight" not in given):
         given = _as_official(model, given, entries)
         skip += tuple(name for name, entry in entries.items() if entry.plain is None)
     where = "the mapping given" if isinstance(source, Mapping) else str(source)
@@ -132,11 +134,11 @@ def _refuse_misfits(where: str, given: dict, entries: dict, constants: dict, val
 
 
 def _as_official(model: VideoReID, given: Mapping, entries: Mapping[str, _Entry]) -> dict:
-    """The weights of a plain ResNet-50 under the names of a model's own code; its classifier is left out."""
+    """The weights of a plain ResNet-50 under the names of a model's own code; a head that it has is left out."""
     known = {name: entry.plain for name, entry in entries.items() if entry.plain is not None}
     known |= {f"{name.removesuffix('running_mean')}{_COUNTER}": f"{plain.removesuffix('running_mean')}{_COUNTER}"
               for name, plain in known.items() if name.endswith(".running_mean")}
-    unknown = [name for name in given if name not in known.values() and not name.startswith("fc.")]
+    unknown = [name for name in given if name not in known.values() and not name.startswith(_HEADS)]
     return ({name: given[plain] for name, plain in known.items() if plain in given}
             | {f"{model.layout.prefix}{name}": given[name] for name in unknown})
 

@@ -202,6 +202,17 @@ def test_the_head_of_cfaan_goes_there_and_back_on_other_backbones(name):
     assert_equal(weights.to_torch(model), expected)
 
 
+@pytest.mark.parametrize("name", ["ide", "ap3d"])
+def test_a_backbone_with_a_head_of_other_names_fills_the_backbone_alone(name):
+    model = small_network(name)
+    before, given = weights.to_torch(model), imagenet(model) | {"bottleneck.weight": np.zeros(256, np.float32)}
+    weights.load_torch(model, given)
+    after, prefix = weights.to_torch(model), model.layout.prefix
+    np.testing.assert_array_equal(after[f"{prefix}bn1.weight"], given["bn1.weight"])
+    for key in (f"{model.layout.neck}.weight", "classifier.weight"):
+        np.testing.assert_array_equal(after[key], before[key])
+
+
 def test_an_imagenet_network_of_another_depth_is_refused():
     model = small_network("c2d")
     given = imagenet(model)
