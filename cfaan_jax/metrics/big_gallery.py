@@ -111,11 +111,17 @@ def _minus_cosines(queries: jax.Array, block: jax.Array) -> tuple[jax.Array, jax
 
     The lengths are divided out last: products of small whole numbers are exact, so what is equal stays equal.
     """
-    queries, block = queries.astype(jnp.float32), block.astype(jnp.float32)
+    queries, block = _of_size_one(queries.astype(jnp.float32)), _of_size_one(block.astype(jnp.float32))
     q_lengths, g_lengths = jnp.linalg.norm(queries, axis=1), jnp.linalg.norm(block, axis=1)
     products = jnp.matmul(queries, block.T, precision=jax.lax.Precision.HIGHEST)
     scale = jnp.maximum(q_lengths, _SHORTEST)[:, None] * jnp.maximum(g_lengths, _SHORTEST)
     return -products / scale, q_lengths, g_lengths
+
+
+def _of_size_one(rows: jax.Array) -> jax.Array:
+    """Rows times powers of two, which is exact, so that the squares of their numbers neither overflow nor vanish."""
+    _, exponent = jnp.frexp(jnp.abs(rows).max(axis=1, keepdims=True))
+    return jnp.ldexp(rows, -jnp.clip(exponent, -120, 120))
 
 
 def _take(strip: np.ndarray, top: int, left: int, distances: jax.Array, q_lengths: jax.Array,

@@ -7,6 +7,7 @@ first and last frame, identity, camera, corrected identity, second identity.
 """
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import scipy.io
 from scipy.io.matlab import MatReadError
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.metrics.protocols import DISTRACTOR
+from cfaan_jax.metrics.protocols import DISTRACTOR, JUNK
 
 _COLUMNS = ("track_id", "pid", "second_pid")
 _IDENTITIES_OF_A_MARKER = 3
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -72,21 +74,31 @@ def read(path: str | Path) -> Corrections:
 
 
 def _read_csv(path: Path) -> Corrections:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{path}: the first line must name the columns {','.join(_COLUMNS)}; "
-                             f"missing: {','.join(missing)}")
-        values = []
-        for line in reader:
-            try:
-                values.append([int(line[name]) for name in _COLUMNS])
-            except (TypeError, ValueError):
-                shown = ",".join(str(line[name]) for name in _COLUMNS)
-                raise InputError(f"{path}, line {reader.line_num}: {shown!r} are not three whole numbers") from None
-    table = np.array(values, np.int64).reshape(-1, 3)
-    return Corrections(str(path), *table.T)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a mark
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = [(reader.line_num, line) for line in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
+    header = [name.strip() for name in lines[0][1]] if lines else []
+    missing = [name for name in _COLUMNS if header.count(name) != 1]
+    if missing:
+        raise InputError(f"{path}: the first line must name each of the columns {','.join(_COLUMNS)} once; "
+                         f"wrong: {','.join(missing)}")
+    places = [header.index(name) for name in _COLUMNS]
+    values = [_whole_numbers(path, number, line, places) for number, line in lines[1:] if any(map(str.strip, line))]
+    return Corrections(str(path), *np.array(values, np.int64).reshape(-1, 3).T)
+
+
+def _whole_numbers(path: Path, number: int, line: list[str], places: list[int]) -> list[int]:
+    given = [line[place].strip() if place < len(line) else "" for place in places]
+    if not all(map(_WHOLE.fullmatch, given)):
+        raise InputError(f"{path}, line {number}: {','.join(given)!r} are not three whole numbers below a thousand "
+                         "million")
+    values = [int(value) for value in given]
+    if min(values[1:]) < JUNK:
+        raise InputError(f"{path}, line {number}: identity {min(values[1:])} means nothing; -1 is junk, 0 a distractor")
+    return values
 
 
 def _read_mat(path: Path) -> Corrections:

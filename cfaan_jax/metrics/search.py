@@ -88,14 +88,28 @@ class Search:
 
     @classmethod
     def load(cls, path: str | Path) -> "Search":
-        """Reads what `save` wrote; anything else is an `InputError`."""
+        """Reads what `save` wrote; anything else, and features that are not finite, are an `InputError`."""
         try:
+            if not zipfile.is_zipfile(path):
+                raise ValueError("not an .npz file")
             with np.load(path) as stored:
                 fields = {name: stored[name] for name in stored.files}
-            return cls(**fields | {"num_queries": int(fields["num_queries"]),
-                                   "about": About(**json.loads(str(fields["about"])))})
+            found = cls(**fields | {"num_queries": int(fields["num_queries"]),
+                                    "about": About(**json.loads(str(fields["about"])))})
+            found._check()
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error
+        return found
+
+    def _check(self) -> None:
+        """ValueError for arrays that do not belong together, and for a feature that is not finite."""
+        labels = [len(getattr(self, name)) for name in ("names", "track_ids", "pids", "camids")]
+        if self.features.ndim != 2 or not self.features.shape[1] or set(labels) != {len(self.features)}:
+            raise ValueError(f"features of shape {self.features.shape} for {labels} labels")
+        if not 0 < self.num_queries < len(self.features):
+            raise ValueError(f"{self.num_queries} of {len(self.features)} tracklets are queries")
+        if not (finite := np.isfinite(self.features).all(axis=1)).all():
+            raise ValueError(f"the feature of tracklet {self.names[int(finite.argmin())]} is not finite")
 
     def distances(self) -> np.ndarray | CosineDistances:
         """Distances of every query to every tracklet, float32 [Q, N], see `_between`; cosines in strips where large."""
@@ -106,7 +120,9 @@ class Search:
 
     def unit_features(self) -> np.ndarray:
         """Features of length 1, float32 [N, D]; a feature of zeros stays one."""
-        return self.features / np.maximum(np.linalg.norm(self.features, axis=1, keepdims=True), 1e-12)
+        # In float64, where squares of very large or small numbers fit.
+        squares = np.einsum("nd,nd->n", self.features, self.features, dtype=np.float64)[:, None]
+        return (self.features / np.sqrt(np.where(squares > 0, squares, 1))).astype(np.float32)
 
     def _compared(self) -> np.ndarray:
         """The features as they are compared: of length 1 where the cosine decides."""

@@ -89,14 +89,14 @@ def _site(evaluation: Evaluation) -> dict[str, str]:
 def _summary(site: PageFolder, evaluation: Evaluation, metrics_csv: Path) -> None:
     found, score = evaluation.found, evaluation.score
     pairs = found.camera_pairs(protocols.get(score.protocol), evaluation.corrections)
-    details.queries(found, evaluation.scores, site.path / "queries.csv")
-    details.cameras(pairs, site.path / "cameras.csv")
-    curves.cmc(evaluation.scores, site.path / "cmc.svg")
-    curves.precision(score, site.path / "precision.svg")
-    curves.cameras(pairs, site.path / "cameras.svg")
+    details.queries(found, evaluation.scores, site.file("queries.csv"))
+    details.cameras(pairs, site.file("cameras.csv"))
+    curves.cmc(evaluation.scores, site.file("cmc.svg"))
+    curves.precision(score, site.file("precision.svg"))
+    curves.cameras(pairs, site.file("cameras.svg"))
     trained = metrics_csv.exists()
     if trained:
-        curves.training(metrics_csv, site.path / "training.svg")
+        curves.training(metrics_csv, site.file("training.svg"))
     site.page("index.html", table=evaluation.table, score=score, trained=trained)
 
 

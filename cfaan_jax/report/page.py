@@ -5,6 +5,9 @@ Content-Security-Policy that lets it load files of its own folder only. Data for
 page opened from disk may not fetch.
 """
 
+import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +21,8 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.files import folder_written_whole
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_STYLE = "style.css"  # in every folder of pages, which is how one is recognised
+_STYLE = "style.css"
+_CONTENT = "files.json"  # lists what was written here, so that nothing else is ever lost
 _JPEG_QUALITY = 85
 
 
@@ -36,7 +40,7 @@ class PageFolder:
     """
 
     def __init__(self, path: Path, site: Mapping[str, str], about: str):
-        self.path, self.files = path, tuple(site)
+        self.path, self.files, self._written = path, tuple(site), []
         self._environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
                                                undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         self._environment.globals.update(site=dict(site), about=about)
@@ -67,13 +71,24 @@ class PageFolder:
 
     def picture(self, name: str, frame: np.ndarray) -> str:
         """Writes uint8 `[h, w, 3]` RGB as a JPEG file; give it a number for a name, never one from the data."""
-        path = self.path / "frames" / f"{name}.jpg"
+        name = f"frames/{name}.jpg"
+        path = self.file(name)
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(frame).save(path, quality=_JPEG_QUALITY)
-        return path.relative_to(self.path).as_posix()
+        return name
+
+    def file(self, name: str) -> Path:
+        """Where to write a file that belongs to these pages."""
+        self._written.append(name)
+        return self.path / name
+
+    def close(self) -> None:
+        """Writes down which files belong here."""
+        content = {"first": self.files[0], "files": sorted(set(self._written))}
+        (self.path / _CONTENT).write_text(json.dumps(content))
 
     def _write(self, name: str, content: bytes) -> str:
-        (self.path / name).write_bytes(content)
+        self.file(name).write_bytes(content)
         return name
 
 
@@ -82,13 +97,41 @@ def pages(folder: Path, site: Mapping[str, str], about: str) -> Iterator[PageFol
     """Opens a folder of pages that is there, and takes the place of an older one, when all of it is written.
 
     Args:
-        folder: where.
+        folder: where. Files that somebody put beside older pages stay there.
         site, about: see `PageFolder`.
     Raises:
-        InputError: something else lies there.
+        InputError: something else lies there, or nothing can be written there.
     """
-    if folder.exists() and not (folder / _STYLE).exists():
-        raise InputError(f"{folder} is there and holds no pages, so it is not replaced; name another folder or "
-                         "move this one away")
+    folder = folder.absolute()
+    foreign = _foreign(folder, next(iter(site)))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise InputError(f"{folder}: nothing can be written there; name another folder")
     with folder_written_whole(folder) as path:
-        yield PageFolder(path, site, about)
+        one = PageFolder(path, site, about)
+        yield one
+        one.close()
+        for name in foreign:
+            if not (path / name).exists():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(folder / name, path / name)
+
+
+def _foreign(folder: Path, first: str) -> list[str]:
+    """Files in a folder of pages that were not written with them."""
+    if not folder.exists() or folder.is_dir() and not any(folder.iterdir()):
+        return []
+    try:
+        content = json.loads((folder / _CONTENT).read_text())
+        if content["first"] != first:
+            raise ValueError("other pages")
+        own = {_CONTENT, *content["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder} is there and holds no such pages, so it is not replaced; name another folder or "
+                         "move this one away") from None
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    return sorted(there - own)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import corrections, suspects
 from cfaan_jax.metrics.search import Search
@@ -43,7 +43,8 @@ def write(found: Search, records: str | Path, folder: Path, count: int,
         InputError: other records than the features', unreadable corrections, something else in the folder.
     """
     parts = [RecordSet.open(records, split) for split in ("query", "gallery")]
-    if [name for part in parts for name in part.names] != found.names.tolist():
+    if ([name for part in parts for name in part.names] != found.names.tolist()
+            or load_manifest(records)["aligned"] != found.about.aligned):
         raise InputError(f"{records}: not the records from which these features were made; give the folder that the "
                          "run's config.data.records named")
     earlier = _earlier(found, corrections_file)

@@ -218,3 +218,12 @@ def test_a_large_search_is_scored_in_strips(monkeypatch):
 def test_scoring_a_matrix_does_not_load_jax():
     code = "import sys; from cfaan_jax import metrics; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e-13, 1e25])
+def test_cosines_do_not_depend_on_the_scale(factor):
+    rng = np.random.default_rng(0)
+    queries, gallery = (rng.normal(size=(count, 8)).astype(np.float32) for count in (5, 20))
+    plain = np.concatenate(list(CosineDistances(queries, gallery).strips()))
+    scaled = CosineDistances(queries * np.float32(factor), gallery * np.float32(factor))
+    np.testing.assert_allclose(np.concatenate(list(scaled.strips())), plain, atol=1e-6)

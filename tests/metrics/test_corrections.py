@@ -43,15 +43,28 @@ def test_mat_of_other_data_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("track_id,pid\n10,5\n", "first line must name .*missing: second_pid"),
+    ("track_id,pid\n10,5\n", "first line must name .*wrong: second_pid"),
     ("", "first line must name"),
     ("track_id,pid,second_pid\n10,five,5\n", "line 2: '10,five,5' are not three whole numbers"),
-    ("track_id,pid,second_pid\n10,5\n", "line 2: '10,5,None' are not three whole numbers"),
+    ("track_id,pid,second_pid\n10,5\n", "line 2: '10,5,' are not three whole numbers"),
     ("track_id,pid,second_pid\n10,5,5\n10,6,6\n", "track_id 10 is corrected more than once"),
+    ("track_id,pid,second_pid,pid\n10,5,5,6\n", "once; wrong: pid"),
+    ("track_id,pid,second_pid\n10,1_0,10\n", "are not three whole numbers"),
+    ("track_id,pid,second_pid\n10,99999999999999999999999,5\n", "are not three whole numbers"),
+    ("track_id,pid,second_pid\n10,-7,-7\n", "identity -7 means nothing"),
 ])
 def test_malformed_csv_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         corrections.read(csv_file(tmp_path, text))
+
+
+def test_what_spreadsheets_write_is_read(tmp_path):
+    path = tmp_path / "corrections.csv"
+    path.write_bytes('\ufefftrack_id, pid, second_pid\r\n10, "5", 5\r\n\r\n'.encode())
+    assert corrections.read(path).pids.tolist() == [5]
+    path.write_bytes("track_id,pid,second_pid\n10,5,5\n".encode("utf-16"))
+    with pytest.raises(InputError, match="not a CSV file in UTF-8"):
+        corrections.read(path)
 
 
 def test_unknown_row_is_refused(tmp_path):

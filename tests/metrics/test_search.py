@@ -146,3 +146,27 @@ def test_true_corrections_give_what_clean_labels_give(tmp_path):
                   "mars_revised", second[:15], second[15:])
     assert corrected.mAP == clean.mAP and corrected.ap.tolist() == clean.ap.tolist()
     assert corrected.mAP != Search(pids=stored, **fields).score("mars_revised")["mars_revised"].mAP
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(features=np.zeros((7, 2, 1), np.float32)), "shape"), (dict(features=np.zeros((6, 2), np.float32)), "shape"),
+    (dict(features=np.full((7, 2), np.nan, np.float32)), "tracklet a is not finite"),
+    (dict(num_queries=-1), "are queries"), (dict(num_queries=7), "are queries")])
+def test_stored_features_that_do_not_fit_are_refused(tmp_path, change, message):
+    small_search(**change).save(tmp_path / "features.npz")
+    with pytest.raises(InputError, match=message):
+        Search.load(tmp_path / "features.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"text"])
+def test_files_of_another_kind_are_refused(tmp_path, content):
+    (tmp_path / "features.npz").write_bytes(content)
+    with pytest.raises(InputError, match="not an .npz file"):
+        Search.load(tmp_path / "features.npz")
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_cosines_do_not_depend_on_the_scale(factor):
+    found = small_search()
+    scaled = small_search(features=(found.features * np.float32(factor)))
+    np.testing.assert_allclose(scaled.distances(), found.distances(), atol=1e-6)

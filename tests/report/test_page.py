@@ -50,10 +50,14 @@ def test_pictures(tmp_path):
 
 
 def test_pages_take_the_place_of_older_ones_whole(tmp_path):
-    write(tmp_path / "report")
-    (tmp_path / "report/left-over.js").write_text("old")
+    with pages(tmp_path / "report", SITE, "about") as site:
+        site.data("left-over", [])
+    (tmp_path / "report/mine").mkdir()
+    (tmp_path / "report/mine/notes.txt").write_text("thoughts")
     write(tmp_path / "report", "newer")
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "style.css"]
+    there = [path.name for path in (tmp_path / "report").iterdir()]
+    assert sorted(there) == ["files.json", "index.html", "mine", "style.css"]
+    assert (tmp_path / "report/mine/notes.txt").read_text() == "thoughts"
     assert "newer" in (tmp_path / "report/index.html").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
@@ -69,6 +73,14 @@ def test_what_fails_leaves_the_older_pages(tmp_path):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="holds no pages"):
+    with pytest.raises(InputError, match="holds no such pages"):
         write(tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_other_pages_are_not_replaced(tmp_path):
+    write(tmp_path / "report")
+    other = pages(tmp_path / "report", {"review.html": "Review"}, "about")
+    with pytest.raises(InputError, match="holds no such pages"), other:
+        pass
+    assert (tmp_path / "report/index.html").exists()

@@ -1,13 +1,14 @@
 """The label review page in a real browser, and what it saves."""
 
 import dataclasses
+import json
 import time
 
 import numpy as np
 import pytest
 import scipy.io
 
-from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.records import MANIFEST, RecordSet, load_manifest
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import corrections, suspects
 from cfaan_jax.metrics.search import About, Search
@@ -39,7 +40,9 @@ def records(tmp_path_factory):
         each = tiny_records.tracklet(name, split, track, pid, 1 + track % 2, frames)
         two = track == 9
         tracklets.append(dataclasses.replace(each, candidates=(1 + two,) * len(each.frames)))
-    return tiny_records.write(tmp_path_factory.mktemp("records"), tracklets)
+    folder = tiny_records.write(tmp_path_factory.mktemp("records"), tracklets)
+    (folder / MANIFEST).write_text(json.dumps(load_manifest(folder) | {"aligned": True}))
+    return folder
 
 
 @pytest.fixture
@@ -186,7 +189,8 @@ def test_a_saved_review_goes_on_in_a_new_page(button, name, page, records, tmp_p
 
 def test_a_csv_is_read_on_the_page_and_a_bad_one_changes_nothing(page, tmp_path):
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
-    good.write_text("track_id,pid,second_pid,note\n5,3,3,x\n6,2,1,\n")
+    good.write_bytes('\ufefftrack_id, pid,second_pid,note\r\n5,"3",3,"x, ""y"""\r\n\r\n6,2,1,\r\n'.encode())
+    assert corrections.read(good).pids.tolist() == [3, 2]
     bad.write_text("track_id,pid,second_pid\n5,1,1\n99,2,2\n")
     page.find_element("id", "load").send_keys(str(good))
     assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
@@ -194,6 +198,70 @@ def test_a_csv_is_read_on_the_page_and_a_bad_one_changes_nothing(page, tmp_path)
     time.sleep(0.2)
     assert "line 3: no test tracklet has track_id 99" in text(page, "warning")
     assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
+
+
+def test_what_no_command_would_take_is_refused(page, tmp_path):
+    for number, (lines, message) in enumerate((("5,1,1\n5,1,1\n", "more than once"), ("5,2,0\n", "no identities"),
+                                               ("5,-7,-7\n", "no identities"), ("", "no row"),
+                                               (f"5,{10 ** 22},1\n", "three whole numbers"))):
+        path = tmp_path / f"{number}.csv"
+        path.write_text("track_id,pid,second_pid\n" + lines)
+        page.find_element("id", "load").send_keys(str(path))
+        time.sleep(0.2)
+        assert message in text(page, "warning")
+        if lines:
+            with pytest.raises(InputError):
+                corrections.read(path).apply(np.arange(len(PIDS)), np.array(PIDS))
+    assert rows_of(page) == []
+
+
+def test_a_candidate_without_an_identity_cannot_be_chosen(page):
+    first = page.execute_script("return current().others[0][0]")
+    page.execute_script("change([decided(arguments[0], 0)], 'test'); update()", first)
+    press(page, "swa")
+    assert rows_of(page) == [[first, 0, 0]]
+
+
+def test_nothing_that_is_hidden_is_decided_and_a_held_key_decides_once(page):
+    page.execute_script("for (let i = 0; i < 30; i++) document.body.dispatchEvent(new KeyboardEvent('keydown', "
+                        "{key: 'r', repeat: i > 0, bubbles: true}))")
+    assert len(rows_of(page)) == 1
+    choose_kind(page, "open")
+    for _ in range(40):
+        press(page, "r")
+    before = rows_of(page)
+    press(page, "n")
+    assert rows_of(page) == before
+
+
+def test_two_windows_follow_each_other(page):
+    first = page.current_window_handle
+    url = page.current_url
+    page.switch_to.new_window("tab")
+    second = page.current_window_handle
+    page.get(url)
+    press(page, "r")
+    page.switch_to.window(first)
+    time.sleep(0.3)
+    press(page, "rr")  # the first of these is what the other window has decided already
+    page.switch_to.window(second)
+    time.sleep(0.3)
+    try:
+        assert text(page, "done").startswith("2 of")
+    finally:
+        page.close()
+        page.switch_to.window(first)
+    assert text(page, "done").startswith("2 of")
+
+
+def test_a_given_review_is_added_to_what_the_browser_kept(page, records, tmp_path):
+    press(page, "r")
+    kept = rows_of(page)
+    given = tmp_path / "given.csv"
+    given.write_text("track_id,pid,second_pid\n11,1,1\n")
+    review.write(search_of(records), records, tmp_path / "again", count=100, corrections_file=given)
+    page.get((tmp_path / "again/review.html").as_uri())
+    assert rows_of(page) == sorted([*kept, [11, 1, 1]]) and "were added" in text(page, "warning")
 
 
 def test_without_detections_nothing_is_said_about_two_persons(records_directory, tmp_path):
@@ -214,7 +282,14 @@ def test_the_command_says_what_it_wrote_and_refuses_foreign_folders(records, tmp
     (tmp_path / "mine/thesis.txt").write_text("dear")
     flags = [str(features), f"--records={records}"]
     assert review.main([*flags, f"--out={tmp_path / 'mine'}"]) == 2
-    assert (tmp_path / "mine/thesis.txt").read_text() == "dear" and "holds no pages" in capsys.readouterr().err
-    assert review.main([*flags, f"--out={tmp_path / 'out'}", "--count=2"]) == 0
-    assert "2 tracklets to look at" in capsys.readouterr().out
+    assert (tmp_path / "mine/thesis.txt").read_text() == "dear" and "holds no such pages" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    for _ in range(2):
+        assert review.main([*flags, f"--out={tmp_path / 'out'}", "--count=2"]) == 0
+        assert "2 tracklets to look at" in capsys.readouterr().out
+    mine = tmp_path / "out/corrections.csv"
+    mine.write_text("track_id,pid,second_pid\n")
+    assert review.main([*flags, f"--out={tmp_path / 'out'}", f"--corrections={mine}"]) == 0
+    assert mine.read_text() == "track_id,pid,second_pid\n"
+    assert review.main([*flags, f"--out={features / 'below'}"]) == 2
     assert review.main([*flags, f"--out={tmp_path / 'out'}", "--count=0"]) == 2

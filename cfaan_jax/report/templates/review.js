@@ -8,8 +8,9 @@ const store = `label-review-${question.dataset.review}`;
 const stored = new Map(labels.map(([track, pid, camid, frames]) => [track, { pid, camid, frames }]));
 
 // decisions: track id -> [identity, second identity, what was decided]; skipped: track ids;
-// history: what each step has changed, as [track id, decision before, whether it was skipped before].
-let state = { decisions: {}, skipped: {}, history: [], track: suspects.length ? suspects[0].track : null, filter: "" };
+// history: for each step the question that was shown, and what it changed, as [track id, decision before, whether it was
+// skipped before]; taken: the file of an earlier review that these decisions began with.
+let state = { decisions: {}, skipped: {}, history: [], track: suspects.length ? suspects[0].track : null, filter: "", taken: "" };
 let chosen = 0; // which of the identities that the tracklet resembles
 
 const pidOf = (track) => (state.decisions[track] ?? [stored.get(track).pid])[0];
@@ -35,7 +36,7 @@ const ACTIONS = [
   { key: "k", name: "skip", needs: () => true, says: () => "look at it later", act: null },
 ];
 
-function differs() { return otherPid() !== null && otherPid() !== pidOf(state.track); }
+function differs() { return otherPid() > 0 && otherPid() !== pidOf(state.track); }
 function decided(track, pid, second = pid) { return [track, [pid, second]]; }
 function ofIdentity(pid) { return labels.filter((row) => row[1] === pid).map((row) => row[0]); }
 function identities() { return new Set([...stored.values()].map((each) => each.pid).concat(Object.values(state.decisions).flatMap((each) => each.slice(0, 2)))); }
@@ -45,7 +46,7 @@ function save() {
   try {
     localStorage.setItem(store, JSON.stringify(state));
   } catch (error) {
-    warn(`This browser keeps nothing for pages from disk (${error.name}): save corrections.csv before you close or reload the page.`);
+    warn(`This browser did not keep the last decisions (${error.name}): save corrections.csv before you close or reload the page.`);
   }
 }
 
@@ -55,23 +56,28 @@ function warn(text) {
 }
 
 function change(decisions, name, skips = []) {
-  state.history.push([...decisions.map(([track]) => track), ...skips].map(
-    (track) => [track, state.decisions[track] ?? null, state.skipped[track] ?? false]));
+  const changes = [...decisions.map(([track]) => track), ...skips].map(
+    (track) => [track, state.decisions[track] ?? null, state.skipped[track] ?? false]);
+  state.history.push({ track: state.track, changes });
+  decide(decisions, name);
+  for (const track of skips) state.skipped[track] = true;
+}
+
+function decide(decisions, name) {
   for (const [track, decision] of decisions) {
     state.decisions[track] = [...decision, name];
     delete state.skipped[track];
   }
-  for (const track of skips) state.skipped[track] = true;
 }
 
 function undo() {
   const step = state.history.pop();
   if (!step) return;
-  for (const [track, decision, skipped] of step) {
+  for (const [track, decision, skipped] of step.changes) {
     if (decision) state.decisions[track] = decision; else delete state.decisions[track];
     if (skipped) state.skipped[track] = true; else delete state.skipped[track];
   }
-  if (suspects.some((each) => each.track === step[0][0])) state.track = step[0][0];
+  if (suspects.some((each) => each.track === step.track)) state.track = step.track;
   update();
 }
 
@@ -93,14 +99,14 @@ function move(step) {
 
 function perform(action) {
   const suspect = current();
-  if (!suspect || get("actions").hidden || !action.needs(suspect)) return;
+  if (!suspect || question.hidden || !action.needs(suspect)) return;
   if (action.key === "i") {
     get("typed").hidden = false;
     get("identity").focus();
     return;
   }
-  if (action.key === "k") change([], "", [suspect.track]);
-  else change(action.act(suspect), action.name);
+  if (action.act) change(action.act(suspect), action.name);
+  else if (!state.decisions[suspect.track]) change([], "", [suspect.track]);
   move(1);
 }
 
@@ -176,6 +182,10 @@ function showOthers(suspect) {
 
 function update() {
   save();
+  show();
+}
+
+function show() {
   const suspect = current();
   const shown = visible();
   const inView = suspect && shown.includes(suspect);
@@ -236,18 +246,28 @@ function saveMat() {
   download("clean_tracks_test_info.mat", buffer, "application/octet-stream");
 }
 
-function take(rows) {
-  if (rows.length) change(rows.map(([track, pid, second]) => decided(track, pid, second)), "read from a file");
+const rowsToDecisions = (rows) => rows.map(([track, pid, second]) => decided(track, pid, second));
+
+// The fields of a line: plain, or in quotes, in which two quotes stand for one.
+function fields(line) {
+  return [...line.matchAll(/(?:^|,)\s*(?:"((?:[^"]|"")*)"|([^,]*))/g)].map((match) => (match[1]?.replaceAll('""', '"') ?? match[2]).trim());
 }
 
 function readCsv(text) {
-  const [header, ...lines] = text.trim().split(/\r?\n/).map((line) => line.split(","));
+  const lines = text.replace(/^\ufeff/, "").split(/\r?\n/).map((line, place) => [place + 1, line]).filter(([, line]) => line.trim());
+  const header = lines.length ? fields(lines[0][1]) : [];
   const places = ["track_id", "pid", "second_pid"].map((name) => header.indexOf(name));
   if (places.includes(-1)) throw new Error("the first line does not name the columns track_id,pid,second_pid");
-  return lines.map((line, number) => {
-    const row = places.map((place) => (/^-?\d+$/.test((line[place] ?? "").trim()) ? Number(line[place]) : NaN));
-    if (row.some(Number.isNaN)) throw new Error(`line ${number + 2} does not hold three whole numbers`);
-    if (!stored.has(row[0])) throw new Error(`line ${number + 2}: no test tracklet has track_id ${row[0]}`);
+  const seen = new Set();
+  return lines.slice(1).map(([number, line]) => {
+    const given = fields(line);
+    const row = places.map((place) => (/^-?\d{1,9}$/.test(given[place] ?? "") ? Number(given[place]) : NaN));
+    if (row.some(Number.isNaN)) throw new Error(`line ${number} does not hold three whole numbers`);
+    const [track, pid, second] = row;
+    if (!stored.has(track)) throw new Error(`line ${number}: no test tracklet has track_id ${track}; they are counted from 0`);
+    if (seen.has(track)) throw new Error(`line ${number}: track_id ${track} is corrected more than once`);
+    if (pid < -1 || (second !== pid && second < 1)) throw new Error(`line ${number}: ${pid},${second} are no identities`);
+    seen.add(track);
     return row;
   });
 }
@@ -257,7 +277,9 @@ async function load(event) {
   event.target.value = "";
   if (!file) return;
   try {
-    take(readCsv(await file.text()));
+    const rows = readCsv(await file.text());
+    if (!rows.length) throw new Error("it holds no row");
+    change(rowsToDecisions(rows), "read from a file");
     warn("");
     update();
   } catch (error) {
@@ -273,12 +295,23 @@ function onKey(event) {
     return;
   }
   if (event.target.matches("select, input")) return;
-  const action = ACTIONS.find((each) => each.key === event.key.toLowerCase());
-  if (action) { event.preventDefault(); perform(action); }
-  else if (event.key === "u") undo();
+  const key = event.key.toLowerCase();
+  const action = ACTIONS.find((each) => each.key === key);
+  if (action) { event.preventDefault(); if (!event.repeat) perform(action); } // a key that is held decides once
+  else if (key === "u") undo();
   else if (event.key === "ArrowRight") move(1);
   else if (event.key === "ArrowLeft") move(-1);
   else if (/^[1-9]$/.test(event.key) && current()?.others[event.key - 1]) { chosen = event.key - 1; update(); }
+}
+
+// Takes over what was kept, as far as it belongs to these labels.
+function adopt(kept) {
+  if (!kept?.decisions || !Array.isArray(kept.history)) return false;
+  const known = (entries) => Object.fromEntries(Object.entries(entries ?? {}).filter(([track]) => stored.has(Number(track))));
+  state = { ...state, ...kept, decisions: known(kept.decisions), skipped: known(kept.skipped) };
+  if (![...get("filter").options].some((option) => option.value === state.filter)) state.filter = "";
+  if (suspects.length && !current()) state.track = suspects[0].track;
+  return true;
 }
 
 function restore() {
@@ -286,9 +319,22 @@ function restore() {
   try {
     kept = JSON.parse(localStorage.getItem(store));
   } catch { /* what cannot be read is as if it were not there */ }
-  if (kept?.decisions && Array.isArray(kept.history)) state = { ...state, ...kept };
-  else if (earlier.length) take(earlier);
-  if (suspects.length && !current()) state.track = suspects[0].track;
+  const had = adopt(kept) && Object.keys(state.decisions).length;
+  const file = JSON.stringify(earlier);
+  if (!earlier.length || state.taken === file) return;
+  decide(rowsToDecisions(earlier), "read from a file");
+  state.taken = file;
+  if (had) warn("This browser had kept decisions of its own; those of the file that this page was made with were added, and count where both decide.");
+}
+
+// Two windows with one review follow each other.
+function follow(event) {
+  if (event.key !== store || !event.newValue) return;
+  const { track, filter } = state;
+  if (adopt(JSON.parse(event.newValue))) {
+    state = { ...state, track, filter };
+    show();
+  }
 }
 
 function start() {
@@ -312,12 +358,13 @@ function start() {
   get("load").onchange = load;
   get("clear").onclick = () => {
     if (!confirm("Forget every decision made here? Files that you have saved stay.")) return;
-    state = { ...state, decisions: {}, skipped: {}, history: [] };
+    state = { ...state, decisions: {}, skipped: {}, history: [], taken: "" };
     update();
   };
   get("typed").onsubmit = (event) => { event.preventDefault(); typed(false); };
   get("with-identity").onclick = () => typed(true);
   document.addEventListener("keydown", onKey);
+  window.addEventListener("storage", follow);
   update();
 }
 
