@@ -5,4 +5,5 @@ install requirements.txt data_prep/requirements-{onnx,ray}.txt tests/requirement
     --no-deps data_prep/requirements-video.txt --no-deps data_prep/requirements-ultralytics.txt
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 ruff check .
-python -m pytest -n logical --maxprocesses=4 --dist=loadfile "$@"
+# A file of tests to each core, in order of their names: the longest ones do not come last.
+python -m pytest -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder "$@"

@@ -3,9 +3,17 @@
 import os
 from pathlib import Path
 
+import jax
 import pytest
 
 from tests import tiny_records
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled():
+    """Without this, the programs of all tests fill gigabytes by the end."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
