@@ -66,6 +66,15 @@ def text(browser, name: str) -> str:
     return browser.execute_script("return document.getElementById(arguments[0]).textContent", name)
 
 
+def eventually(condition) -> bool:
+    """Whether a condition comes true within ten seconds: pages read files and hear other windows in their own time."""
+    for _ in range(200):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def press(browser, keys: str) -> None:
     for key in keys:
         browser.switch_to.active_element.send_keys(key)
@@ -76,11 +85,8 @@ def saved(browser, button: str, name: str):
     path = browser.downloads / name
     path.unlink(missing_ok=True)
     browser.find_element("id", button).click()
-    for _ in range(100):
-        if path.exists() and path.stat().st_size:
-            return path
-        time.sleep(0.05)
-    raise AssertionError(f"{name} was not saved")
+    assert eventually(lambda: path.exists() and path.stat().st_size), f"{name} was not saved"
+    return path
 
 
 def rows_of(browser) -> list[list[int]]:
@@ -193,10 +199,10 @@ def test_a_csv_is_read_on_the_page_and_a_bad_one_changes_nothing(page, tmp_path)
     assert corrections.read(good).pids.tolist() == [3, 2]
     bad.write_text("track_id,pid,second_pid\n5,1,1\n99,2,2\n")
     page.find_element("id", "load").send_keys(str(good))
+    assert eventually(lambda: not page.find_element("id", "undo").get_property("disabled"))
     assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
     page.find_element("id", "load").send_keys(str(bad))
-    time.sleep(0.2)
-    assert "line 3: no test tracklet has track_id 99" in text(page, "warning")
+    assert eventually(lambda: "line 3: no test tracklet has track_id 99" in text(page, "warning"))
     assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
 
 
@@ -207,8 +213,8 @@ def test_what_no_command_would_take_is_refused(page, tmp_path):
         path = tmp_path / f"{number}.csv"
         path.write_text("track_id,pid,second_pid\n" + lines)
         page.find_element("id", "load").send_keys(str(path))
-        time.sleep(0.2)
-        assert message in text(page, "warning")
+        assert eventually(lambda name=path.name, message=message: name in text(page, "warning")
+                          and message in text(page, "warning"))
         if lines:
             with pytest.raises(InputError):
                 corrections.read(path).apply(np.arange(len(PIDS)), np.array(PIDS))
@@ -242,12 +248,11 @@ def test_two_windows_follow_each_other(page):
     page.get(url)
     press(page, "r")
     page.switch_to.window(first)
-    time.sleep(0.3)
+    assert eventually(lambda: text(page, "done").startswith("1 of"))
     press(page, "rr")  # the first of these is what the other window has decided already
     page.switch_to.window(second)
-    time.sleep(0.3)
     try:
-        assert text(page, "done").startswith("2 of")
+        assert eventually(lambda: text(page, "done").startswith("2 of"))
     finally:
         page.close()
         page.switch_to.window(first)
