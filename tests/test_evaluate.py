@@ -225,8 +225,8 @@ def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsy
     assert sorted((tmp_path / "report").iterdir()) == [tmp_path / "report/last-all_sampled", *pictures]
     assert min(Image.open(picture).width for picture in pictures) > 200
     names = sorted(path.name for path in (tmp_path / "report/last-all_sampled").iterdir())
-    assert names == ["cameras.csv", "cameras.svg", "cmc.svg", "frames", "index.html", "precision.svg", "queries.csv",
-                     "ranked.html", "ranked.js", "style.css"]
+    assert names == ["cameras.csv", "cameras.svg", "cmc.svg", "files.json", "frames", "index.html", "precision.svg",
+                     "queries.csv", "ranked.html", "ranked.js", "style.css"]
     with (tmp_path / "report/last-all_sampled/queries.csv").open() as file:
         queries = list(csv.DictReader(file))
     assert [row["query"] for row in queries if row["protocol"] == "mars"] == found.names[score.valid].tolist()
