@@ -13,7 +13,6 @@ two persons or more; these frames are shown apart as well.
 """
 
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import command
+from benchmarks import command, per_cent
 from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
 from cfaan_jax.report.tables import show
 
@@ -42,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     lines = []
     for method, name in METHODS.items():
         own = [seed[method] for seed in found.values()]
-        lines.append([name, *(_mean([each[figure] for each in own]) for figure in FIGURES)])
+        lines.append([name, *(per_cent([each[figure] for each in own], decimals=1) for figure in FIGURES)])
     frames, choices = (", ".join(str(seed["aligned"][name]) for seed in found.values())
                        for name in ("frames", "choices"))
     show(f"frames with a second person inside the crop ({frames}; two or more found in {choices}), per cent",
@@ -96,11 +95,6 @@ def _make_largest(run: Path) -> None:
              "linker": "largest"}
     subprocess.run([sys.executable, "data_prep/build_tfrecords.py",
                     *(f"--{name}={value}" for name, value in flags.items())], check=True)
-
-
-def _mean(values: list[float]) -> str:
-    mean = f"{100 * statistics.fmean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
 if __name__ == "__main__":

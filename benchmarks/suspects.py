@@ -8,12 +8,11 @@ same labels, from truth.json, as if the data set had had them from the beginning
 """
 
 import json
-import statistics
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import command
+from benchmarks import command, per_cent
 from cfaan_jax import metrics
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics import protocols, suspects
@@ -36,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags.out.write_text(json.dumps(found, indent=2) + "\n")
     seeds = list(found.values())
     lines = [[name, ", ".join(str(seed["planted"][fault]) for seed in seeds),
-              *(_mean([seed["recall"][fault][str(n)] for seed in seeds]) for n in LOOKED_AT)]
+              *(per_cent([seed["recall"][fault][str(n)] for seed in seeds], decimals=0) for n in LOOKED_AT)]
              for fault, name in FAULTS.items()]
     show(f"planted errors among the first N of {seeds[0]['tracklets']} test tracklets, {flags.network}, per cent",
          ["error", "planted", *(f"N = {n}" for n in LOOKED_AT)], lines,
@@ -65,11 +64,6 @@ def _clean_mAP(found: Search, truth: dict) -> float:
     rows, q = found.gallery(protocols.get(_PROTOCOL)), found.num_queries
     return metrics.score(found.distances()[:, rows], pids[:q], pids[rows], found.camids[:q], found.camids[rows],
                          _PROTOCOL, second[:q], second[rows]).mAP
-
-
-def _mean(values: list[float]) -> str:
-    mean = f"{100 * statistics.fmean(values):.0f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.0f}"
 
 
 def _figures(seeds: list[dict], name: str) -> str:

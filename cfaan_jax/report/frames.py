@@ -15,21 +15,31 @@ _REMEDY = "config.eval.raw_records must name the same data set packed with --det
 
 
 class TrackletFrames:
-    """Reads frames by the tracklet's row in a search; its records are in `directory`."""
+    """Reads frames by the tracklet's row in a search; its records are in `directory`.
+
+    Attributes:
+        parts: the record sets of queries and gallery.
+    """
 
     def __init__(self, found: Search, directory: str | Path):
         self._queries = found.num_queries
-        self._query, self._gallery = (RecordSet.open(directory, split) for split in ("query", "gallery"))
+        self.parts = [RecordSet.open(directory, split) for split in ("query", "gallery")]
 
     def place(self, row: int) -> tuple[RecordSet, int]:
         """The split in which a tracklet lies, and where."""
-        return (self._query, row) if row < self._queries else (self._gallery, row - self._queries)
+        query, gallery = self.parts
+        return (query, row) if row < self._queries else (gallery, row - self._queries)
 
     def spread(self, row: int, count: int) -> list[np.ndarray]:
         """Frames uint8 `[h, w, 3]` RGB from the middles of `count` equal parts; a short tracklet repeats none."""
         records, position = self.place(row)
-        indices = int(records.lengths[position]) * np.arange(1, 2 * count, 2) // (2 * count)
-        return read_stored(records, position, np.unique(indices))
+        return read_stored(records, position, spread(range(records.lengths[position]), count))
+
+
+def spread(items: Sequence, count: int) -> list:
+    """At most `count` of the items: the middles of that many equal parts."""
+    count = min(count, len(items))
+    return [items[len(items) * (2 * i + 1) // (2 * count)] for i in range(count)]
 
 
 def read_stored(records: RecordSet, position: int, indices: Sequence[int]) -> list[np.ndarray]:

@@ -1,6 +1,5 @@
 """Which queries a report shows, and what was found for them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from cfaan_jax.metrics import Score, protocols
 from cfaan_jax.metrics.search import Answer, Search
+from cfaan_jax.report.frames import spread
 
 _ANSWERS = 10
 
@@ -62,12 +62,6 @@ def choose(found: Search, score: Score, corrections: str | Path | None, count: i
     listed = [Listed(int(score.valid[i]), float(score.ap[i]), int(score.first[i]), each)
               for i, each in zip(places, answers, strict=True)]
     return Chosen(listed[:worst], listed[worst:])
-
-
-def spread(items: Sequence, count: int) -> list:
-    """At most `count` of the items: the middles of that many equal parts."""
-    count = min(count, len(items))
-    return [items[len(items) * (2 * i + 1) // (2 * count)] for i in range(count)]
 
 
 def who(found: Search, row: int) -> str:

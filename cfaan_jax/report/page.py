@@ -27,10 +27,9 @@ _JPEG_QUALITY = 85
 
 
 class PageFolder:
-    """A folder of pages that is being written; every method gives the name by which a page refers to the file.
+    """A folder of pages that is being written; what writes a file gives the name by which a page refers to it.
 
     Attributes:
-        path: the folder.
         files: of all pages.
 
     Args:
@@ -40,7 +39,7 @@ class PageFolder:
     """
 
     def __init__(self, path: Path, site: Mapping[str, str], about: str):
-        self.path, self.files, self._written = path, tuple(site), []
+        self._path, self.files, self._written = path, tuple(site), []
         self._environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
                                                undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         self._environment.globals.update(site=dict(site), about=about)
@@ -80,12 +79,12 @@ class PageFolder:
     def file(self, name: str) -> Path:
         """Where to write a file that belongs to these pages."""
         self._written.append(name)
-        return self.path / name
+        return self._path / name
 
     def close(self) -> None:
         """Writes down which files belong here."""
         content = {"first": self.files[0], "files": sorted(set(self._written))}
-        (self.path / _CONTENT).write_text(json.dumps(content))
+        (self._path / _CONTENT).write_text(json.dumps(content))
 
     def _write(self, name: str, content: bytes) -> str:
         self.file(name).write_bytes(content)

@@ -42,7 +42,8 @@ def write(found: Search, records: str | Path, folder: Path, count: int,
     Raises:
         InputError: other records than the features', unreadable corrections, something else in the folder.
     """
-    parts = [RecordSet.open(records, split) for split in ("query", "gallery")]
+    frames = TrackletFrames(found, records)
+    parts = frames.parts
     if ([name for part in parts for name in part.names] != found.names.tolist()
             or load_manifest(records)["aligned"] != found.about.aligned):
         raise InputError(f"{records}: not the records from which these features were made; give the folder that the "
@@ -52,7 +53,7 @@ def write(found: Search, records: str | Path, folder: Path, count: int,
     with pages(folder, {_PAGE: "Label review"}, found.about.line()) as page:
         page.data("labels", _labels(found, parts))
         page.data("suspects", {"suspects": [_question(found, each) for each in asked], "earlier": earlier,
-                               "tracklets": _tracklets(page, found, records, asked)})
+                               "tracklets": _tracklets(page, found, frames, asked)})
         page.static("review.css")
         page.page(_PAGE, scripts=["labels.js", "suspects.js", page.static("review.js")], shown=len(asked),
                   review=_fingerprint(found), two_persons=any(each.kind == suspects.AMBIGUOUS for each in asked))
@@ -96,11 +97,11 @@ def _question(found: Search, suspect: suspects.Suspect) -> dict:
             "own": ids[list(suspect.own)].tolist(), "others": [ids[list(rows)].tolist() for rows in suspect.others]}
 
 
-def _tracklets(page: PageFolder, found: Search, records: str | Path,
+def _tracklets(page: PageFolder, found: Search, frames: TrackletFrames,
                asked: Sequence[suspects.Suspect]) -> dict[int, dict]:
     """What is shown of each tracklet on the page, by track id; its frames become one picture."""
     rows = sorted({row for each in asked for row in (each.row, *each.own, *sum(each.others, ()))})
-    frames, shown = TrackletFrames(found, records), {}
+    shown = {}
     with Progress(f"pictures of {len(rows)} tracklets", len(rows)) as progress:
         for row in rows:
             picture = page.picture(str(row), _strip(frames.spread(row, _FRAMES)))

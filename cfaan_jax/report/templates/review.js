@@ -188,8 +188,7 @@ function update() {
 function show() {
   const suspect = current();
   const shown = visible();
-  const inView = suspect && shown.includes(suspect);
-  question.hidden = !shown.length && !inView;
+  question.hidden = !shown.length;
   get("empty").hidden = !question.hidden;
   const done = suspects.filter((each) => state.decisions[each.track]).length;
   const skipped = suspects.filter((each) => state.skipped[each.track]).length;
