@@ -21,6 +21,7 @@ from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import attention, evaluation
 from cfaan_jax.report.frames import read_stored
 from tests import tiny_records
+from tests.opened_page import open_page
 
 HOSTILE = ("<script>document.title = 'broken'</script>", "\"><img src=x onerror=\"document.title='broken'\">",
            "</script> 'quoted' & 行人 ü", "x" * 300)
@@ -79,7 +80,7 @@ class Browser:
         self.driver, self.folder = driver, folder
 
     def open(self, page: str) -> None:
-        self.driver.get((self.folder / page).as_uri())
+        open_page(self.driver, self.folder / page)
 
     def all(self, selector: str) -> list:
         return self.driver.find_elements("css selector", selector)

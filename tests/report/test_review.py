@@ -14,6 +14,7 @@ from cfaan_jax.metrics import corrections, suspects
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import review
 from tests import tiny_records
+from tests.opened_page import open_page
 
 HOSTILE = "<script>document.title='stolen'</script>\"'</script><!--é漢" + "x" * 300
 PIDS = [1, 2, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0, 0, -1]  # three queries, then the gallery
@@ -49,7 +50,7 @@ def records(tmp_path_factory):
 def page(records, tmp_path, chromium):
     """The page, freshly opened by a browser that remembers nothing of it."""
     review.write(search_of(records), records, tmp_path / "review", count=100)
-    chromium.get((tmp_path / "review/review.html").as_uri())
+    open_page(chromium, tmp_path / "review/review.html")
     chromium.execute_script("localStorage.clear()")
     chromium.refresh()
     chromium.get_log("browser"), chromium.get_log("performance")
@@ -188,7 +189,7 @@ def test_a_saved_review_goes_on_in_a_new_page(button, name, page, records, tmp_p
     rows, file = rows_of(page), saved(page, button, name)
     review.write(search_of(records), records, tmp_path / "again", count=100, corrections_file=file)
     page.execute_script("localStorage.clear()")
-    page.get((tmp_path / "again/review.html").as_uri())
+    open_page(page, tmp_path / "again/review.html")
     assert rows_of(page) == rows
     assert text(page, "decision") == "" or "Decided" in text(page, "decision")
 
@@ -265,7 +266,7 @@ def test_a_given_review_is_added_to_what_the_browser_kept(page, records, tmp_pat
     given = tmp_path / "given.csv"
     given.write_text("track_id,pid,second_pid\n11,1,1\n")
     review.write(search_of(records), records, tmp_path / "again", count=100, corrections_file=given)
-    page.get((tmp_path / "again/review.html").as_uri())
+    open_page(page, tmp_path / "again/review.html")
     assert rows_of(page) == sorted([*kept, [11, 1, 1]]) and "were added" in text(page, "warning")
 
 
