@@ -40,6 +40,18 @@ def test_a_panel_without_figures_is_left_out(tmp_path):
     assert "axes_3" in lines(tmp_path / "training.svg") and "axes_4" not in lines(tmp_path / "training.svg")
 
 
+def test_the_loss_panel_has_whatever_losses_there_are(tmp_path):
+    def drawn(header, row):
+        (tmp_path / "metrics.csv").write_text(f"{header}\n{row}\n")
+        curves.training(tmp_path / "metrics.csv", tmp_path / "training.svg")
+        return re.findall("<!-- (.*?) -->", (tmp_path / "training.svg").read_text(), re.DOTALL)
+
+    others = HEADER.strip().replace("triplet,id_loss", "triplet,id_loss,centre,osm_caa,attention")
+    named = {name.strip() for name in drawn(others, "1,1,5,,3,7,0.4,0.2,0.5,0.0001,9.5,,")}
+    assert named >= {"loss", "id_loss", "centre", "osm_caa", "attention"} and "triplet" not in named
+    assert "centre" not in {name.strip() for name in drawn(HEADER.strip(), "1,1,5,2,3,0.5,0.0001,9.5,,")}
+
+
 def test_epochs_are_averaged():
     from matplotlib.figure import Figure
     axes = Figure().subplots()
