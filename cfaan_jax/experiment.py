@@ -28,7 +28,7 @@ _CHOICES = (
 )
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
-_FREE = ("eval", "data.workers")
+FREE = ("eval", "data.workers")
 
 
 def check(config: ConfigDict) -> None:
@@ -107,7 +107,7 @@ def claim(config: ConfigDict, workdir: str | Path) -> None:
         return
     stored, given = flatten(load_config(workdir).to_dict()), flatten(config.to_dict())
     differing = [name for name in dict.fromkeys((*stored, *given))
-                 if stored.get(name) != given.get(name) and not name.startswith(_FREE)]
+                 if stored.get(name) != given.get(name) and not name.startswith(FREE)]
     if differing:
         lines = (f"  config.{name}: {stored.get(name)!r} there, {given.get(name)!r} now" for name in differing)
         raise InputError("\n".join((f"{path}: this folder belongs to an experiment with another config:", *lines,

@@ -22,32 +22,18 @@ for argument in "$@"; do
 done
 
 install requirements.txt
-began=$SECONDS
-step() { printf '\n=== %s  (%d min %02d s)\n' "$1" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)); }
+source launch/synthetic.sh
+more=("--config.eval.corrections=$out/synthetic/corrections.csv" ${overrides[@]+"${overrides[@]}"})
 
-build() {
-    python data_prep/build_tfrecords.py --dataset=synthetic --root="$out/synthetic" --seed="$seed" \
-        --identities="$identities" "$@"
-}
-run() { # run VARIANT WORKDIR RECORDS [MORE...]
-    python -m cfaan_jax.main --config="configs/quickstart.py:$1" --workdir="$out/$2" \
-        --config.data.records="$out/records/$3" --config.seed="$seed" "${@:4}" ${overrides[@]+"${overrides[@]}"}
-}
-corrections="--config.eval.corrections=$out/synthetic/corrections.csv"
-
-step "1/6 draw the synthetic set in MARS's layout and pack it as it is"
-build --out="$out/records/raw" --detector=none
-step "2/6 train the IDE classifier that links detections"
-run ide ide raw
-step "3/6 Re-Detect and Link"
-build --out="$out/records/aligned" --detector=hog --linker="ide:$out/ide" --preview=6
+steps=6
+draw_synthetic ${overrides[@]+"${overrides[@]}"}
 step "4/6 score an untrained CF-AAN"
-run cfaan untrained raw --mode=evaluate --config.eval.weights=untrained "$corrections"
+run cfaan untrained raw --mode=evaluate --config.eval.weights=untrained "${more[@]}"
 step "5/6 train and score C2D and CF-AAN, raw and aligned"
 for model in c2d cfaan; do
     for records in raw aligned; do
         step "    $model on $records tracklets"
-        run "$model" "$model-$records" "$records" "$corrections" --config.eval.raw_records="$out/records/raw"
+        run "$model" "$model-$records" "$records" --config.eval.raw_records="$out/records/raw" "${more[@]}"
     done
 done
 step "6/6 the table"

@@ -8,7 +8,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,21 +76,23 @@ def _table(name: str, rows: Sequence[dict]) -> ProtocolTable:
     for row in rows:
         runs.setdefault(tuple(row[name] for name in _RUN), []).append(row)
     lines = [[_NAMES.get(model, model) + (", re-ranked" if reranked else ""), "aligned" if aligned else "raw", weights,
-              str(len(group)), *(_mean([row[figure] for row in group]) for figure in FIGURES)]
+              str(len(group)), *(mean([row[figure] for row in group]) for figure in FIGURES)]
              for (model, aligned, weights, reranked), group in runs.items()]
-    title = (f"{name}: gallery of {_span(row['gallery_size'] for row in rows)} tracklets, "
-             f"{_span(row['num_valid'] for row in rows)} valid queries")
+    title = (f"{name}: gallery of {span(row['gallery_size'] for row in rows)} tracklets, "
+             f"{span(row['num_valid'] for row in rows)} valid queries")
     notes = "; ".join(note for note in dict.fromkeys(row["note"] for row in rows) if note)
     return ProtocolTable(f"{title}; {notes}" if notes else title,
                          ["model", "tracklets", "weights", "seeds", *FIGURES.values()], lines)
 
 
-def _mean(values: Sequence[float]) -> str:
-    mean = f"{100 * statistics.fmean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+def mean(shares: Sequence[float]) -> str:
+    """Their mean in per cent, with the standard deviation if there are several."""
+    middle = f"{100 * statistics.fmean(shares):.1f}"
+    return middle if len(shares) == 1 else f"{middle} ± {100 * statistics.stdev(shares):.1f}"
 
 
-def _span(values) -> str:
+def span(values: Iterable[int]) -> str:
+    """The one number, or the smallest and the largest."""
     values = sorted(set(values))
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
