@@ -3,8 +3,8 @@
     python -m benchmarks.precision --out=precision.json runs/quickstart/cfaan-aligned [MORE...]
 
 Every argument is the workdir of a finished run. Its evaluation left features (float32, on the machine where it ran).
-They are computed again, in float32 and with all weights, statistics and activations in bfloat16, on the device that
-JAX finds, and compared with those: largest difference as a share of the largest value, cosine of the least alike
+They are computed again, in float32 and as `config.model.compute=bfloat16` does it, on the device that JAX finds, and
+compared with those: largest difference as a share of the largest value, cosine of the least alike
 tracklet, mAP.
 """
 
@@ -12,30 +12,13 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from benchmarks import command
-from cfaan_jax import evaluate
+from cfaan_jax import evaluate, models
 from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.tables import show
-
-
-class InBfloat16(nnx.Module):
-    """A network whose every number is bfloat16."""
-
-    def __init__(self, model: nnx.Module):
-        graph, state = nnx.split(model)
-        self.model = nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), state))
-        self.stride, self.any_length = model.stride, model.any_length
-
-    def clip_features(self, clips: jax.Array, rectangles: jax.Array) -> jax.Array:
-        return self.model.clip_features(clips.astype(jnp.bfloat16), rectangles).astype(jnp.float32)
-
-    def tracklet_features(self, means: jax.Array) -> jax.Array:
-        return self.model.tracklet_features(means)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,8 +38,9 @@ def compare(workdir: Path) -> list[dict]:
     model, config = restore_model(workdir, "last")
     stored = Search.load(workdir / f"features-last-{config.eval.clips}.npz")
     rows = []
-    for numbers, network in (("float32", model), ("bfloat16", InBfloat16(model))):
-        found = evaluate.search(network, config, "last", config.eval.clips)
+    for numbers in models.COMPUTE:
+        model.backbone.compute = numbers
+        found = evaluate.search(model, config, "last", config.eval.clips)
         dots = (found.features * stored.features).sum(1)
         lengths = np.linalg.norm(found.features, axis=1) * np.linalg.norm(stored.features, axis=1)
         rows.append({

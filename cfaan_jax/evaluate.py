@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from cfaan_jax import sharding
+from cfaan_jax import lock, sharding
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
@@ -161,6 +162,8 @@ def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> S
 def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: str) -> list[dict]:
     """Scores a network on the test tracklets, prints the table, and writes results.json, features and report/.
 
+    Two evaluations in one folder at a time are refused.
+
     Args:
         model: the network, with the weights named by `which`.
         config: `config.eval` says clips, protocols, corrections, max_rank, batch and what the report shows.
@@ -174,6 +177,14 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
     check(config)
     if attention.exists(config):
         model.axial_block(settings.attention_block)
+    # Several processes are one evaluation, and the first of them stands for all.
+    alone = nullcontext() if jax.process_index() else lock.held(workdir / ".evaluation.lock", "evaluates")
+    with alone:
+        return _evaluate(model, config, workdir, which)
+
+
+def _evaluate(model: nnx.Module, config: ConfigDict, workdir: Path, which: str) -> list[dict]:
+    settings = config.eval
     found = search(model, config, which, settings.clips)
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / f"features-{which}-{settings.clips}.npz")

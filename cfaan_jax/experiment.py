@@ -21,7 +21,7 @@ WEIGHTS = (*KINDS, "untrained")
 
 # Fields that hold one of several names.
 _CHOICES = (
-    ("model", "name", models.SYSTEMS), ("model", "head", models.HEADS),
+    ("model", "name", models.SYSTEMS), ("model", "head", models.HEADS), ("model", "compute", models.COMPUTE),
     ("data", "sampling", SAMPLINGS), ("data", "epoch_of", EPOCHS), ("loss", "triplet_distance", DISTANCES),
     ("train", "evaluate_clips", MODES), ("eval", "clips", MODES), ("eval", "distance", FEATURE_DISTANCES),
     ("eval", "weights", WEIGHTS),

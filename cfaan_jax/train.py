@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, optim
+from cfaan_jax import evaluate, lock, optim
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
@@ -62,12 +63,21 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     Leaves in `workdir`: config.json, checkpoints/, metrics.csv, tensorboard/, results.json, report/.
 
     Raises:
-        InputError: bad config or records, a workdir of another config, or a loss that is not finite.
+        InputError: bad config or records, a workdir of another config or in which another process trains, or a loss
+            that is not finite.
         Interrupted: SIGTERM or Ctrl-C; everything done so far is saved.
     """
     check(config)
     sampler = training_sampler(config)
     evaluate.check(config)
+    # Several processes are one run, and the first of them stands for all.
+    alone = nullcontext() if jax.process_index() else lock.held(Path(workdir) / ".training.lock", "trains")
+    with alone:
+        _train(config, workdir, sampler)
+
+
+def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) -> None:
+    """Trains and scores in a folder in which nobody else trains."""
     claim(config, workdir)
     total = config.train.epochs * sampler.steps_per_epoch
     with StopSignal() as stop:

@@ -85,6 +85,7 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         width=64,  # channels of the stem; ResNet-50 has 64
         depths=(3, 4, 6, 3),  # bottlenecks of each stage
         bn_groups=1,  # into how many equal parts BatchNorm divides the batch
+        compute="float32",  # or bfloat16, with float32 parameters, statistics, softmax, pooled features and losses
         head="own" if name == variant else "cfaan",  # of the network's own publication, or that of CF-AAN
         **MODELS[name],
     ))

@@ -25,6 +25,7 @@ if not __package__:  # run as a script: the packages lie beside this folder, and
 import google_crc32c
 import numpy as np
 
+from cfaan_jax import lock
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import write_whole
@@ -130,8 +131,7 @@ def build(args: argparse.Namespace) -> None:
         **{flag: _identify(value) if isinstance(value, str) else value for flag, value in options.items()},
         "detector": about["detector"], "linker": about["linker"], "shard_size": args.shard_size,
         "jpeg_quality": args.jpeg_quality, **(asdict(thresholds) if detects else {})}
-    summary = args.out / SUMMARY
-    before = _read_summary(summary)
+    before = _read_summary(args.out / SUMMARY)
     if writer.is_finished(args.out, settings, args.root) and before and _all_sheets(args, before):
         print(f"{args.out}: everything is there already; to pack a data set that has changed, give another --out")
         show(before)
@@ -144,19 +144,28 @@ def build(args: argparse.Namespace) -> None:
               f"{pack.devices['linker']}")
     dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
                                                    if option.flag in options})
+    about["aligned"] = detects or dataset.aligned
+    with lock.held(args.out / ".building.lock", "packs records"):
+        _make(args, dataset, pack, recipe, settings, about)
+    _export(args)
+
+
+def _make(args: argparse.Namespace, dataset: Dataset, pack: Packer | Aligner, recipe: tuple, settings: dict,
+          about: dict) -> None:
+    """Makes what is missing in a folder in which nobody else works; `recipe` is what `pack` was created from."""
+    summary = args.out / SUMMARY
+    before = _read_summary(summary)
     settings = writer.claim(args.out, dataset, settings)
     _preview(args, dataset, pack)
     pack.clock.take()  # what the contact sheets took is not the run's
     shards = writer.plan(dataset, args.out, args.shard_size)
     speed = _write(args, dataset, shards, pack, _convert(args, recipe, pack))
-    about["aligned"] = detects or dataset.aligned
     writer.finish(args.out, dataset, args.root, shards, settings, about)
     content = summarise(args.out) | {"frames_per_second": speed, "stages": pack.clock.stages()}
     if speed is None:  # nothing was missing but the summary or contact sheets: what was measured stays
         content |= {name: before[name] for name in ("frames_per_second", "stages") if name in before}
     write_whole(summary, json.dumps(content, indent=2) + "\n")
     show(content)
-    _export(args)
 
 
 def _check(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> None:

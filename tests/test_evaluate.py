@@ -21,6 +21,7 @@ from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import Search
 from tests import tiny_records
+from tests.models.transplants import quick_jit
 
 SIZE = (32, 16)
 T = 3
@@ -317,17 +318,18 @@ def test_scoring_again_needs_no_network(config, tmp_path):
 
 def test_cfaan_in_batches_and_clip_by_clip(records_directory):
     split = records.RecordSet.open(records_directory, "gallery")
-    model = models.create("cfaan", num_classes=8, clip_length=2, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
+    model = models.create("cfaan", num_classes=8, clip_length=2, image_size=(64, 32), width=8, depths=(1, 1, 1, 1),
+                          scales=2, heads=2)
     model.train()
     settings = dict(clips="all_sampled", clip_length=2, image_size=(64, 32))
     found = evaluate.extract(model, split, batch_size=5, **settings)
     np.testing.assert_allclose(evaluate.extract(model, split, batch_size=1, **settings), found, rtol=1e-4, atol=1e-4)
     model.eval()
     longest = int(np.argmax(split.lengths))
-    alone = []
+    one, alone = quick_jit(model.features), []
     for indices in clips.test_clips(int(split.lengths[longest]), 2, "all_sampled"):
         frames, rectangles = loader.read_clip(split, longest, indices, (64, 32))
-        alone.append(model.features(*augment.prepare(frames[None], rectangles[None]))[0])
+        alone.append(one(*augment.prepare(frames[None], rectangles[None]))[0])
     np.testing.assert_allclose(found[longest], np.mean(alone, axis=0), rtol=1e-4, atol=1e-4)
     assert len(alone) > 1 and np.ptp(found, axis=0).max() > 1e-2
 

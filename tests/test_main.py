@@ -13,7 +13,10 @@ import jax
 import numpy as np
 import pytest
 
+from cfaan_jax import FeatureExtractor
 from cfaan_jax.checkpoint import Checkpoints
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.metrics.search import Search
 
 REPOSITORY = Path(__file__).parents[1]
 SHRUNK = {
@@ -156,6 +159,14 @@ def test_evaluation_of_a_checkpoint_adds_its_rows(finished, records_directory):
     added = [row for row in rows if row not in before]
     assert [(row["weights"], row["protocol"], row["clips"]) for row in added] == [("best", "cfaan_released", "test")]
     assert len(rows) == len(before) + 1
+
+
+def test_a_program_gets_the_features_of_the_evaluation(finished, records_directory):
+    workdir, _ = finished
+    stored = Search.load(workdir / "features-best-all_sampled.npz")
+    found = FeatureExtractor.from_workdir(workdir, "best")(RecordSet.open(records_directory, "query"))
+    assert found.ids == stored.names[:stored.num_queries].tolist()
+    np.testing.assert_allclose(found.features, stored.features[:stored.num_queries], rtol=1e-4, atol=1e-4)
 
 
 def test_an_untrained_network_can_be_scored(tmp_path, records_directory):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cfaan_jax import evaluate, train
+from cfaan_jax import evaluate, lock, train
 from cfaan_jax.checkpoint import Checkpoints
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
@@ -124,6 +124,13 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_saves_nothing_broken(
         run(config, tmp_path)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.step("last") is None
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(config, tmp_path):
+    with lock.held(tmp_path / ".training.lock", "trains"):
+        with pytest.raises(InputError, match=f"process {os.getpid()} on .*trains"):
+            train.train(config, tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_records_with_other_identities_are_refused_on_resume(config, tmp_path):

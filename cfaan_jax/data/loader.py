@@ -6,7 +6,6 @@ state of reading is one integer, and a resumed run sees the batches that it woul
 
 from collections.abc import Iterator
 
-import cv2
 import grain
 import numpy as np
 from PIL import Image
@@ -14,7 +13,6 @@ from PIL import Image
 from cfaan_jax.data.clips import test_clips, train_indices
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
-from cfaan_jax.errors import InputError
 
 
 class TrainBatches:
@@ -59,7 +57,7 @@ class ClipBatches:
     Clips shorter than T, which one mode has, come behind the others, in batches of one length each.
 
     Args:
-        records: any split.
+        records: any split, or `data.tracklets.ImageTracklets`.
         mode: which clips, see `clips.test_clips`.
         clip_length: T.
         image_size: (H, W) that the network sees.
@@ -132,11 +130,7 @@ def read_into(frames: np.ndarray, records: RecordSet, position: int, indices: np
 
 
 def _decode(records: RecordSet, position: int, k: int, image_size: tuple[int, int]) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(records.frame(position, k), np.uint8),
-                         cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise InputError(f"{records.shard(position)}: frame {k} of tracklet {records.names[position]} is not a "
-                         "readable JPEG; delete this shard and run data_prep/build_tfrecords.py again")
+    image = records.image(position, k)
     if image.shape[:2] != tuple(image_size):
         height, width = image_size
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -326,6 +327,15 @@ class RecordSet:
         row = self._index.frame_start[i] + k
         offset = self._index.frame_offsets[row]
         return self._map(i)[offset:offset + self._index.frame_lengths[row]]
+
+    def image(self, i: int, k: int) -> np.ndarray:
+        """Frame k of tracklet i, uint8 `[h, w, 3]`, RGB; InputError when it cannot be decoded."""
+        image = cv2.imdecode(np.frombuffer(self.frame(i, k), np.uint8),
+                             cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise InputError(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; delete "
+                             "this shard and run data_prep/build_tfrecords.py again")
+        return image
 
     def record(self, i: int) -> TrackletRecord:
         """The whole record of tracklet i, its checksums verified.

@@ -18,6 +18,7 @@ from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
 from cfaan_jax.models.non_local import NonLocalBlock, NonLocalSettings
 from cfaan_jax.models.normalization import unit
+from cfaan_jax.models.precision import matching, wide
 
 _REDUCTION = 16  # channels of a map for each of its semantic ones
 _TEMPERATURE = 4.0  # factor on the cosines before their softmax
@@ -88,7 +89,7 @@ class TemporalConvolution(nnx.Module):
         """`[B, T, H, W, channels]` -> the same."""
         before, after = neighbours(x) if self.align is None else self.align(x)
         taps = jnp.concatenate([before, x, after], axis=-1)
-        return jnp.einsum("...c,cd->...d", taps, self.kernel[...].reshape(-1, x.shape[-1]))
+        return jnp.einsum("...c,cd->...d", taps, matching(self.kernel, x).reshape(-1, x.shape[-1]))
 
 
 def neighbours(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -120,21 +121,21 @@ class Alignment(nnx.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`[B, T, H, W, channels]` -> the aligned frame before and the aligned frame behind, in the same shape."""
         maps = x.reshape(*x.shape[:2], -1, x.shape[-1])
-        semantic = unit(jnp.einsum("ntpc,cd->ntpd", maps, self.semantic[...]))
+        semantic = unit(jnp.einsum("ntpc,cd->ntpd", maps, matching(self.semantic, maps)))
         before, after = (self._aligned(maps, semantic, *each).reshape(x.shape)
                          for each in zip(neighbours(maps), neighbours(semantic), strict=True))
         return before, after
 
     def _aligned(self, maps: jax.Array, semantic: jax.Array, neighbour: jax.Array,
                  neighbour_semantic: jax.Array) -> jax.Array:
-        cosines = jnp.einsum("ntpd,ntqd->ntpq", semantic, neighbour_semantic)
-        attention = jax.nn.softmax(_TEMPERATURE * cosines, axis=-1)
+        cosines = jnp.einsum("ntpd,ntqd->ntpq", semantic, neighbour_semantic, preferred_element_type=wide(semantic))
+        attention = jax.nn.softmax(_TEMPERATURE * cosines, axis=-1).astype(maps.dtype)
         aligned = jnp.einsum("ntpq,ntqc->ntpc", attention, neighbour)
         return aligned if self.gate is None else aligned * self._fit(maps, aligned)
 
     def _fit(self, maps: jax.Array, aligned: jax.Array) -> jax.Array:
         """How well a position fits, between 0 and 1; it is learnt without moving the maps that it compares."""
         maps, aligned = jax.lax.stop_gradient((maps, aligned))
-        one = jnp.einsum("ntpc,cd->ntpd", maps, self.centre[...])
-        other = jnp.einsum("ntpc,cd->ntpd", aligned, self.neighbour[...])
-        return jax.nn.sigmoid(jnp.einsum("ntpd,do->ntpo", one * other, self.gate[...]))
+        one = jnp.einsum("ntpc,cd->ntpd", maps, matching(self.centre, maps))
+        other = jnp.einsum("ntpc,cd->ntpd", aligned, matching(self.neighbour, maps))
+        return jax.nn.sigmoid(jnp.einsum("ntpd,do->ntpo", one * other, matching(self.gate, maps)))

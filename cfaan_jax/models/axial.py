@@ -19,6 +19,7 @@ from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import adaptive_max_pool, nearest
+from cfaan_jax.models.precision import matching, wide
 
 AXES = {"h": 2, "w": 3, "t": 1}  # place of height, width and time in [B, T, H, W, C]
 POSITIONAL = ("none", "sinusoidal", "relative", "relative_q")
@@ -117,7 +118,9 @@ class AxialAttention(nnx.Module):
     def _lines(self, x: jax.Array) -> jax.Array:
         """`[B, T, H, W, C]` -> the lines along the axis, `[N, length, C]`, with their positions if added there."""
         lines = jnp.moveaxis(x, self.axis, 3).reshape(-1, self.length, x.shape[-1])
-        return lines + sinusoid(self.length, x.shape[-1]) if self.positional == "sinusoidal" else lines
+        if self.positional != "sinusoidal":
+            return lines
+        return lines + sinusoid(self.length, x.shape[-1]).astype(x.dtype)
 
     def _grid(self, lines: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """`[N, length, ...]` -> `[B, T, H, W, ...]`, where B, T, H, W begin `shape`."""
@@ -126,13 +129,13 @@ class AxialAttention(nnx.Module):
 
     def project(self, lines: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """`[N, L, inputs]` -> queries, keys `[N, L, heads, depth / 2]` and values `[N, L, heads, depth]`."""
-        qkv = self.bn_qkv(jnp.einsum("nlc,cd->nld", lines, self.qkv[...]))
+        qkv = self.bn_qkv(jnp.einsum("nlc,cd->nld", lines, matching(self.qkv, lines)))
         qkv = qkv.reshape(*lines.shape[:2], self.heads, 2 * self.value_depth)
         return jnp.split(qkv, (self.key_depth, 2 * self.key_depth), axis=-1)
 
     def attend(self, query: jax.Array, key: jax.Array) -> jax.Array:
         """Attention `[N, heads, query, key]`: softmax over the keys of the three terms in eq. 4."""
-        to_query, to_key, _ = self._tables()
+        to_query, to_key, _ = self._tables(query)
         terms = [jax.vmap(_query_key)(query, key)]
         if to_query is not None:
             terms.append(jax.vmap(_query_position, (0, None))(query, to_query))
@@ -144,15 +147,16 @@ class AxialAttention(nnx.Module):
 
     def read(self, attention: jax.Array, value: jax.Array) -> jax.Array:
         """The sum over keys of attention times (value + r^v) in eq. 4: `[N, L, outputs]`."""
-        *_, to_value = self._tables()
+        *_, to_value = self._tables(value)
+        attention = attention.astype(value.dtype)
         parts = [jax.vmap(_attended_value)(attention, value)]
         if to_value is not None:
             parts.append(jax.vmap(_attended_position, (0, None))(attention, to_value))
         interleaved = jnp.stack(parts, axis=-1).reshape(*value.shape[:2], -1)
         return self.bn_output(interleaved).reshape(*value.shape[:2], -1, len(parts)).sum(axis=-1)
 
-    def _tables(self) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
-        """r^q, r^k, r^v of eq. 4 as `[channels, query, key]`, None where there is none.
+    def _tables(self, x: jax.Array) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
+        """r^q, r^k, r^v of eq. 4 as `[channels, query, key]` in the type of `x`, None where there is none.
 
         Queries and values look up the distance o - p, keys the opposite one, as the released code does.
         """
@@ -160,7 +164,7 @@ class AxialAttention(nnx.Module):
             return None, None, None
         position = jnp.arange(self.length)
         distance = position[:, None] - position[None, :] + self.length - 1
-        rows = self.relative[...]
+        rows = matching(self.relative, x)
         if self.positional == "relative_q":
             return rows[:, distance], None, None
         query, key, value = jnp.split(rows, (self.key_depth, 2 * self.key_depth))
@@ -169,17 +173,17 @@ class AxialAttention(nnx.Module):
 
 def _query_key(query, key):
     """q_o . k_p along one line."""
-    return jnp.einsum("omd,pmd->mop", query, key)
+    return jnp.einsum("omd,pmd->mop", query, key, preferred_element_type=wide(query))
 
 
 def _query_position(query, table):
     """q_o . r^q_{p-o} along one line."""
-    return jnp.einsum("omd,dop->mop", query, table)
+    return jnp.einsum("omd,dop->mop", query, table, preferred_element_type=wide(query))
 
 
 def _key_position(key, table):
     """k_p . r^k_{p-o} along one line."""
-    return jnp.einsum("pmd,dop->mop", key, table)
+    return jnp.einsum("pmd,dop->mop", key, table, preferred_element_type=wide(key))
 
 
 def _attended_value(attention, value):
@@ -241,7 +245,7 @@ class CoarseToFineBlock(nnx.Module):
             for axis in self.settings.order:
                 share = self._along(scale, axis)(share)
             results.append(nearest(nearest(share, 2, height), 3, width))
-        y = jnp.einsum("bthwc,cd->bthwd", jnp.concatenate(results, axis=-1), self.expansion[...])
+        y = jnp.einsum("bthwc,cd->bthwd", jnp.concatenate(results, axis=-1), matching(self.expansion, x))
         return x + self.bn2(y)
 
     def attention(self, x: jax.Array) -> list[dict[str, jax.Array]]:
@@ -267,7 +271,7 @@ class CoarseToFineBlock(nnx.Module):
         """Each scale's share of the channels, pooled to its map."""
         y, (height, width) = x, x.shape[2:4]
         if self.reduction is not None:
-            y = nnx.relu(self.bn1(jnp.einsum("bthwc,cd->bthwd", x, self.reduction[...])))
+            y = nnx.relu(self.bn1(jnp.einsum("bthwc,cd->bthwd", x, matching(self.reduction, x))))
         for scale, share in enumerate(jnp.split(y, self.settings.scales, axis=-1)):
             rows, columns = pooled_size(height, width, scale)
             yield adaptive_max_pool(adaptive_max_pool(share, 2, rows), 3, columns)

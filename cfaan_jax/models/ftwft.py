@@ -16,6 +16,7 @@ from flax import nnx
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
+from cfaan_jax.models.precision import matching
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class FrameAttention(nnx.Module):
 
     def __call__(self, maps: jax.Array) -> jax.Array:
         """`[B, T, H, W, channels]` -> `[B, T]`."""
-        frames = nnx.relu(jnp.einsum("bthwc,hwcd->btd", maps, self.over_map[...]) + self.map_offset[...])
+        over_map, map_offset, over_time, time_offset = (matching(each, maps) for each in (
+            self.over_map, self.map_offset, self.over_time, self.time_offset))
+        frames = nnx.relu(jnp.einsum("bthwc,hwcd->btd", maps, over_map) + map_offset)
         padded = jnp.pad(frames, ((0, 0), (1, 1), (0, 0)))
         taps = jnp.stack([padded[:, i:i + frames.shape[1]] for i in range(3)], axis=2)
-        return nnx.relu(jnp.einsum("btkd,kdo->bto", taps, self.over_time[...]) + self.time_offset[...])[..., 0]
+        return nnx.relu(jnp.einsum("btkd,kdo->bto", taps, over_time) + time_offset)[..., 0]

@@ -14,6 +14,7 @@ from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import largest
+from cfaan_jax.models.precision import matching, wide
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class PointwiseLinear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[..., inputs]` -> `[..., outputs]`."""
-        return jnp.einsum("...c,cd->...d", x, self.kernel[...]) + self.bias[...]
+        return jnp.einsum("...c,cd->...d", x, matching(self.kernel, x)) + matching(self.bias, x)
 
 
 class NonLocalBlock(nnx.Module):
@@ -89,7 +90,8 @@ class NonLocalBlock(nnx.Module):
         theta = _positions(self.theta(x))
         phi = _positions(self._pooled(self.phi(x)))
         g = _positions(self._pooled(self.g(x)))
-        attention = jax.nn.softmax(jnp.einsum("bic,bjc->bij", theta, phi), axis=-1)
+        logits = jnp.einsum("bic,bjc->bij", theta, phi, preferred_element_type=wide(theta))
+        attention = jax.nn.softmax(logits, axis=-1).astype(g.dtype)
         y = jnp.einsum("bij,bjc->bic", attention, g)
         return x + self.bn(self.w(y.reshape(*x.shape[:-1], -1)))
 

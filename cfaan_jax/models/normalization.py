@@ -4,13 +4,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from cfaan_jax.models.precision import widened
+
 EPSILON = 1e-5
 MOMENTUM = 0.1  # share of the new batch in the running statistics, in torch's sense
 
 
 def unit(x: jax.Array) -> jax.Array:
     """Vectors along the last axis brought to length 1; those shorter than 1e-12 are divided by that."""
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+    squares = jnp.square(widened(x)).sum(-1, keepdims=True)
+    return (x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))).astype(x.dtype)
 
 
 class BatchNorm(nnx.Module):
@@ -42,7 +45,7 @@ class BatchNorm(nnx.Module):
         self.use_running_average = False
 
     def __call__(self, x: jax.Array, axis: int = -1) -> jax.Array:
-        """Normalises `x`, channels on `axis`; the shape stays.
+        """Normalises `x`, channels on `axis`; shape and type stay, statistics are at least float32.
 
         After `model.train()` it uses the statistics of the batch and updates the running ones, after `model.eval()` it
         uses the running ones.
@@ -50,13 +53,14 @@ class BatchNorm(nnx.Module):
         axis %= x.ndim
         if self.use_running_average:
             shape = [x.shape[i] if i == axis else 1 for i in range(x.ndim)]
-            return self._scaled(x, self.mean[...].reshape(shape), self.var[...].reshape(shape), axis)
-        grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:])
+            return self._scaled(widened(x), self.mean[...].reshape(shape), self.var[...].reshape(shape),
+                                axis).astype(x.dtype)
+        grouped = widened(x).reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:])
         others = tuple(i for i in range(1, grouped.ndim) if i != axis + 1)
         mean = grouped.mean(others, keepdims=True)
         var = jnp.square(grouped - mean).mean(others, keepdims=True)
         self._update(mean[0].ravel(), var[0].ravel(), samples=grouped[0].size // x.shape[axis])
-        return self._scaled(grouped, mean, var, axis + 1).reshape(x.shape)
+        return self._scaled(grouped, mean, var, axis + 1).reshape(x.shape).astype(x.dtype)
 
     def _scaled(self, x: jax.Array, mean: jax.Array, var: jax.Array, axis: int) -> jax.Array:
         shape = [x.shape[i] if i == axis else 1 for i in range(x.ndim)]

@@ -12,6 +12,7 @@ from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import stem_max_pool, windows
+from cfaan_jax.models.precision import matching
 
 EXPANSION = 4  # output channels of a bottleneck for each of its inner channels
 STAGE_STRIDES = (1, 2, 2, 1)
@@ -28,12 +29,14 @@ class ResNetSettings:
         depths: bottlenecks of each stage.
         stem_relu: whether a ReLU follows the first normalisation. The released c2d and non-local networks lack it.
         groups: groups of the batch that share statistics in training, see `BatchNorm`.
+        compute: in which numbers it computes, see `precision`.
     """
 
     width: int = 64
     depths: tuple[int, ...] = (3, 4, 6, 3)
     stem_relu: bool = True
     groups: int = 1
+    compute: str = "float32"
 
     @property
     def channels(self) -> int:
@@ -59,7 +62,7 @@ class Convolution(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[N, H, W, in]` -> `[N, ceil(H / stride), ceil(W / stride), out]`."""
-        kernel, stride = self.kernel[...], self.stride
+        kernel, stride = matching(self.kernel, x), self.stride
         size = kernel.shape[0]
         if size == 1:
             return jnp.einsum("nhwc,cd->nhwd", x[:, ::stride, ::stride], kernel[0, 0])
@@ -133,7 +136,7 @@ class ResNet(nnx.Module):
                  rng: np.random.Generator):
         self.conv1 = Convolution(3, settings.width, 7, 2, rng)
         self.bn1 = BatchNorm(settings.width, groups=settings.groups)
-        self.stem_relu, self.depths = settings.stem_relu, settings.depths
+        self.stem_relu, self.depths, self.compute = settings.stem_relu, settings.depths, settings.compute
         self.stages, self.attention = nnx.List([]), nnx.List([])
         *stages, last = places(settings, clip_size)
         for stage in stages:
@@ -152,6 +155,8 @@ class ResNet(nnx.Module):
     def __call__(self, clips: jax.Array, until: nnx.Module | None = None) -> jax.Array:
         """`[B, T, H, W, 3]` -> `[B, T, H / 16, W / 16, channels]`; or what reaches the block of attention `until`."""
         frames = clips.shape[1]
+        if self.compute != "float32":  # what is given in float64 stays so
+            clips = clips.astype(self.compute)
         x = self.bn1(self.conv1(clips.reshape(-1, *clips.shape[2:])))
         x = stem_max_pool(nnx.relu(x) if self.stem_relu else x)
         for bottlenecks, attention in zip(self.stages, self.attention, strict=True):

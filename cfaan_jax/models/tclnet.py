@@ -19,6 +19,7 @@ from cfaan_jax.models.additions import Additions, Place
 from cfaan_jax.models.non_local import PointwiseLinear
 from cfaan_jax.models.normalization import BatchNorm, unit
 from cfaan_jax.models.pooling import windows
+from cfaan_jax.models.precision import matching, wide
 from cfaan_jax.models.resnet import bottleneck
 
 _TEMPERATURE = 5.0  # factor on the cosines of saliency boosting before their softmax
@@ -71,7 +72,7 @@ class SaliencyBoosting(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, H, W, channels]` -> the same."""
         values = x.reshape(len(x), -1, x.shape[-1])
-        attended = jnp.einsum("btp,bpc->btc", self.attend(x), values)
+        attended = jnp.einsum("btp,bpc->btc", self.attend(x).astype(x.dtype), values)
         return x + self.bn_output(self.output(attended))[:, :, None, None]
 
     def attend(self, x: jax.Array) -> jax.Array:
@@ -82,7 +83,8 @@ class SaliencyBoosting(nnx.Module):
         batch, frames, rows, columns, channels = x.shape
         memory = sum(windows(x.reshape(-1, rows, columns, channels), size=2, stride=1, fill=0.0))
         memory = unit(memory).reshape(batch, -1, channels)
-        logits = _TEMPERATURE * jnp.einsum("btc,bpc->btp", unit(x.mean((2, 3))), memory)
+        query = unit(x.mean((2, 3)))
+        logits = _TEMPERATURE * jnp.einsum("btc,bpc->btp", query, memory, preferred_element_type=wide(x))
         own = jnp.repeat(jnp.eye(frames), rows * columns, axis=1)
         return jax.nn.softmax(logits - _NEVER * own, axis=-1)
 
@@ -121,7 +123,7 @@ class SaliencyErasing(nnx.Module):
 
     def pair(self, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Two frames, `[B, H, W, inputs]` -> `[B, H, W, channels]` each."""
-        everything = jnp.ones(first.shape[:3], first.dtype)
+        everything = jnp.ones(first.shape[:3], wide(first))
         one = self._learn(0, self.erase(first, everything, everything))
         saliency = self.correlation(jax.lax.stop_gradient(one), second)
         kept = jnp.broadcast_to(kept_rows(saliency)[:, :, None], saliency.shape)
@@ -139,8 +141,9 @@ class SaliencyErasing(nnx.Module):
             first: maps of the other frame, `[B, H, W, channels]`.
             second: of the frame.
         """
-        query = jnp.einsum("bc,cd->bd", first.mean((1, 2)), self.reduction[...])
-        return jnp.einsum("bc,bhwc->bhw", query, second) / math.sqrt(second.shape[-1])
+        query = jnp.einsum("bc,cd->bd", first.mean((1, 2)), matching(self.reduction, first))
+        similar = jnp.einsum("bc,bhwc->bhw", query, second, preferred_element_type=wide(second))
+        return similar / math.sqrt(second.shape[-1])
 
     def erase(self, x: jax.Array, kept: jax.Array, saliency: jax.Array) -> jax.Array:
         """Erases positions and adds to all of them what was learnt from the mean of the others.
@@ -152,8 +155,8 @@ class SaliencyErasing(nnx.Module):
         """
         logits = (saliency - _NEVER * (1 - kept)).reshape(len(x), -1)
         weights = jax.nn.softmax(logits, axis=-1).reshape(kept.shape)
-        mean = jnp.einsum("bhw,bhwc->bc", weights, x)
-        return x * kept[..., None] + self.bn_filling(self.filling(mean))[:, None, None]
+        mean = jnp.einsum("bhw,bhwc->bc", weights.astype(x.dtype), x)
+        return x * kept[..., None].astype(x.dtype) + self.bn_filling(self.filling(mean))[:, None, None]
 
 
 def kept_rows(saliency: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ from cfaan_jax.models.additions import Additions
 from cfaan_jax.models.axial import CoarseToFineBlock
 from cfaan_jax.models.heads import Head, HeadSettings
 from cfaan_jax.models.normalization import unit
+from cfaan_jax.models.precision import COMPUTE, widened
 from cfaan_jax.models.resnet import STRIDE, ResNet, ResNetSettings, places
 from cfaan_jax.models.systems import SYSTEMS, System, TorchLayout
 
@@ -104,9 +105,9 @@ class VideoReID(nnx.Module):
                 rectangles: jax.Array | None) -> tuple[list[tuple[Head, jax.Array]], jax.Array | None]:
         """Each head with its pooled frames `[B, T / branches, C]`, and the logits of the frames' weights `[B, T]`."""
         maps = self.backbone(clips)
-        frames, logits = self.head_settings.pool(maps, rectangles), None
+        frames, logits = self.head_settings.pool(widened(maps), rectangles), None
         if self.frame_weights is not None:
-            logits = self.frame_weights(maps)
+            logits = widened(self.frame_weights(maps))
             # The heads take the mean over frames; that of frames times T times their weights is the weighted sum.
             frames = frames * (frames.shape[1] * jax.nn.softmax(logits, axis=1))[..., None]
         heads = (self.head, *self.further_heads)
@@ -138,8 +139,8 @@ class VideoReID(nnx.Module):
 
 
 def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tuple[int, int] = (256, 128),
-           width: int = 64, depths: tuple[int, ...] = (3, 4, 6, 3), bn_groups: int = 1, head: str = "own",
-           seed: int = 0, **options) -> VideoReID:
+           width: int = 64, depths: tuple[int, ...] = (3, 4, 6, 3), bn_groups: int = 1, compute: str = "float32",
+           head: str = "own", seed: int = 0, **options) -> VideoReID:
     """Builds a network with freshly drawn weights, in evaluation mode; call `.train()` on it to train.
 
         model = create("cfaan", num_classes=625, scales=4, heads=8, positional="relative")
@@ -151,6 +152,7 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
         image_size: height and width of a frame in pixels, multiples of 16; cfaan and ftwft accept no other.
         width, depths: see `ResNetSettings`; the defaults are ResNet-50.
         bn_groups: groups of the training batch with statistics of their own, see `BatchNorm`.
+        compute: "float32", or "bfloat16" for the activations of everything before the pooling, see `precision`.
         head: "own": that of the network's publication; "cfaan": that of CF-AAN (paper, section 3.3) in its place.
         seed: of the initial weights.
         **options: the fields of the settings that `SYSTEMS` names, such as those of `AxialSettings` for cfaan.
@@ -166,8 +168,10 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
         raise InputError(f"depths={tuple(depths)}: write the number of bottlenecks of four stages, at least 1 each")
     if head not in HEADS:
         raise InputError(f"head={head!r}: choose one of {', '.join(HEADS)}")
+    if compute not in COMPUTE:
+        raise InputError(f"compute={compute!r}: choose one of {', '.join(COMPUTE)}")
     own, additions, rng = head == "own", system.additions(**options), np.random.default_rng(seed)
-    settings = ResNetSettings(width, tuple(depths), system.stem_relu, bn_groups)
+    settings = ResNetSettings(width, tuple(depths), system.stem_relu, bn_groups, compute)
     clip_size = (clip_length, *image_size)
     backbone = ResNet(settings, clip_size, additions, rng)
     frame_weights = additions.frame_weights(places(settings, clip_size)[-1][-1], rng)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cfaan_jax import lock
 from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
 from data_prep import build_tfrecords, packing
 from data_prep.alignment import AlignmentSettings
@@ -267,6 +268,14 @@ def test_other_flags_for_the_same_folder_are_refused(root, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "detector: hog there, none now" in error and "padding" not in error
     assert contents(tmp_path / "out") == before
+
+
+def test_a_second_build_in_the_same_folder_is_refused_and_touches_nothing(root, tmp_path, capsys):
+    with lock.held(tmp_path / "out" / ".building.lock", "packs records"):
+        assert main(raw(root, tmp_path / "out")) == 2
+        assert f"process {os.getpid()} on" in capsys.readouterr().err and not contents(tmp_path / "out").keys() - {
+            ".building.lock"}
+    assert main(raw(root, tmp_path / "out")) == 0
 
 
 def test_files_of_a_detector_count_by_content_and_a_linker_by_its_checkpoints(tmp_path):

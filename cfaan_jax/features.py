@@ -1,0 +1,162 @@
+"""Features of tracklets for somebody else's program: the numbers of `--mode=evaluate`, without records or a config."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from cfaan_jax import evaluate, models, weights
+from cfaan_jax.checkpoint import restore_model
+from cfaan_jax.data.records import RecordSet, TrackletRecord
+from cfaan_jax.data.tracklets import ImageTracklets, Tracklet, of_video
+from cfaan_jax.errors import InputError
+from cfaan_jax.models import VideoReID
+
+_JPEG_QUALITY = 95  # of frames that Re-Detect and Link cuts, as data_prep/build_tfrecords.py has it
+
+
+class Features(NamedTuple):
+    """Features of N tracklets.
+
+    Attributes:
+        ids: as given, or the names in the record set.
+        features: float32 `[N, D]`, in the same order, not normalised; compare them by their cosine, those of ftwft
+            by their Euclidean distance.
+    """
+
+    ids: list[str]
+    features: np.ndarray
+
+
+class FeatureExtractor:
+    """Turns tracklets into features; made by `from_workdir` or `from_torch`, or from a network that you built.
+
+    It takes clips, fills up batches and divides them over all devices as an evaluation does. Records hold JPEG files:
+    images of other kinds give other numbers here, where nothing is compressed, than after packing into records.
+
+    >>> import numpy as np
+    >>> from cfaan_jax import FeatureExtractor, models
+    >>> small = models.create("c2d", num_classes=5, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 1, 1))
+    >>> extractor = FeatureExtractor(small, clip_length=2, image_size=(32, 16))
+    >>> found = extractor({"anna": np.zeros((3, 64, 32, 3), np.uint8), "ben": np.ones((2, 50, 20, 3), np.uint8)})
+    features of 2 tracklets: 1/1 ...
+    >>> found.ids, found.features.shape
+    (['anna', 'ben'], (2, 256))
+
+    Args:
+        model: the network, in evaluation mode.
+        clip_length: T.
+        image_size: (H, W) that the network sees.
+        clips: which clips stand for a tracklet, see `data.clips.test_clips`.
+        batch_size: clips in a batch; rounded up to a multiple of the number of devices.
+        workers: reading threads.
+        detector, linker: run Re-Detect and Link (paper, section 3.1) first, with a detector and a linker by the names
+            that `data_prep/build_tfrecords.py` takes, such as "hog" and "largest"; needs the package `data_prep`. It is
+            not run on record sets, which have it behind them or are meant to be as they are.
+
+    Raises:
+        InputError: a detector without a linker or the other way round, or one that cannot be had.
+    """
+
+    def __init__(self, model: VideoReID, *, clip_length: int, image_size: tuple[int, int], clips: str = "all_sampled",
+                 batch_size: int = 32, workers: int = 2, detector: str | None = None, linker: str | None = None):
+        self._model, self._aligner = model, None
+        devices = jax.device_count()
+        self._how = dict(clips=clips, clip_length=clip_length, image_size=tuple(image_size), workers=workers,
+                         batch_size=-(-batch_size // devices) * devices)
+        if detector is not None or linker is not None:
+            self._aligner = _aligner(detector, linker)
+
+    @classmethod
+    def from_workdir(cls, workdir: str | Path, which: str = "last", **options) -> "FeatureExtractor":
+        """The network that was trained in a folder, with the clips and the batch of its config.
+
+        Args:
+            workdir: of the training.
+            which: "last" or "best".
+            **options: as for the class; they take the place of what the config says.
+
+        Raises:
+            InputError: the folder holds no such checkpoint.
+        """
+        model, config = restore_model(workdir, which)
+        return cls(model, **dict(clip_length=config.data.clip_length, image_size=config.data.image_size,
+                                 clips=config.eval.clips, batch_size=config.eval.batch,
+                                 workers=config.data.workers) | options)
+
+    @classmethod
+    def from_torch(cls, path: str | Path, name: str = "cfaan", *, clip_length: int = 6,
+                   image_size: tuple[int, int] = (256, 128), network: Mapping | None = None,
+                   **options) -> "FeatureExtractor":
+        """A network with weights from a file that carries torch's names; torch is not needed.
+
+        Args:
+            path: see `weights.load_torch`; its classifier is left out.
+            name: one of `models.SYSTEMS`.
+            clip_length, image_size: what the network was trained with.
+            network: more for `models.create`, such as dict(scales=4, heads=8, positional="relative") for cfaan.
+            **options: as for the class.
+
+        Raises:
+            InputError: unreadable, or the weights of another network.
+        """
+        model = models.create(name, num_classes=1, clip_length=clip_length, image_size=image_size, **(network or {}))
+        weights.load_torch(model, path, skip=("classifier.*",))
+        return cls(model, clip_length=clip_length, image_size=image_size, **options)
+
+    def __call__(self, tracklets: Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet) -> Features:
+        """Features of tracklets.
+
+        Args:
+            tracklets: by id, or in a list whose places, "0" and so on, are the ids; see `ImageTracklets`. Or a record
+                set, `data.records.RecordSet.open(folder, split)`.
+
+        Raises:
+            InputError: no tracklets, or a frame that is no image.
+        """
+        if not isinstance(tracklets, RecordSet):
+            if not isinstance(tracklets, Mapping):
+                tracklets = {str(place): each for place, each in enumerate(tracklets)}
+            tracklets = ImageTracklets(tracklets)
+            if self._aligner is not None:
+                tracklets = _aligned(tracklets, self._aligner)
+        return Features(list(tracklets.names), evaluate.extract(self._model, tracklets, **self._how))
+
+    def video(self, path: str | Path, boxes: Mapping[str, Mapping[int, Sequence[float]]]) -> Features:
+        """Features of people whose boxes in a video are known.
+
+        Args:
+            path: of the video.
+            boxes: for each id (y0, y1, x0, x1) by number of the frame, see `data.tracklets.of_video`.
+
+        Raises:
+            InputError: a video that cannot be read, or boxes outside it.
+        """
+        return self(of_video(path, boxes))
+
+
+def _aligner(detector: str | None, linker: str | None):
+    """What runs Re-Detect and Link on one tracklet; `data_prep` is imported for it alone."""
+    if detector is None or linker is None:
+        raise InputError(f"detector={detector!r}, linker={linker!r}: Re-Detect and Link needs both; linker='largest' "
+                         "needs no weights")
+    from data_prep import packing
+    from data_prep.alignment import AlignmentSettings
+    return packing.create(detector, linker, AlignmentSettings(), _JPEG_QUALITY)
+
+
+def _aligned(tracklets: ImageTracklets, aligner) -> ImageTracklets:
+    """The tracklets after Re-Detect and Link, with their masks."""
+    records = {name: _align(tracklets, place, aligner) for place, name in enumerate(tracklets.names)}
+    return ImageTracklets({name: record.frames for name, record in records.items()},
+                          {name: record.rectangles for name, record in records.items()})
+
+
+def _align(tracklets: ImageTracklets, place: int, aligner) -> TrackletRecord:
+    from data_prep.datasets import Tracklet as Unaligned
+    name, length = tracklets.names[place], int(tracklets.lengths[place])
+    return aligner(Unaligned(
+        name=name, split="query", track_id=place, pid=0, camid=1,
+        sources=tuple(f"{name}, frame {k}" for k in range(length)), read=lambda k: tracklets.file(place, k)))

@@ -1,0 +1,94 @@
+"""One process at a time in a folder.
+
+The kernel holds the lock (flock), so that a crash ends it and a process that later gets the same number holds nothing.
+The file says who holds it. On a disk that several machines share the kernel's lock may reach one machine only;
+therefore what another machine left is believed until somebody removes it.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cfaan_jax.errors import InputError
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # one kernel, from its start to its end
+
+
+@contextmanager
+def held(path: Path, doing: str) -> Iterator[None]:
+    """Holds a lock for as long as the block runs.
+
+    Args:
+        path: the file to be; its folder is made if it is not there. It is gone afterwards.
+        doing: what the holder does in that folder, for whoever comes second.
+
+    Raises:
+        InputError: another process holds it, or one of another machine may hold it; named with its host and number.
+            Or no lock can be had there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquired(path)
+    except OSError as error:  # a file in its place, no permission, a full disk, a file system without locks
+        raise InputError(f"{path.parent}: cannot be locked for one process ({error.strerror}); free it, or give "
+                         "another folder") from error
+    try:
+        _refuse_other_machine(path, _read(path))
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "doing": doing,
+                "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(mine).encode(), 0)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _acquired(path: Path) -> int:
+    """A locked descriptor of the file that has this name now: the one that was opened may be gone once it is locked."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError:
+            holder = _read(path)
+            raise InputError(f"{path.parent}: {_named(holder)} works here; wait for it, stop it, or give another "
+                             "folder") from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _refuse_other_machine(path: Path, holder: dict) -> None:
+    """What a crash on this machine left is nobody's: the kernel gave the lock. Of other machines it knows nothing."""
+    if holder and holder.get("host") != socket.gethostname() and holder.get("boot") != _boot():
+        raise InputError(f"{path.parent}: {_named(holder)} works here, or was ended without notice; if it no longer "
+                         f"runs, remove the file {path}, otherwise wait for it or give another folder")
+
+
+def _read(path: Path) -> dict:
+    """Who wrote the file; empty where nobody did, or is about to."""
+    try:
+        content = json.loads(path.read_bytes())
+        return content if isinstance(content, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _named(holder: dict) -> str:
+    return (f"process {holder.get('pid', '?')} on {holder.get('host', 'this machine')} "
+            f"({holder.get('doing', 'starting')}, since {holder.get('since', 'just now')})")
+
+
+def _boot() -> str:
+    return _BOOT.read_text().strip() if _BOOT.exists() else socket.gethostname()
