@@ -30,6 +30,7 @@ _ROWS_OF_TABLE_2 = ("c2d", "nonlocal", "axial_s1_none_1head", "axial_s1_none", "
                     "axial_s1_relative", "axial_s2", "cfaan")
 _ABSTRACT = {("cfaan", "aligned"): ("86.5", "91.3")}
 _UNKNOWN = "not known here"
+_PAPERS_CLIP = flops.CLIP_LENGTH, flops.IMAGE_SIZE
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,9 @@ def cost_columns(variant: str) -> dict[str, str]:
     data = mars.get_config(variant).data
     clip = data.clip_length, tuple(data.image_size)
     one, base = _cost(variant, *clip), _cost("c2d", *clip)
-    published = (flops.PUBLISHED_ADDED | flops.PUBLISHED_ADDED_TIME).get(variant.removesuffix("_cfaan_recipe"))
-    added = _UNKNOWN if published is None else f"+{published:.3f}"
+    published = flops.PUBLISHED_ADDED | flops.PUBLISHED_ADDED_TIME if clip == _PAPERS_CLIP else {}
+    name = mars.network_of(variant)
+    added = f"+{published[name]:.3f}" if name in published else _UNKNOWN
     return {"MACs": f"{one.macs / 1e9:.3f}", "added MACs": f"+{(one.macs - base.macs) / 1e9:.3f}",
             "paper's MACs": f"{flops.PUBLISHED_TOTAL:.3f} in all" if variant == "c2d" else added,
             "parameters": f"{one.parameters / 1e6:.3f}"}
@@ -175,8 +177,8 @@ def records(table: PaperTable, found: Sequence[Line]) -> list[dict[str, str]]:
     return listed
 
 
-def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> Content:
-    """The table to read: what all lines share goes below it, and so do the commands, which are numbered."""
+def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[Content, list[str]]:
+    """The table to read, below which goes what all lines share, and the commands that it counts, numbered."""
     shared, empty = {}, [line["command"] for line in listed if line["command"]]
     for name in ("protocol", "clips", "weights", "data"):
         values = {line[name] for line in listed if not line["command"]}
@@ -190,7 +192,7 @@ def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> Conten
             cells["mAP"] = f"not run [{empty.index(line['command']) + 1}]"
         rows.append([cells[name] for name in headers])
     measured = [f"Measured: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
-    return Content(headers, rows, [*measured, *notes, *(f"[{i}] {each}" for i, each in enumerate(empty, start=1))])
+    return Content(headers, rows, [*measured, *notes]), [f"[{i}] {each}" for i, each in enumerate(empty, start=1)]
 
 
 def _notes(table: PaperTable, found: Sequence[Line], scale: Scale, settings: Mapping) -> list[str]:
@@ -203,7 +205,7 @@ def _notes(table: PaperTable, found: Sequence[Line], scale: Scale, settings: Map
     own = ", ".join(f"{name}={value}" for name, value in settings.items())
     of_data = dict.fromkeys(row["note"] for line in found for row in line.rows if row["note"])
     return [note for note in (
-        "Figures in per cent: mean and standard deviation over the seeds.", *sizes, *of_data,
+        "Figures in per cent: mean and standard deviation over as many seeds as the line says.", *sizes, *of_data,
         f"Settings that differ from {scale.config}: {own}." if own else "",
         _SMALL_NOTE if scale is SCALES["small"] else "", table.note, _PUBLISHED_NOTE, _COST_NOTE) if note]
 
@@ -217,6 +219,13 @@ def as_csv(listed: Sequence[Mapping[str, str]]) -> str:
     return text.getvalue()
 
 
+def as_markdown(title: str, readable: Content, empty: Sequence[str]) -> str:
+    """Title, table, notes, and in a block the commands of empty cells."""
+    parts = [title, markdown(readable.headers, readable.rows), *readable.notes]
+    block = ["\n".join(("```text", *empty, "```"))] if empty else []
+    return "\n\n".join((*parts, *block)) + "\n"
+
+
 def _flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.tables", description=__doc__.split("\n")[0])
     parser.add_argument("--table", type=int, choices=TABLES, required=True)
@@ -225,7 +234,8 @@ def _flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument("--records", default="", help="folder of the data, for the commands; see docs/tables.md")
     parser.add_argument("--seeds", default="0,1,2", help="those that are wanted (%(default)s)")
     parser.add_argument("--protocol", default="mars", help="the original one (%(default)s)")
-    parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
+    parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text",
+                        help="text goes into a file as Markdown")
     parser.add_argument("--out", type=Path, help="file to write, instead of printing")
     parser.add_argument("--list", action="store_true", help="print every run of the table: done or to do, and command")
     return parser.parse_known_args(arguments)
@@ -260,13 +270,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     found = lines(table, runs, names, commands, seeds[0])
     listed, title = records(table, found), f"Table {flags.table}: {table.title}"
-    readable = content(listed, _notes(table, found, scale, settings))
+    readable, empty = content(listed, _notes(table, found, scale, settings))
     if flags.format == "text" and not flags.out:
-        show(title, *readable)
+        show(title, readable.headers, readable.rows, [*readable.notes, *empty])
         return
-    notes = "\n\n".join(readable.notes)
-    text = as_csv(listed) if flags.format == "csv" else (
-        f"{title}\n\n{markdown(readable.headers, readable.rows)}\n\n{notes}\n")
+    text = as_csv(listed) if flags.format == "csv" else as_markdown(title, readable, empty)
     if flags.out:
         write_whole(flags.out, text)
     else:

@@ -73,11 +73,16 @@ _CFAAN_RECIPE = "_cfaan_recipe"
 VARIANTS = (*MODELS, *(name + _CFAAN_RECIPE for name in RECIPES))
 
 
+def network_of(variant: str) -> str:
+    """The entry of `MODELS` that a variant trains, in whichever recipe."""
+    return variant.removesuffix(_CFAAN_RECIPE)
+
+
 def get_config(variant: str = "cfaan") -> ConfigDict:
     """The config of a variant, one of `VARIANTS`."""
     if variant not in VARIANTS:
         raise InputError(f"variant '{variant}': there are {', '.join(VARIANTS)}, as in configs/mars.py:c2d")
-    name = variant.removesuffix(_CFAAN_RECIPE)
+    name = network_of(variant)
     config = ConfigDict()
     config.seed = 0
     config.model = ConfigDict(dict(

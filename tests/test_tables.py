@@ -76,6 +76,13 @@ def test_mean_deviation_and_number_of_seeds(tmp_path, capsys):
     assert len(lines) == 16 and lines["axial_s2", "raw"]["mAP"] == "" and lines["axial_s2", "raw"]["seeds"] == "0"
 
 
+def test_the_papers_cost_stands_beside_clips_of_its_size_only(tmp_path, capsys):
+    lines = cells(capsys, "--table=4", f"--runs={tmp_path}")
+    assert lines["p3d_cfaan_recipe", "aligned"]["paper's MACs"] == "+1.510"
+    assert lines["p3d", "aligned"]["paper's MACs"] == "not known here"
+    assert {line["paper's mAP"] for cell, line in lines.items() if cell != ("cfaan", "aligned")} == {"not known here"}
+
+
 def test_the_variant_is_told_by_the_network_and_not_by_the_folder(tmp_path, capsys):
     run(tmp_path, "axial_s2", "raw", 0, name="my-run")
     run(tmp_path, "ide", "raw", 0)
@@ -190,7 +197,8 @@ def test_markdown_and_files(tmp_path, capsys):
     assert text.startswith("Table 2: attention blocks\n\n| network ")
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 16 and len({line.count("|") for line in table}) == 1 and "not run [1]" in table[3]
-    assert "\n[1] python -m cfaan_jax.main" in text and "\n[15] python -m" in text
+    assert "\n```text\n[1] python -m cfaan_jax.main" in text and "\n[15] python -m" in text
+    assert text.endswith("\n```\n")
     assert printed(capsys, *arguments, f"--out={tmp_path / 'new' / 'table.md'}") == ""
     assert (tmp_path / "new" / "table.md").read_text() == text
     assert "Table 2: attention blocks" in printed(capsys, "--table=2", f"--runs={tmp_path / 'runs'}")
@@ -246,24 +254,25 @@ def test_the_script_lists_what_it_would_do(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-# Stands for python: the runs end as told, the rest is passed on.
+# Stands for python: the runs of one variant end as told.
 PYTHON = """#!/usr/bin/env bash
 case "$*" in
     *cfaan_jax.main*--workdir=*{broken}*) echo "ran $*"; exit {status} ;;
     *cfaan_jax.main*) echo "ran $*" ;;
-    *--list*) exec {python} "$@" ;;
+    *--list*) cat {listed} ;;
     *cfaan_jax.tables*) echo "the table" ;;
 esac
 """
 
 
 @pytest.mark.parametrize("status, expected, ran", [(1, 1, 16), (2, 2, 3), (143, 143, 3)])
-def test_the_script_stops_where_going_on_is_of_no_use(tmp_path, status, expected, ran):
+def test_the_script_stops_where_going_on_is_of_no_use(tmp_path, capsys, status, expected, ran):
     (tmp_path / "bin").mkdir()
-    stand_in = tmp_path / "bin" / "python"
-    stand_in.write_text(PYTHON.format(broken="nonlocal-raw-", status=status, python=sys.executable))
+    listed, stand_in = tmp_path / "listed", tmp_path / "bin" / "python"
+    listed.write_text(printed(capsys, "--table=2", f"--runs={tmp_path / 'runs'}", "--seeds=0", "--list"))
+    stand_in.write_text(PYTHON.format(broken="nonlocal-raw-", status=status, listed=listed))
     stand_in.chmod(0o755)
-    done = script("2", f"--runs={tmp_path / 'runs'}", "--seeds=0", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    done = script("2", f"--runs={tmp_path / 'runs'}", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert (done.returncode, done.stdout.count("ran -m cfaan_jax.main")) == (expected, ran), done.stderr
     assert ("the table" in done.stdout, "1 runs failed" in done.stderr) == (status == 1, status == 1)
 
