@@ -227,12 +227,13 @@ def as_markdown(title: str, readable: Content, empty: Sequence[str]) -> str:
 
 
 def _flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.tables", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.tables", description=__doc__.split("\n")[0],
+                                     epilog="Settings of all runs may follow, as --config.FIELD=VALUE.")
     parser.add_argument("--table", type=int, choices=TABLES, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="folder of the runs (%(default)s)")
     parser.add_argument("--scale", choices=SCALES, help="which of its runs (the one that it holds, or else paper)")
     parser.add_argument("--records", default="", help="folder of the data, for the commands; see docs/tables.md")
-    parser.add_argument("--seeds", default="0,1,2", help="those that are wanted (%(default)s)")
+    parser.add_argument("--seeds", default="0,1,2", help="of the commands; the table has all there are (%(default)s)")
     parser.add_argument("--protocol", default="mars", help="the original one (%(default)s)")
     parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text",
                         help="text goes into a file as Markdown")
