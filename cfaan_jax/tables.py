@@ -64,7 +64,7 @@ TABLES = {
 }
 _PUBLISHED_NOTE = (
     "Paper: the mAP and rank-1 of CF-AAN with Re-Detect and Link on MARS are those of the abstract (the epoch with the "
-    "best test mAP), the costs those of Table 2 and what the text adds for P3D-C and AP3D, multiply-accumulates of one "
+    "best test mAP), the costs those of Table 2 and what it adds for P3D-C and AP3D, multiply-accumulates of one "
     f"clip in 10^9. The other published figures are {_UNKNOWN}.")
 _COST_NOTE = (
     "MACs (10^9, for one clip) and parameters (10^6, without the classifier) are counted for the networks at their "
