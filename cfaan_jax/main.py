@@ -1,6 +1,6 @@
-"""Training and evaluation, from the command line.
+"""Training, evaluation and export, from the command line.
 
-    python -m cfaan_jax.main --config=FILE --workdir=FOLDER [--mode=evaluate] [--config.FIELD=VALUE ...]
+    python -m cfaan_jax.main --config=FILE --workdir=FOLDER [--mode=evaluate|export] [--config.FIELD=VALUE ...]
 
 --config names a Python file with get_config(), such as configs/mars.py or configs/mars.py:c2d; any of its fields can be
 set from the command line, for instance --config.optim.learning_rate=3e-4. --help together with --config lists them.
@@ -19,18 +19,20 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cfaan_jax import evaluate
+from cfaan_jax import evaluate, export
 from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest
 from cfaan_jax.interrupt import Interrupted
+from cfaan_jax.models import VideoReID
 from cfaan_jax.train import train, training_sampler
 
 _CONFIG = config_flags.DEFINE_config_file("config", None,
                                           "Python file with get_config(); a colon and a variant may follow.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this experiment: checkpoints, figures, results.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"],
-                          "train: train, or go on, then score; evaluate: score config.eval.weights.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "export"],
+                          "train: train, or go on, then score; evaluate: score config.eval.weights; export: write them "
+                          "to WORKDIR/export-<weights>, as StableHLO and under torch's names.")
 
 
 def main(_: Sequence[str]) -> int:
@@ -39,8 +41,11 @@ def main(_: Sequence[str]) -> int:
     try:
         if _MODE.value == "train":
             train(_CONFIG.value, _WORKDIR.value)
+        elif _MODE.value == "evaluate":
+            evaluate.evaluate(_network(_CONFIG.value, _WORKDIR.value), _CONFIG.value, _WORKDIR.value,
+                              _CONFIG.value.eval.weights)
         else:
-            _evaluate(_CONFIG.value, _WORKDIR.value)
+            _export(_CONFIG.value, _WORKDIR.value)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -50,7 +55,8 @@ def main(_: Sequence[str]) -> int:
     return 0
 
 
-def _evaluate(config: ConfigDict, workdir: str) -> None:
+def _network(config: ConfigDict, workdir: str) -> VideoReID:
+    """The network that `config.eval.weights` names."""
     check(config)
     which = config.eval.weights
     if which == "untrained":
@@ -58,7 +64,12 @@ def _evaluate(config: ConfigDict, workdir: str) -> None:
     else:
         model, _ = restore_model(workdir, which)
     claim(config, workdir)
-    evaluate.evaluate(model, config, workdir, which)
+    return model
+
+
+def _export(config: ConfigDict, workdir: str) -> None:
+    model, which = _network(config, workdir), config.eval.weights
+    print(f"exported: {export.write(model, config, Path(workdir) / f'export-{which}', which)}")
 
 
 def parse(argv: Sequence[str]) -> list[str]:

@@ -177,6 +177,14 @@ def test_an_untrained_network_can_be_scored(tmp_path, records_directory):
     assert not (tmp_path / "run/checkpoints").exists()
 
 
+def test_a_network_can_be_exported(tmp_path, records_directory):
+    text = succeed(command(tmp_path / "run", records_directory, "--mode=export", variant="c2d",
+                           eval__weights="untrained"))
+    assert f"exported: {tmp_path / 'run/export-untrained'}" in text
+    found = FeatureExtractor.from_export(tmp_path / "run/export-untrained")(RecordSet.open(records_directory, "query"))
+    assert np.isfinite(found.features).all() and found.features.any(axis=1).all()
+
+
 @pytest.mark.parametrize("devices", [8])
 def test_one_device_and_eight_take_the_same_steps(finished, tmp_path, records_directory, devices):
     assert jax.device_count() == 1
