@@ -150,5 +150,10 @@ def _keep_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "cfaan-jax"))
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """What `cfaan` and `python -m cfaan_jax.main` run."""
     app.run(main, flags_parser=parse)
+
+
+if __name__ == "__main__":
+    command()
