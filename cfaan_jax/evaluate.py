@@ -7,9 +7,9 @@ and the features, from which `python -m cfaan_jax.evaluate FEATURES.npz` scores 
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import jax
@@ -22,10 +22,12 @@ from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import InputError
+from cfaan_jax.exported import ExportedNetwork
 from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import Score, protocols
 from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import About, Search
+from cfaan_jax.models import VideoReID
 from cfaan_jax.progress import Progress
 from cfaan_jax.report import attention, evaluation
 from cfaan_jax.report.frames import RawQueries
@@ -52,15 +54,30 @@ def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef):
     return features
 
 
-def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: int, image_size: tuple[int, int],
-            batch_size: int, workers: int = 2) -> np.ndarray:
+def features_of(model: VideoReID | ExportedNetwork,
+                where: jax.sharding.Sharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The compiled network: (frames uint8 [B, T, H, W, 3], rectangles int32 [B, T, 4]) -> clip features [B, D].
+
+    Args:
+        model: is not changed.
+        where: its weights lie; None: where they are.
+    """
+    if isinstance(model, ExportedNetwork):
+        return model
+    graphdef, state = nnx.split(model)
+    arrays, structure = jax.tree.flatten(state if where is None else jax.device_put(state, where))
+    return partial(_compiled(graphdef, structure), arrays)
+
+
+def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: str, clip_length: int,
+            image_size: tuple[int, int], batch_size: int, workers: int = 2) -> np.ndarray:
     """Evaluation features of tracklets: the mean over each one's clips (paper, section 4.1), not normalised.
 
     Clips count by their frames, which differ where the last one is shorter. Clips of many tracklets share a batch,
     which is divided over all devices; all batches of clips of one length have one shape.
 
     Args:
-        model: a `VideoReID`; it is not changed.
+        model: is not changed.
         records: the tracklets.
         clips: which clips stand for a tracklet (`data.clips.MODES`).
         clip_length: T.
@@ -78,16 +95,14 @@ def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: i
                          "network does not take; choose dense or all_continuous")
     mesh = sharding.data_mesh()
     over_batch = sharding.over_batch(mesh, batch_size)
-    graphdef, state = nnx.split(model)
-    arrays, structure = jax.tree.flatten(jax.device_put(state, sharding.replicated(mesh)))
-    features_of = _compiled(graphdef, structure)
+    network = features_of(model, sharding.replicated(mesh))
     batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers)
     mean = _TrackletMean(len(records))
     with Progress(f"features of {len(records)} tracklets", len(batches)) as progress:
         running = None
         for batch in batches:
             inputs = jax.device_put((batch["frames"], batch["rectangles"]), over_batch)
-            features = features_of(arrays, *inputs)
+            features = network(*inputs)
             if running is not None:  # take a batch's features only when the device has the next batch to work on
                 mean.add(*running)
                 progress.advance()
