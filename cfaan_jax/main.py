@@ -19,7 +19,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cfaan_jax import evaluate
+from cfaan_jax import evaluate, processes
 from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest
@@ -31,12 +31,16 @@ _CONFIG = config_flags.DEFINE_config_file("config", None,
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this experiment: checkpoints, figures, results.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"],
                           "train: train, or go on, then score; evaluate: score config.eval.weights.")
+_DISTRIBUTED = flags.DEFINE_enum("distributed", "auto", ["auto", "yes", "no"],
+                                 "Whether other processes take part: auto: if variables of the environment or srun say "
+                                 "so; yes: always, needed on TPU slices of several hosts; see docs/scaling.md.")
 
 
 def main(_: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     _keep_compiled_programs()
     try:
+        processes.join(_DISTRIBUTED.value)
         if _MODE.value == "train":
             train(_CONFIG.value, _WORKDIR.value)
         else:
@@ -57,7 +61,7 @@ def _evaluate(config: ConfigDict, workdir: str) -> None:
         model = initial_model(config, training_sampler(config).num_classes)
     else:
         model, _ = restore_model(workdir, which)
-    claim(config, workdir)
+    processes.on_first(lambda: claim(config, workdir))
     evaluate.evaluate(model, config, workdir, which)
 
 
@@ -122,7 +126,7 @@ def _explain(error: BaseException) -> str:
 
 
 def _help(argv: Sequence[str]) -> str:
-    own = [flags.FLAGS[name] for name in ("config", "workdir", "mode")]
+    own = [flags.FLAGS[name] for name in ("config", "workdir", "mode", "distributed")]
     lines = [__doc__, *(f"  --{flag.name}: {flag.help}" for flag in own)]
     if any(each.lstrip("-").startswith("config=") for each in argv):
         parse(argv + ["--workdir="])
