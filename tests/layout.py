@@ -2,8 +2,8 @@
 
     python -m tests.layout RECORDS ROOT NAME OTHER
 
-trains in ROOT/NAME, keeping the folder as it is at step 4 in ROOT/NAME-4, then goes on in ROOT/NAME-from-OTHER from what
-another layout kept.
+trains in ROOT/NAME, keeping the folder as it is at step 4 in ROOT/NAME-4, then goes on in ROOT/NAME-from-OTHER from
+what another layout kept.
 """
 
 import shutil
