@@ -1,6 +1,6 @@
 """MARS with a batch of 256 clips, for more than 32 accelerators. Not validated: nobody has trained on MARS with it yet.
 
-    python -m cfaan_jax.main --config=configs/mars_pod.py --workdir=FOLDER --config.data.records=FOLDER --distributed=yes
+    python -m cfaan_jax.main --config=configs/mars_pod.py --workdir=FOLDER --config.data.records=FOLDER
 
 Variants: those of configs/mars.py. The published recipe there has 32 clips in a batch and so work for at most 32
 devices; take it where they are not more. How several processes are started: docs/scaling.md.

@@ -18,6 +18,9 @@ from tests.layout import KEPT, TOTAL
 
 LAYOUTS = {"one": [1], "eight": [8], "pair": [4, 4]}  # devices of each process
 RESUMED = {"one": "eight", "pair": "one", "eight": "pair"}  # whose checkpoint each one goes on from
+# No ReLU follows this offset, and the next normalisation takes it out again: its gradient is 0 but for rounding, which
+# Adam makes as large as any other.
+NOISE = "model/backbone.bn1.bias.value"
 
 
 def start(records: Path, root: Path, name: str) -> list[subprocess.Popen]:
@@ -81,8 +84,9 @@ def assert_close(one: dict[str, np.ndarray], other: dict[str, np.ndarray], befor
     """Equal to within a small part of what the steps since `before` changed."""
     assert one.keys() == other.keys() and any(name.startswith("optimizer/") for name in one)
     for name, value in one.items():
-        moved = np.linalg.norm(value.astype(float) - before[name])
-        assert np.linalg.norm(value.astype(float) - other[name]) <= 0.02 * moved + 1e-6, name
+        if name != NOISE:
+            moved = np.linalg.norm(value.astype(float) - before[name])
+            assert np.linalg.norm(value.astype(float) - other[name]) <= 0.02 * moved + 1e-6, name
 
 
 @pytest.mark.parametrize("name", ["eight", "pair"])
@@ -90,7 +94,7 @@ def test_every_layout_takes_the_steps_of_one_device(runs, name):
     root, printed = runs
     assert "8 clips on 8 x cpu" in printed[name][0] and "8 clips on 1 x cpu" in printed["one"][0]
     assert len(losses(root / name)) == TOTAL
-    np.testing.assert_allclose(losses(root / name), losses(root / "one"), rtol=1e-3)
+    np.testing.assert_allclose(losses(root / name), losses(root / "one"), rtol=1e-5)
     assert_close(arrays(root / name), arrays(root / "one"), arrays(root / f"one-{KEPT}", KEPT))
 
 
@@ -100,16 +104,23 @@ def test_every_layout_goes_on_from_the_checkpoint_of_another(runs, name, other):
     assert f"going on after step {KEPT}" in printed[name][0]
     resumed = root / f"{name}-from-{other}"
     assert losses(resumed)[:KEPT] == losses(root / other)[:KEPT]
-    np.testing.assert_allclose(losses(resumed), losses(root / "one"), rtol=1e-3)
+    np.testing.assert_allclose(losses(resumed), losses(root / "one"), rtol=1e-5)
     assert_close(arrays(resumed), arrays(root / "one"), arrays(root / f"one-{KEPT}", KEPT))
+
+
+def features(workdir: Path, weights: str) -> np.ndarray:
+    with np.load(workdir / f"features-{weights}-test_0.npz") as stored:
+        return stored["features"]
 
 
 def test_every_layout_has_the_same_evaluations_written_once(runs):
     root, printed = runs
-    results = {name: json.loads((root / name / "results.json").read_text()) for name in LAYOUTS}
     for name in LAYOUTS:
-        assert [row["weights"] for row in results[name]] == ["last", "best"]
-        assert [row["mAP"] for row in results[name]] == pytest.approx([row["mAP"] for row in results["one"]], rel=1e-3)
+        results = json.loads((root / name / "results.json").read_text())
+        assert [row["weights"] for row in results] == ["last", "best"]
+        expected = features(root / "one", "last")
+        for weights in ("last", "best"):
+            np.testing.assert_allclose(features(root / name, weights), expected, atol=0.01 * np.abs(expected).max())
         assert [row["step"] for row in rows(root / name) if row["mAP"]] == [str(TOTAL)]
         assert printed[name][0].count("report: ") == 2 and (root / name / "report/last-test_0/index.html").is_file()
     assert printed["pair"][1].count("clips") == 0
