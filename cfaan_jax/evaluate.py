@@ -8,16 +8,16 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
-from cfaan_jax import lock, sharding
+from cfaan_jax import processes, sharding
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
@@ -38,13 +38,13 @@ RANKS = (1, 5, 10, 20)
 
 
 @lru_cache(maxsize=4)
-def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef):
+def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
     """Features of one batch: (arrays of the network, frames, rectangles) -> [B, D]; the same for any weights.
 
     The arrays come as a plain list, because a network's own containers cost 20 ms for each batch.
     """
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=where)
     def features(arrays: list[jax.Array], frames: jax.Array, rectangles: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, jax.tree.unflatten(structure, arrays))
         model.eval()
@@ -55,18 +55,18 @@ def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef):
 
 
 def features_of(model: VideoReID | ExportedNetwork,
-                where: jax.sharding.Sharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array]:
+                where: Sharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """The compiled network: (frames uint8 [B, T, H, W, 3], rectangles int32 [B, T, 4]) -> clip features [B, D].
 
     Args:
         model: is not changed.
-        where: its weights lie; None: where they are.
+        where: its weights and the features lie; None: where the weights are.
     """
     if isinstance(model, ExportedNetwork):
         return model
     graphdef, state = nnx.split(model)
-    arrays, structure = jax.tree.flatten(state if where is None else jax.device_put(state, where))
-    return partial(_compiled(graphdef, structure), arrays)
+    arrays, structure = jax.tree.flatten(state if where is None else sharding.placed(state, where))
+    return partial(_compiled(graphdef, structure, where), arrays)
 
 
 def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: str, clip_length: int,
@@ -74,7 +74,7 @@ def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: st
     """Evaluation features of tracklets: the mean over each one's clips (paper, section 4.1), not normalised.
 
     Clips count by their frames, which differ where the last one is shorter. Clips of many tracklets share a batch,
-    which is divided over all devices; all batches of clips of one length have one shape.
+    which is divided over all devices; all batches of clips of one length have one shape. Every process gets all.
 
     Args:
         model: is not changed.
@@ -96,12 +96,13 @@ def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: st
     mesh = sharding.data_mesh()
     over_batch = sharding.over_batch(mesh, batch_size)
     network = features_of(model, sharding.replicated(mesh))
-    batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers)
+    batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers,
+                          sharding.own_rows(over_batch, batch_size))
     mean = _TrackletMean(len(records))
     with Progress(f"features of {len(records)} tracklets", len(batches)) as progress:
         running = None
         for batch in batches:
-            inputs = jax.device_put((batch["frames"], batch["rectangles"]), over_batch)
+            inputs = sharding.placed((batch["frames"], batch["rectangles"]), over_batch)
             features = network(*inputs)
             if running is not None:  # take a batch's features only when the device has the next batch to work on
                 mean.add(*running)
@@ -174,7 +175,7 @@ def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> S
     return Search(np.concatenate(features), len(parts[0]), **labels, about=about)
 
 
-def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: str) -> list[dict]:
+def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: str) -> list[dict] | None:
     """Scores a network on the test tracklets, prints the table, and writes results.json, features and report/.
 
     Two evaluations in one folder at a time are refused.
@@ -186,21 +187,19 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
         which: "last", "best" or "untrained".
     Returns:
         The new rows of results.json, one a protocol, and one more with re-ranking if that is asked for; each takes the
-        place of an older one with the same weights, protocol, clips and ranking.
+        place of an older one with the same weights, protocol, clips and ranking. None in other processes than the
+        first, which alone scores and writes.
     """
-    workdir, settings = Path(workdir), config.eval
     check(config)
     if attention.exists(config):
-        model.axial_block(settings.attention_block)
-    # Several processes are one evaluation, and the first of them stands for all.
-    alone = nullcontext() if jax.process_index() else lock.held(workdir / ".evaluation.lock", "evaluates")
-    with alone:
-        return _evaluate(model, config, workdir, which)
+        model.axial_block(config.eval.attention_block)
+    with processes.alone(Path(workdir) / ".evaluation.lock", "evaluates"):
+        found = search(model, config, which, config.eval.clips)
+        return processes.on_first(lambda: _write(found, model, config, Path(workdir)))
 
 
-def _evaluate(model: nnx.Module, config: ConfigDict, workdir: Path, which: str) -> list[dict]:
-    settings = config.eval
-    found = search(model, config, which, settings.clips)
+def _write(found: Search, model: nnx.Module, config: ConfigDict, workdir: Path) -> list[dict]:
+    settings, which = config.eval, found.about.weights
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / f"features-{which}-{settings.clips}.npz")
     scores, rows = _score(found, settings.protocols, settings.corrections, settings.max_rank, settings.rerank)

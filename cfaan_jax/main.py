@@ -21,7 +21,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cfaan_jax import evaluate, export, extract
+from cfaan_jax import evaluate, export, extract, processes
 from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest
@@ -41,6 +41,9 @@ _MODE = flags.DEFINE_enum("mode", "train", list(_NEEDS),
                           "train: train, or go on, then score; evaluate: score config.eval.weights; export: write them "
                           "to WORKDIR/export-<weights>, as StableHLO and under torch's names; extract: write features "
                           "of the tracklets in --input; search: print those of --gallery nearest to those of --query.")
+_DISTRIBUTED = flags.DEFINE_enum("distributed", "auto", ["auto", "yes", "no"],
+                                 "Whether other processes take part: auto: if variables of the environment or srun say "
+                                 "so; yes: always, needed on TPU slices of several hosts; see docs/scaling.md.")
 _INPUT = flags.DEFINE_string("input", None, "extract: records, or a folder with a folder of images for each tracklet.")
 _OUT = flags.DEFINE_string("out", None, "extract: folder to write features.npy, ids.csv and about.json to.")
 _QUERY = flags.DEFINE_string("query", None, "search: a folder that extract wrote.")
@@ -52,6 +55,7 @@ def main(_: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     _keep_compiled_programs()
     try:
+        processes.join(_DISTRIBUTED.value)
         _run(_MODE.value, _CONFIG.value, _WORKDIR.value)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -86,7 +90,7 @@ def _network(config: ConfigDict, workdir: str) -> VideoReID:
         model = initial_model(config, training_sampler(config).num_classes)
     else:
         model, _ = restore_model(workdir, which)
-    claim(config, workdir)
+    processes.on_first(lambda: claim(config, workdir))
     return model
 
 
@@ -151,7 +155,8 @@ def _explain(error: BaseException) -> str:
 
 
 def _help(argv: Sequence[str]) -> str:
-    own = [flags.FLAGS[name] for name in ("config", "workdir", "mode", "input", "out", "query", "gallery", "top")]
+    names = ("config", "workdir", "mode", "distributed", "input", "out", "query", "gallery", "top")
+    own = [flags.FLAGS[name] for name in names]
     lines = [__doc__, *(f"  --{flag.name}: {flag.help}" for flag in own)]
     if any(each.lstrip("-").startswith("config=") for each in argv):
         parse(argv + ["--workdir="])

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -195,15 +194,6 @@ def test_features_are_extracted_and_searched(tmp_path, records_directory):
                     f"--gallery={features}", "--top=2"])
     first = next(line for line in text.splitlines() if f" {name} " in line)
     assert [cell.strip() for cell in first.split("|")][1:5] == [name, "1", name, "1.0000"]
-
-
-@pytest.mark.parametrize("devices", [8])
-def test_one_device_and_eight_take_the_same_steps(finished, tmp_path, records_directory, devices):
-    assert jax.device_count() == 1
-    text = succeed(command(tmp_path / "run", records_directory, train__epochs=1),
-                   XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}")
-    assert f"8 clips on {devices} x cpu" in text
-    np.testing.assert_allclose(losses(tmp_path / "run"), losses(finished[0])[:2], rtol=1e-4)
 
 
 def test_trees_of_modules_without_shared_references_suffice(finished, tmp_path, records_directory):
