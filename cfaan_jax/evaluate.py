@@ -7,25 +7,27 @@ and the features, from which `python -m cfaan_jax.evaluate FEATURES.npz` scores 
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
-from cfaan_jax import lock, sharding
+from cfaan_jax import processes, sharding
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import InputError
+from cfaan_jax.exported import ExportedNetwork
 from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import Score, protocols
 from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import About, Search
+from cfaan_jax.models import VideoReID
 from cfaan_jax.progress import Progress
 from cfaan_jax.report import attention, evaluation
 from cfaan_jax.report.frames import RawQueries
@@ -36,13 +38,13 @@ RANKS = (1, 5, 10, 20)
 
 
 @lru_cache(maxsize=4)
-def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef):
+def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
     """Features of one batch: (arrays of the network, frames, rectangles) -> [B, D]; the same for any weights.
 
     The arrays come as a plain list, because a network's own containers cost 20 ms for each batch.
     """
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=where)
     def features(arrays: list[jax.Array], frames: jax.Array, rectangles: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, jax.tree.unflatten(structure, arrays))
         model.eval()
@@ -52,15 +54,30 @@ def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef):
     return features
 
 
-def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: int, image_size: tuple[int, int],
-            batch_size: int, workers: int = 2) -> np.ndarray:
+def features_of(model: VideoReID | ExportedNetwork,
+                where: Sharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The compiled network: (frames uint8 [B, T, H, W, 3], rectangles int32 [B, T, 4]) -> clip features [B, D].
+
+    Args:
+        model: is not changed.
+        where: its weights and the features lie; None: where the weights are.
+    """
+    if isinstance(model, ExportedNetwork):
+        return model
+    graphdef, state = nnx.split(model)
+    arrays, structure = jax.tree.flatten(state if where is None else sharding.placed(state, where))
+    return partial(_compiled(graphdef, structure, where), arrays)
+
+
+def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: str, clip_length: int,
+            image_size: tuple[int, int], batch_size: int, workers: int = 2) -> np.ndarray:
     """Evaluation features of tracklets: the mean over each one's clips (paper, section 4.1), not normalised.
 
     Clips count by their frames, which differ where the last one is shorter. Clips of many tracklets share a batch,
-    which is divided over all devices; all batches of clips of one length have one shape.
+    which is divided over all devices; all batches of clips of one length have one shape. Every process gets all.
 
     Args:
-        model: a `VideoReID`; it is not changed.
+        model: is not changed.
         records: the tracklets.
         clips: which clips stand for a tracklet (`data.clips.MODES`).
         clip_length: T.
@@ -78,16 +95,15 @@ def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: i
                          "network does not take; choose dense or all_continuous")
     mesh = sharding.data_mesh()
     over_batch = sharding.over_batch(mesh, batch_size)
-    graphdef, state = nnx.split(model)
-    arrays, structure = jax.tree.flatten(jax.device_put(state, sharding.replicated(mesh)))
-    features_of = _compiled(graphdef, structure)
-    batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers)
+    network = features_of(model, sharding.replicated(mesh))
+    batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers,
+                          sharding.own_rows(over_batch, batch_size))
     mean = _TrackletMean(len(records))
     with Progress(f"features of {len(records)} tracklets", len(batches)) as progress:
         running = None
         for batch in batches:
-            inputs = jax.device_put((batch["frames"], batch["rectangles"]), over_batch)
-            features = features_of(arrays, *inputs)
+            inputs = sharding.placed((batch["frames"], batch["rectangles"]), over_batch)
+            features = network(*inputs)
             if running is not None:  # take a batch's features only when the device has the next batch to work on
                 mean.add(*running)
                 progress.advance()
@@ -159,7 +175,7 @@ def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> S
     return Search(np.concatenate(features), len(parts[0]), **labels, about=about)
 
 
-def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: str) -> list[dict]:
+def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: str) -> list[dict] | None:
     """Scores a network on the test tracklets, prints the table, and writes results.json, features and report/.
 
     Two evaluations in one folder at a time are refused.
@@ -171,21 +187,19 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
         which: "last", "best" or "untrained".
     Returns:
         The new rows of results.json, one a protocol, and one more with re-ranking if that is asked for; each takes the
-        place of an older one with the same weights, protocol, clips and ranking.
+        place of an older one with the same weights, protocol, clips and ranking. None in other processes than the
+        first, which alone scores and writes.
     """
-    workdir, settings = Path(workdir), config.eval
     check(config)
     if attention.exists(config):
-        model.axial_block(settings.attention_block)
-    # Several processes are one evaluation, and the first of them stands for all.
-    alone = nullcontext() if jax.process_index() else lock.held(workdir / ".evaluation.lock", "evaluates")
-    with alone:
-        return _evaluate(model, config, workdir, which)
+        model.axial_block(config.eval.attention_block)
+    with processes.alone(Path(workdir) / ".evaluation.lock", "evaluates"):
+        found = search(model, config, which, config.eval.clips)
+        return processes.on_first(lambda: _write(found, model, config, Path(workdir)))
 
 
-def _evaluate(model: nnx.Module, config: ConfigDict, workdir: Path, which: str) -> list[dict]:
-    settings = config.eval
-    found = search(model, config, which, settings.clips)
+def _write(found: Search, model: nnx.Module, config: ConfigDict, workdir: Path) -> list[dict]:
+    settings, which = config.eval, found.about.weights
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / f"features-{which}-{settings.clips}.npz")
     scores, rows = _score(found, settings.protocols, settings.corrections, settings.max_rank, settings.rerank)

@@ -12,6 +12,7 @@ from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.data.tracklets import ImageTracklets, Tracklet, of_video
 from cfaan_jax.errors import InputError
+from cfaan_jax.exported import ExportedNetwork
 from cfaan_jax.models import VideoReID
 
 _JPEG_QUALITY = 95  # of frames that Re-Detect and Link cuts, as data_prep/build_tfrecords.py has it
@@ -31,7 +32,7 @@ class Features(NamedTuple):
 
 
 class FeatureExtractor:
-    """Turns tracklets into features; made by `from_workdir` or `from_torch`, or from a network that you built.
+    """Turns tracklets into features; made by `from_workdir`, `from_export` or `from_torch`, or from a network of yours.
 
     It takes clips, fills up batches and divides them over all devices as an evaluation does. Records hold JPEG files:
     images of other kinds give other numbers here, where nothing is compressed, than after packing into records.
@@ -60,8 +61,9 @@ class FeatureExtractor:
         InputError: a detector without a linker or the other way round, or one that cannot be had.
     """
 
-    def __init__(self, model: VideoReID, *, clip_length: int, image_size: tuple[int, int], clips: str = "all_sampled",
-                 batch_size: int = 32, workers: int = 2, detector: str | None = None, linker: str | None = None):
+    def __init__(self, model: VideoReID | ExportedNetwork, *, clip_length: int, image_size: tuple[int, int],
+                 clips: str = "all_sampled", batch_size: int = 32, workers: int = 2, detector: str | None = None,
+                 linker: str | None = None):
         self._model, self._aligner = model, None
         devices = jax.device_count()
         self._how = dict(clips=clips, clip_length=clip_length, image_size=tuple(image_size), workers=workers,
@@ -105,6 +107,21 @@ class FeatureExtractor:
         model = models.create(name, num_classes=1, clip_length=clip_length, image_size=image_size, **(network or {}))
         weights.load_torch(model, path, skip=("classifier.*",))
         return cls(model, clip_length=clip_length, image_size=image_size, **options)
+
+    @classmethod
+    def from_export(cls, folder: str | Path, **options) -> "FeatureExtractor":
+        """The network in a folder that `--mode=export` wrote.
+
+        Args:
+            folder: of the export.
+            **options: as for the class, but for clip_length and image_size, which are those of the export.
+
+        Raises:
+            InputError: it holds no export, or a damaged one.
+        """
+        network = ExportedNetwork.open(folder)
+        how = network.description
+        return cls(network, clip_length=how.clip_length, image_size=how.image_size, **dict(clips=how.clips) | options)
 
     def __call__(self, tracklets: Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet) -> Features:
         """Features of tracklets.

@@ -17,11 +17,15 @@ class Interrupted(Exception):
 
 
 class StopSignal:
-    """Within this context SIGTERM and Ctrl-C set `received`; a second one ends the process as usual."""
+    """Within this context SIGTERM and Ctrl-C set `received`; a second one ends the process as usual.
 
-    def __init__(self):
+    Args:
+        alone: False: other processes work on the same and must stop at the same place; nothing is dropped at once.
+    """
+
+    def __init__(self, alone: bool = True):
         self.received: int | None = None
-        self._at_once = False
+        self._alone, self._at_once = alone, False
         self._previous = {}
 
     def __enter__(self) -> "StopSignal":
@@ -36,9 +40,9 @@ class StopSignal:
     @contextmanager
     def at_once(self):
         """Within this context the signal raises `Interrupted`: for work that leaves nothing half-done."""
-        if self.received is not None:
+        if self.received is not None and self._alone:
             raise Interrupted(self.received)
-        self._at_once = True
+        self._at_once = self._alone
         try:
             yield
         finally:

@@ -1,6 +1,8 @@
-"""Training and evaluation, from the command line.
+"""Training, evaluation, export, features and search, from the command line.
 
-    python -m cfaan_jax.main --config=FILE --workdir=FOLDER [--mode=evaluate] [--config.FIELD=VALUE ...]
+    python -m cfaan_jax.main --config=FILE --workdir=FOLDER [--mode=evaluate|export] [--config.FIELD=VALUE ...]
+    python -m cfaan_jax.main --config=FILE --workdir=FOLDER --mode=extract --input=TRACKLETS --out=FEATURES
+    python -m cfaan_jax.main --mode=search --query=FEATURES --gallery=FEATURES [--top=10]
 
 --config names a Python file with get_config(), such as configs/mars.py or configs/mars.py:c2d; any of its fields can be
 set from the command line, for instance --config.optim.learning_rate=3e-4. --help together with --config lists them.
@@ -19,28 +21,42 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cfaan_jax import evaluate
+from cfaan_jax import evaluate, export, extract, processes
 from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest
 from cfaan_jax.interrupt import Interrupted
+from cfaan_jax.models import VideoReID
+from cfaan_jax.report.tables import show
 from cfaan_jax.train import train, training_sampler
+
+_NETWORK = ("config", "workdir")
+_NEEDS = {"train": _NETWORK, "evaluate": _NETWORK, "export": _NETWORK, "extract": (*_NETWORK, "input", "out"),
+          "search": ("query", "gallery")}  # the flags without which a mode cannot work
 
 _CONFIG = config_flags.DEFINE_config_file("config", None,
                                           "Python file with get_config(); a colon and a variant may follow.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this experiment: checkpoints, figures, results.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"],
-                          "train: train, or go on, then score; evaluate: score config.eval.weights.")
+_MODE = flags.DEFINE_enum("mode", "train", list(_NEEDS),
+                          "train: train, or go on, then score; evaluate: score config.eval.weights; export: write them "
+                          "to WORKDIR/export-<weights>, as StableHLO and under torch's names; extract: write features "
+                          "of the tracklets in --input; search: print those of --gallery nearest to those of --query.")
+_DISTRIBUTED = flags.DEFINE_enum("distributed", "auto", ["auto", "yes", "no"],
+                                 "Whether other processes take part: auto: if variables of the environment or srun say "
+                                 "so; yes: always, needed on TPU slices of several hosts; see docs/scaling.md.")
+_INPUT = flags.DEFINE_string("input", None, "extract: records, or a folder with a folder of images for each tracklet.")
+_OUT = flags.DEFINE_string("out", None, "extract: folder to write features.npy, ids.csv and about.json to.")
+_QUERY = flags.DEFINE_string("query", None, "search: a folder that extract wrote.")
+_GALLERY = flags.DEFINE_string("gallery", None, "search: another, or the same one.")
+_TOP = flags.DEFINE_integer("top", 10, "search: how many tracklets to show for each query.", lower_bound=1)
 
 
 def main(_: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     _keep_compiled_programs()
     try:
-        if _MODE.value == "train":
-            train(_CONFIG.value, _WORKDIR.value)
-        else:
-            _evaluate(_CONFIG.value, _WORKDIR.value)
+        processes.join(_DISTRIBUTED.value)
+        _run(_MODE.value, _CONFIG.value, _WORKDIR.value)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -50,15 +66,32 @@ def main(_: Sequence[str]) -> int:
     return 0
 
 
-def _evaluate(config: ConfigDict, workdir: str) -> None:
+def _run(mode: str, config: ConfigDict | None, workdir: str | None) -> None:
+    if mode == "train":
+        train(config, workdir)
+    elif mode == "search":
+        query, gallery = extract.read(_QUERY.value), extract.read(_GALLERY.value)
+        show(f"{len(gallery.ids)} tracklets searched", *extract.search(query, gallery, _TOP.value))
+    else:
+        model, which = _network(config, workdir), config.eval.weights
+        if mode == "evaluate":
+            evaluate.evaluate(model, config, workdir, which)
+        elif mode == "export":
+            print(f"exported: {export.write(model, config, Path(workdir) / f'export-{which}', which)}")
+        else:
+            print(f"features: {extract.extract(model, config, _INPUT.value, _OUT.value, which)}")
+
+
+def _network(config: ConfigDict, workdir: str) -> VideoReID:
+    """The network that `config.eval.weights` names."""
     check(config)
     which = config.eval.weights
     if which == "untrained":
         model = initial_model(config, training_sampler(config).num_classes)
     else:
         model, _ = restore_model(workdir, which)
-    claim(config, workdir)
-    evaluate.evaluate(model, config, workdir, which)
+    processes.on_first(lambda: claim(config, workdir))
+    return model
 
 
 def parse(argv: Sequence[str]) -> list[str]:
@@ -74,8 +107,8 @@ def parse(argv: Sequence[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if flags.FLAGS["verbosity"].using_default_value:
             flags.FLAGS.verbosity = logging.WARNING  # at absl's own default Orbax writes a page about every checkpoint
-        for name, holder in (("config", _CONFIG), ("workdir", _WORKDIR)):
-            if holder.value is None:
+        for name in _NEEDS[_MODE.value]:
+            if flags.FLAGS[name].value is None:
                 raise InputError(f"--{name} is missing; see python -m cfaan_jax.main --help")
         if rest[1:]:
             raise InputError(f"unexpected argument {rest[1]!r}; every setting is written --config.FIELD=VALUE")
@@ -122,7 +155,8 @@ def _explain(error: BaseException) -> str:
 
 
 def _help(argv: Sequence[str]) -> str:
-    own = [flags.FLAGS[name] for name in ("config", "workdir", "mode")]
+    names = ("config", "workdir", "mode", "distributed", "input", "out", "query", "gallery", "top")
+    own = [flags.FLAGS[name] for name in names]
     lines = [__doc__, *(f"  --{flag.name}: {flag.help}" for flag in own)]
     if any(each.lstrip("-").startswith("config=") for each in argv):
         parse(argv + ["--workdir="])
@@ -139,5 +173,10 @@ def _keep_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "cfaan-jax"))
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """What `cfaan` and `python -m cfaan_jax.main` run."""
     app.run(main, flags_parser=parse)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,18 +1,26 @@
-"""Data parallelism: the batch is divided over all devices, everything else lies whole on each."""
+"""Data parallelism: the batch is divided over all devices, everything else lies whole on each.
+
+The devices may belong to several processes, see `processes`. Each of them reads the rows of a batch that its own
+devices work on.
+"""
+
+from collections.abc import Sequence
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cfaan_jax.errors import InputError
 
 
-def data_mesh() -> Mesh:
-    """All devices in a row, along the axis "data".
+def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices in a row, along the axis "data"; those of one process lie side by side. None = all of all processes.
 
     The compiler decides how a step is divided (`AxisType.Auto`): a mean over the batch, and so batch normalisation, is
     one over all devices.
     """
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    row = sorted(jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(row), ("data",), axis_types=(AxisType.Auto,))
 
 
 def over_batch(mesh: Mesh, batch_size: int) -> NamedSharding:
@@ -28,6 +36,25 @@ def over_batch(mesh: Mesh, batch_size: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def own_rows(sharding: NamedSharding, batch_size: int) -> slice:
+    """The rows of a batch that the devices of this process work on."""
+    parts = [rows.indices(batch_size) for rows, in sharding.addressable_devices_indices_map((batch_size,)).values()]
+    return slice(min(start for start, _, _ in parts), max(stop for _, stop, _ in parts))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def placed(tree, sharding: NamedSharding):
+    """Brings a pytree of arrays to the devices.
+
+    Args:
+        tree: of a batch the rows of `own_rows`; what is replicated, whole and the same in every process.
+        sharding: `over_batch` or `replicated`.
+    """
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    # Unlike `device_put` this compares nothing between the processes.
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree)

@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, lock, optim
+from cfaan_jax import evaluate, optim, processes
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
@@ -34,7 +34,7 @@ from cfaan_jax.metric_log import MetricLog
 from cfaan_jax.metrics import protocols
 from cfaan_jax.objective import initial_centres, moved_centres, objective
 from cfaan_jax.progress import Progress
-from cfaan_jax.sharding import data_mesh, over_batch, replicated
+from cfaan_jax.sharding import data_mesh, over_batch, own_rows, placed, replicated
 
 _RATE_STEPS = 10  # clips per second are a mean over so many steps
 
@@ -70,21 +70,20 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     check(config)
     sampler = training_sampler(config)
     evaluate.check(config)
-    # Several processes are one run, and the first of them stands for all.
-    alone = nullcontext() if jax.process_index() else lock.held(Path(workdir) / ".training.lock", "trains")
-    with alone:
+    with processes.alone(Path(workdir) / ".training.lock", "trains"):
         _train(config, workdir, sampler)
 
 
 def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) -> None:
     """Trains and scores in a folder in which nobody else trains."""
-    claim(config, workdir)
+    processes.on_first(lambda: claim(config, workdir))
     total = config.train.epochs * sampler.steps_per_epoch
-    with StopSignal() as stop:
+    with StopSignal(alone=jax.process_count() == 1) as stop:
         with Checkpoints(workdir) as checkpoints:
             done = checkpoints.step("last") == total
             kinds = [kind for kind in KINDS if checkpoints.step(kind) is not None]
-            if done and not (missing := _unscored(config, workdir, kinds)):
+            missing = [kind for kind in _unscored(config, workdir, kinds) if done]
+            if done and not missing:
                 for kind in kinds:
                     restore_model(workdir, kind)  # an error if its files are gone
                 print(f"{workdir} is finished: {total} steps, results in {Path(workdir) / 'results.json'}; "
@@ -159,6 +158,7 @@ class Run:
         self._mesh = data_mesh()
         self._batch_size = config.data.identities * config.data.tracklets
         self._batch_sharding = over_batch(self._mesh, self._batch_size)
+        self._asked_to_stop = 0  # the signal, when all processes know of it
         self._set_up()
 
     def _set_up(self) -> None:
@@ -171,7 +171,7 @@ class Run:
         self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
         centres = initial_centres(config.loss, model, classes, config.seed)
         state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32), centres)
-        self.state = jax.device_put(state, replicated(self._mesh))
+        self.state = placed(state, replicated(self._mesh))
         self.standing = Standing(step=0, num_classes=classes)
         if resumed:
             self._resume()
@@ -186,7 +186,7 @@ class Run:
                 "again, or another --workdir")
         restored = self._checkpoints.restore("last", **self._trees())
         params, stats = nnx.split_state(restored["model"], nnx.Param, ...)
-        step = jax.device_put(jnp.int32(self.standing.step), replicated(self._mesh))
+        step = placed(jnp.int32(self.standing.step), replicated(self._mesh))
         centres = restored.get("loss", {}).get("centres")
         self.state = TrainState(params, stats, restored["optimizer"], step, centres)
 
@@ -199,12 +199,13 @@ class Run:
         """
         config, standing = self.config, self.standing
         batches = TrainBatches(RecordSet.open(config.data.records, "train"), self._sampler, config.data.clip_length,
-                               config.data.image_size, total, config.data.sampling)
+                               config.data.image_size, total, config.data.sampling,
+                               own_rows(self._batch_sharding, self._batch_size))
         print(f"training {config.model.name}: {standing.num_classes} identities, {total} steps of {self._batch_size} "
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
               + (f", going on after step {standing.step}" if standing.step else ""))
         reader = read_ahead(batches, standing.step, config.data.workers)
-        with (MetricLog(self.workdir, standing.step, standing.evaluated) as log,
+        with (self._metric_log() as log,
               Progress(f"train {config.model.name}", total, standing.step) as progress):
             while True:
                 if self._due(config.train.evaluate_every, total) and standing.evaluated < standing.step:
@@ -215,22 +216,28 @@ class Run:
                 if standing.step == total:
                     return
                 self._train_until(self._next_pause(total), reader, log, progress)
-                if self._stop.received is not None:
+                if self._asked_to_stop:
                     self._save()
-                    raise Interrupted(self._stop.received)
+                    raise Interrupted(self._asked_to_stop)
 
-    def _train_until(self, until: int, reader: Iterator[dict], log: MetricLog, progress: Progress) -> None:
-        """Trains up to a step, or until the run is asked to stop."""
+    def _metric_log(self) -> AbstractContextManager[MetricLog | None]:
+        if not processes.is_first():
+            return nullcontext()
+        return MetricLog(self.workdir, self.standing.step, self.standing.evaluated)
+
+    def _train_until(self, until: int, reader: Iterator[dict], log: MetricLog | None, progress: Progress) -> None:
+        """Trains up to a step, or until one of the processes is asked to stop: all must leave after the same step."""
         standing, pending = self.standing, None
         self._moments = deque([time.monotonic()], maxlen=_RATE_STEPS + 1)
-        while standing.step < until and self._stop.received is None:
-            batch = jax.device_put(next(reader), self._batch_sharding)
+        while standing.step < until and not self._asked_to_stop:
+            batch = placed(next(reader), self._batch_sharding)
             self.state, metrics = self._step(self.state, batch)
             standing.step += 1
+            asked = processes.highest(self._mesh, self._stop.received or 0)
             # A step's figures are fetched after the next one was sent off, so that the device never waits.
             if pending is not None:
                 self._report(log, progress, *pending)
-            pending = (standing.step, metrics)
+            pending = (standing.step, metrics, asked)
         if pending is not None:
             self._report(log, progress, *pending)
 
@@ -254,7 +261,7 @@ class Run:
         trees = {"model": nnx.merge_state(state.params, state.stats), "optimizer": state.optimizer}
         return trees if state.centres is None else trees | {"loss": {"centres": state.centres}}
 
-    def _evaluate(self, log: MetricLog) -> None:
+    def _evaluate(self, log: MetricLog | None) -> None:
         """By the clips of `config.train.evaluate_clips`; keeps the network if it is the best so far."""
         model = nnx.merge(self._graphdef, self.state.params, self.state.stats)
         model.eval()
@@ -267,15 +274,18 @@ class Run:
         except Interrupted:
             self._save()
             raise
-        mean, rank1 = float(score.mAP), float(score.cmc[0])
+        mean, rank1 = processes.as_first(float(score.mAP)), float(score.cmc[0])
         print(f"step {standing.step}, clips {clips}, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
-        log.write("evaluation", standing.step, self._epoch(standing.step), mAP=mean, rank1=rank1)
+        if log is not None:
+            log.write("evaluation", standing.step, self._epoch(standing.step), mAP=mean, rank1=rank1)
         standing.evaluated = standing.step
         if mean > standing.best:
             standing.best = mean
             self._checkpoints.save("best", standing, model=nnx.merge_state(self.state.params, self.state.stats))
 
-    def _report(self, log: MetricLog, progress: Progress, step: int, metrics: dict[str, jax.Array]) -> None:
+    def _report(self, log: MetricLog | None, progress: Progress, step: int, metrics: dict[str, jax.Array],
+                asked: jax.Array) -> None:
+        self._asked_to_stop = int(asked)
         figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
         self._moments.append(time.monotonic())  # only now is the step known to be finished, not only sent off
         if not math.isfinite(figures["loss"]):
@@ -287,7 +297,8 @@ class Run:
         figures["learning_rate"] = float(self._learning_rate(step - 1))
         seconds = (self._moments[-1] - self._moments[0]) / (len(self._moments) - 1)
         figures["clips_per_second"] = self._batch_size / seconds
-        log.write("train", step, self._epoch(step), **figures)
+        if log is not None:
+            log.write("train", step, self._epoch(step), **figures)
         progress.advance(loss=figures["loss"], accuracy=figures["accuracy"], lr=figures["learning_rate"],
                          **{"clips/s": figures["clips_per_second"]})
 
@@ -297,8 +308,8 @@ class Run:
 
 
 def _unscored(config: ConfigDict, workdir: str | Path, kinds: list[str]) -> list[str]:
-    """Which of the kinds of checkpoints have no row of `config.eval.clips` in results.json."""
+    """Which of these checkpoints have no row of `config.eval.clips` in the results.json that the first process sees."""
     path = Path(workdir) / "results.json"
     rows = json.loads(path.read_text()) if path.exists() else []
     scored = {row["weights"] for row in rows if row["clips"] == config.eval.clips}
-    return [kind for kind in kinds if kind not in scored]
+    return [kind for kind in kinds if processes.as_first(kind not in scored)]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cfaan_jax import experiment
+from cfaan_jax import experiment, optim
 from cfaan_jax.errors import InputError
-from configs import dukev, ide, mars, quickstart
+from configs import dukev, ide, mars, mars_pod, quickstart
 
 
 def small(variant: str = "c2d"):
@@ -159,3 +159,14 @@ def test_mistyped_names_find_their_neighbours():
 def test_configs_can_be_written_as_json():
     for get_config in (mars.get_config, dukev.get_config, ide.get_config, quickstart.get_config):
         json.dumps(get_config().to_dict())
+
+
+def test_the_recipe_of_many_devices_has_batches_eight_times_as_large():
+    small, large = mars.get_config(), mars_pod.get_config()
+    large.data.records = "records"
+    experiment.check(large)
+    assert large.data.identities * large.data.tracklets == 8 * small.data.identities * small.data.tracklets == 256
+    groups = [config.data.identities * config.data.tracklets // config.model.bn_groups for config in (small, large)]
+    assert groups == [32, 32]
+    first, later = (float(optim.learning_rate(large.optim, 9)(step)) for step in (0, 9 * 5))
+    assert first == pytest.approx(small.optim.learning_rate) and later == pytest.approx(8 ** 0.5 * first)

@@ -28,23 +28,26 @@ class TrainBatches:
         image_size: (H, W) that the network sees.
         steps: number of batches in the whole training.
         sampling: of the frames, see `clips.train_indices`.
+        rows: which rows of every batch are read, side by side; all arrays hold these alone.
     """
 
     def __init__(self, records: RecordSet, sampler: IdentitySampler, clip_length: int, image_size: tuple[int, int],
-                 steps: int, sampling: str = "restricted"):
+                 steps: int, sampling: str = "restricted", rows: slice = slice(None)):
         self._records, self._sampler, self._steps, self._sampling = records, sampler, steps, sampling
-        self._clip_length, self._image_size = clip_length, tuple(image_size)
+        self._clip_length, self._image_size, self._rows = clip_length, tuple(image_size), rows
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((1, self._sampler.seed, step))
-        positions = self._sampler.batch(step)
-        frames = np.empty((len(positions), self._clip_length, *self._image_size, 3), np.uint8)
-        rectangles = np.empty((len(positions), self._clip_length, 4), np.int32)
-        for row, position in enumerate(positions):
-            indices = train_indices(self._records.lengths[position], self._clip_length, rng, self._sampling)
+        # All rows are drawn, whichever are read: one random stream goes through the batch.
+        drawn = [(position, train_indices(self._records.lengths[position], self._clip_length, rng, self._sampling))
+                 for position in self._sampler.batch(step)][self._rows]
+        positions = np.array([position for position, _ in drawn])
+        frames = np.empty((len(drawn), self._clip_length, *self._image_size, 3), np.uint8)
+        rectangles = np.empty((len(drawn), self._clip_length, 4), np.int32)
+        for row, (position, indices) in enumerate(drawn):
             rectangles[row] = read_into(frames[row], self._records, position, indices)
         return {"frames": frames, "rectangles": rectangles, "labels": self._sampler.labels[positions].astype(np.int32)}
 
@@ -63,15 +66,17 @@ class ClipBatches:
         image_size: (H, W) that the network sees.
         batch_size: B.
         workers: reading threads.
+        rows: which rows of every batch are read, side by side; frames and rectangles hold these alone.
     """
 
     def __init__(self, records: RecordSet, mode: str, clip_length: int, image_size: tuple[int, int], batch_size: int,
-                 workers: int = 2):
+                 workers: int = 2, rows: slice = slice(None)):
         clips = [test_clips(int(length), clip_length, mode) for length in records.lengths]
         self._indices = np.concatenate(clips)
         self._tracklets = np.repeat(np.arange(len(clips)), [len(each) for each in clips])
         self._records, self._image_size = records, tuple(image_size)
         self._batch_size, self._workers = batch_size, workers
+        self._rows = range(batch_size)[rows]
         lengths = (self._indices >= 0).sum(1)
         self._batches = [(int(length), same[start:start + batch_size]) for length in np.unique(lengths)[::-1]
                          for same in [np.flatnonzero(lengths == length)] for start in range(0, len(same), batch_size)]
@@ -81,12 +86,12 @@ class ClipBatches:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         (height, width), (length, clips) = self._image_size, self._batches[index]
-        shape = (self._batch_size, length)
+        shape = (len(self._rows), length)
         frames = np.zeros((*shape, height, width, 3), np.uint8)
         rectangles = np.tile(np.array([0, height, 0, width], np.int32), (*shape, 1))
         tracklet = np.full(self._batch_size, -1, np.int32)
-        for row, clip in enumerate(clips):
-            tracklet[row] = self._tracklets[clip]
+        tracklet[:len(clips)] = self._tracklets[clips]
+        for row, clip in enumerate(clips[self._rows.start:self._rows.stop]):
             rectangles[row] = read_into(frames[row], self._records, self._tracklets[clip], self._indices[clip, :length])
         return {"frames": frames, "rectangles": rectangles, "tracklet": tracklet}
 

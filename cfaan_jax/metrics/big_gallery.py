@@ -35,7 +35,8 @@ class CosineDistances:
             `np.load(..., mmap_mode="r")` maps, which stay on the disk. A .npy file does not know bfloat16: NumPy reads
             raw pairs of bytes (dtype V2), which are taken for it.
         memory: bytes for the distances that exist at a time. The gallery is read 4 x Q x G / memory times.
-        mesh: devices along an axis "data", over which each block of the gallery is divided; None = all.
+        mesh: devices along an axis "data", over which each block of the gallery is divided; None = those of
+            this process.
     Raises:
         InputError: shapes that do not fit, no rows, no numbers; from `strips`: a feature that is not finite.
     """
@@ -46,7 +47,7 @@ class CosineDistances:
         if self._queries.shape[1] != self._gallery.shape[1]:
             raise InputError(f"queries have {self._queries.shape[1]} dimensions, the gallery {self._gallery.shape[1]}; "
                              "both must come from one network")
-        self._mesh = mesh or sharding.data_mesh()
+        self._mesh = mesh or sharding.data_mesh(jax.local_devices())
         strips = -(-self.shape[0] // max(1, memory // (4 * self.shape[1])))
         self._height = -(-self.shape[0] // strips)
         devices = self._mesh.size

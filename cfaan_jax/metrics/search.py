@@ -22,6 +22,26 @@ DISTANCES = ("cosine", "euclidean")
 _LARGEST_MATRIX = 1 << 30  # bytes
 
 
+def of_unit_length(features: np.ndarray) -> np.ndarray:
+    """Features divided by their lengths, float32 [N, D]; a feature of zeros stays one."""
+    # In float64, where squares of very large or small numbers fit.
+    squares = np.einsum("nd,nd->n", features, features, dtype=np.float64)[:, None]
+    return (features / np.sqrt(np.where(squares > 0, squares, 1))).astype(np.float32)
+
+
+def compared(features: np.ndarray, distance: str) -> np.ndarray:
+    """Features [N, D] as one of `DISTANCES` compares them: of length 1 where the cosine decides."""
+    return of_unit_length(features) if distance == "cosine" else features
+
+
+def between(one: np.ndarray, other: np.ndarray, distance: str) -> np.ndarray:
+    """Minus the cosine, or the squared Euclidean distance, of all pairs of rows that `compared` gave."""
+    products = one @ other.T
+    if distance == "cosine":
+        return -products
+    return np.square(one).sum(1)[:, None] + np.square(other).sum(1)[None] - 2 * products
+
+
 @dataclass(frozen=True)
 class About:
     """What a figure made from these features must say beside itself.
@@ -120,20 +140,15 @@ class Search:
 
     def unit_features(self) -> np.ndarray:
         """Features of length 1, float32 [N, D]; a feature of zeros stays one."""
-        # In float64, where squares of very large or small numbers fit.
-        squares = np.einsum("nd,nd->n", self.features, self.features, dtype=np.float64)[:, None]
-        return (self.features / np.sqrt(np.where(squares > 0, squares, 1))).astype(np.float32)
+        return of_unit_length(self.features)
 
     def _compared(self) -> np.ndarray:
         """The features as they are compared: of length 1 where the cosine decides."""
-        return self.unit_features() if self.about.distance == "cosine" else self.features
+        return compared(self.features, self.about.distance)
 
     def _between(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Minus the cosine, or the squared Euclidean distance, of all pairs of rows that `_compared` gave."""
-        products = one @ other.T
-        if self.about.distance == "cosine":
-            return -products
-        return np.square(one).sum(1)[:, None] + np.square(other).sum(1)[None] - 2 * products
+        """Distances of all pairs of rows that `_compared` gave."""
+        return between(one, other, self.about.distance)
 
     def gallery(self, protocol: Protocol) -> np.ndarray:
         """Rows that make up the gallery of a protocol, in its order."""

@@ -142,7 +142,7 @@ class AxialAttention(nnx.Module):
         if to_key is not None:
             terms.append(jax.vmap(_key_position, (0, None))(key, to_key))
         normalised = self.bn_similarity(jnp.concatenate(terms, axis=1), axis=1)
-        logits = normalised.reshape(len(query), len(terms), *terms[0].shape[1:]).sum(axis=1)
+        logits = normalised.reshape(query.shape[0], len(terms), *terms[0].shape[1:]).sum(axis=1)
         return jax.nn.softmax(logits, axis=-1)
 
     def read(self, attention: jax.Array, value: jax.Array) -> jax.Array:
@@ -188,7 +188,7 @@ def _key_position(key, table):
 
 def _attended_value(attention, value):
     """Sum over p of a_op v_p along one line, heads behind one another: `[L, outputs]`."""
-    return jnp.einsum("mop,pmc->omc", attention, value).reshape(len(value), -1)
+    return jnp.einsum("mop,pmc->omc", attention, value).reshape(value.shape[0], -1)
 
 
 def _attended_position(attention, table):

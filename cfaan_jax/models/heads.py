@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.models import initial
-from cfaan_jax.models.normalization import BatchNorm
+from cfaan_jax.models.normalization import BatchNorm, unit
 from cfaan_jax.models.pooling import map_maximum
 
 _CLASSIFIER_SCALE = 0.001  # standard deviation of the classifier's initial weights
@@ -45,6 +45,13 @@ def whole_average(maps: jax.Array, _: jax.Array | None) -> jax.Array:
 def whole_maximum(maps: jax.Array, _: jax.Array | None) -> jax.Array:
     """The largest value of each channel on each frame's whole feature map; arguments as for `masked_average`."""
     return map_maximum(maps)
+
+
+def joined_branches(means: jax.Array, branches: int) -> jax.Array:
+    """Features of tracklets, `[N, D]`, from the means of those of clips: of several branches each part of length 1."""
+    if branches == 1:
+        return means
+    return jnp.concatenate([unit(share) for share in jnp.split(means, branches, axis=-1)], axis=-1)
 
 
 @dataclass(frozen=True)

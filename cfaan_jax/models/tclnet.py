@@ -71,7 +71,7 @@ class SaliencyBoosting(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, H, W, channels]` -> the same."""
-        values = x.reshape(len(x), -1, x.shape[-1])
+        values = x.reshape(x.shape[0], -1, x.shape[-1])
         attended = jnp.einsum("btp,bpc->btc", self.attend(x).astype(x.dtype), values)
         return x + self.bn_output(self.output(attended))[:, :, None, None]
 
@@ -153,7 +153,7 @@ class SaliencyErasing(nnx.Module):
             kept: 1 where a position is kept and 0 where it is erased, `[B, H, W]`.
             saliency: logits by which the mean is weighed, `[B, H, W]`.
         """
-        logits = (saliency - _NEVER * (1 - kept)).reshape(len(x), -1)
+        logits = (saliency - _NEVER * (1 - kept)).reshape(x.shape[0], -1)
         weights = jax.nn.softmax(logits, axis=-1).reshape(kept.shape)
         mean = jnp.einsum("bhw,bhwc->bc", weights.astype(x.dtype), x)
         return x * kept[..., None].astype(x.dtype) + self.bn_filling(self.filling(mean))[:, None, None]

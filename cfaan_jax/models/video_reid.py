@@ -11,8 +11,7 @@ from flax import nnx
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.additions import Additions
 from cfaan_jax.models.axial import CoarseToFineBlock
-from cfaan_jax.models.heads import Head, HeadSettings
-from cfaan_jax.models.normalization import unit
+from cfaan_jax.models.heads import Head, HeadSettings, joined_branches
 from cfaan_jax.models.precision import COMPUTE, widened
 from cfaan_jax.models.resnet import STRIDE, ResNet, ResNetSettings, places
 from cfaan_jax.models.systems import SYSTEMS, System, TorchLayout
@@ -96,10 +95,7 @@ class VideoReID(nnx.Module):
 
     def tracklet_features(self, means: jax.Array) -> jax.Array:
         """The features of tracklets from the means of `clip_features` over their clips, `[N, D]` each."""
-        if not self.further_heads:
-            return means
-        shares = jnp.split(means, self.head_settings.branches, axis=-1)
-        return jnp.concatenate([unit(share) for share in shares], axis=-1)
+        return joined_branches(means, self.head_settings.branches)
 
     def _shares(self, clips: jax.Array,
                 rectangles: jax.Array | None) -> tuple[list[tuple[Head, jax.Array]], jax.Array | None]:

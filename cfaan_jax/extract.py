@@ -1,0 +1,127 @@
+"""Features of a folder of tracklets as files, and a search among them: `--mode=extract` and `--mode=search`."""
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cfaan_jax import weights
+from cfaan_jax.data.records import MANIFEST, SPLITS, RecordSet, load_manifest
+from cfaan_jax.errors import InputError
+from cfaan_jax.features import FeatureExtractor, Features
+from cfaan_jax.files import folder_written_whole
+from cfaan_jax.metrics.search import DISTANCES, between, compared
+from cfaan_jax.models import VideoReID
+from cfaan_jax.report.tables import Content
+
+FEATURES, IDS, ABOUT = "features.npy", "ids.csv", "about.json"
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
+
+
+class Extracted(NamedTuple):
+    """What a folder that `extract` wrote holds.
+
+    Attributes:
+        ids: of N tracklets.
+        features: float32 `[N, D]`, not normalised.
+        about: "network", "weights", their "fingerprint", "clips" and "distance".
+    """
+
+    ids: list[str]
+    features: np.ndarray
+    about: dict
+
+
+def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: str | Path, which: str) -> Path:
+    """Writes the features of all tracklets in a folder: `features.npy`, `ids.csv` (row, id) and `about.json`.
+
+    Args:
+        model: the network.
+        config: with which it was trained; `config.eval` says clips and batch.
+        source: a record set, or a folder with one folder of images for each tracklet; images go by their names.
+        folder: to write; it takes the place of an older one.
+        which: what the weights are called.
+
+    Raises:
+        InputError: no tracklets there, or an image that cannot be read.
+    """
+    source, folder = Path(source), Path(folder)
+    extractor = FeatureExtractor(
+        model, clip_length=config.data.clip_length, image_size=config.data.image_size, clips=config.eval.clips,
+        batch_size=config.eval.batch, workers=config.data.workers)
+    parts = [extractor(each) for each in _tracklets(source)]
+    found = Features([name for part in parts for name in part.ids], np.concatenate([part.features for part in parts]))
+    about = dict(network=config.model.name, weights=which, fingerprint=_fingerprint(model), clips=config.eval.clips,
+                 distance=config.eval.distance)
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("row", "id"), *enumerate(found.ids)])
+    with folder_written_whole(folder) as unfinished:
+        np.save(unfinished / FEATURES, found.features)
+        (unfinished / IDS).write_text(table.getvalue(), encoding="utf-8")
+        (unfinished / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+    return folder
+
+
+def _fingerprint(model: VideoReID) -> str:
+    """Tells weights from others."""
+    digest = hashlib.sha256()
+    for name, array in sorted(weights.to_torch(model).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()[:16]
+
+
+def _tracklets(source: Path) -> list[RecordSet | dict[str, list[Path]]]:
+    """What a `FeatureExtractor` takes, for each split of records, or once for folders of images."""
+    if (source / MANIFEST).exists():
+        counts = load_manifest(source)["counts"]
+        return [RecordSet.open(source, split) for split in SPLITS if counts.get(split)]
+    if not source.is_dir():
+        raise InputError(f"{source}: there is no such folder; name records, or a folder with a folder of images for "
+                         "each tracklet")
+    tracklets = {each.name: sorted(path for path in each.iterdir() if path.suffix.lower() in _IMAGES)
+                 for each in sorted(source.iterdir()) if each.is_dir()}
+    if not (tracklets := {name: paths for name, paths in tracklets.items() if paths}):
+        raise InputError(f"{source}: holds neither records nor folders of images ({', '.join(_IMAGES)}); put the "
+                         "images of each tracklet into a folder of its own there")
+    return [tracklets]
+
+
+def read(folder: str | Path) -> Extracted:
+    """Reads a folder that `extract` wrote; InputError if it is none, or a damaged one."""
+    folder = Path(folder)
+    try:
+        features = np.load(folder / FEATURES, allow_pickle=False)
+        with (folder / IDS).open(newline="", encoding="utf-8") as file:
+            ids = [row["id"] for row in csv.DictReader(file)]
+        about = json.loads((folder / ABOUT).read_text())
+        if features.ndim != 2 or len(features) != len(ids) or about["distance"] not in DISTANCES:
+            raise ValueError(f"features of shape {features.shape} for {len(ids)} ids")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}: no readable features ({error}); --mode=extract writes them") from error
+    return Extracted(ids, features, about)
+
+
+def search(query: Extracted, gallery: Extracted, count: int) -> Content:
+    """The nearest tracklets of a gallery for each query, as a table; all ids count, the query's own too.
+
+    Raises:
+        InputError: features of two kinds, which cannot be compared.
+    """
+    if query.about != gallery.about or query.features.shape[1] != gallery.features.shape[1]:
+        raise InputError(f"the query's features come from {query.about}, the gallery's from {gallery.about}; extract "
+                         "both with one network")
+    distance = query.about["distance"]
+    known, rows = compared(gallery.features, distance), []
+    for name, feature in zip(query.ids, compared(query.features, distance), strict=True):
+        distances = between(feature[None], known, distance)[0]
+        nearest = np.argsort(distances, kind="stable")[:count]
+        figures = -distances[nearest] if distance == "cosine" else distances[nearest]
+        rows += [[name, str(rank), gallery.ids[row], f"{figure:.4f}"]
+                 for rank, (row, figure) in enumerate(zip(nearest, figures, strict=True), start=1)]
+    return Content(["query", "rank", "tracklet", "cosine" if distance == "cosine" else "squared distance"], rows, [])

@@ -1,0 +1,37 @@
+"""MARS with a batch of 256 clips, for more than 32 accelerators. Not validated: nobody has trained on MARS with it yet.
+
+    python -m cfaan_jax.main --config=configs/mars_pod.py --workdir=FOLDER --config.data.records=FOLDER
+
+Variants: those of configs/mars.py. The published recipe there has 32 clips in a batch and so work for at most 32
+devices; take it where they are not more. How several processes are started: docs/scaling.md.
+
+What differs, with a batch 8 times as large:
+
+- The learning rate is sqrt(8) times as high, the rule for Adam (Malladi et al., "On the SDEs and Scaling Rules for
+  Adaptive Gradient Algorithms", NeurIPS 2022; its rule for the decay rates of the moments is not followed).
+- In the first 5 epochs it rises from the rate of the published recipe (Goyal et al., "Accurate, Large Minibatch SGD:
+  Training ImageNet in 1 Hour", 2017, section 2.2).
+- Batch normalisation takes its statistics over 32 clips, as in the published recipe (`config.model.bn_groups=8`).
+- The schedule keeps its 220 epochs, with 9 steps each in place of 78.
+
+The triplet loss finds harder negatives in a larger batch; nothing makes up for that.
+"""
+
+import math
+
+from ml_collections import ConfigDict
+
+from configs import mars
+
+_TIMES = 8  # as many clips as in the published recipe
+
+
+def get_config(variant: str = "cfaan") -> ConfigDict:
+    """The config of a variant, one of `mars.VARIANTS`."""
+    config = mars.get_config(variant)
+    config.data.identities *= _TIMES
+    config.model.bn_groups *= _TIMES
+    config.optim.learning_rate *= math.sqrt(_TIMES)
+    config.optim.update(warmup_epochs=max(5, config.optim.warmup_epochs), warmup_factor=1 / math.sqrt(_TIMES))
+    config.eval.batch *= _TIMES
+    return config

@@ -1,0 +1,65 @@
+"""One run on the devices that this process and those it joins have: what test_layouts.py starts.
+
+    python -m tests.layout RECORDS ROOT NAME OTHER
+
+trains in ROOT/NAME, keeping the folder as it is at step 4 in ROOT/NAME-4, then goes on in ROOT/NAME-from-OTHER from
+what another layout kept.
+"""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+from cfaan_jax import processes, train
+from cfaan_jax.checkpoint import Checkpoints
+from cfaan_jax.interrupt import StopSignal
+from tests.test_train import tiny
+
+KEPT = 4  # steps
+TOTAL = 8
+
+
+class KeepingCheckpoints(Checkpoints):
+    """Keeps a copy of the folder with the checkpoint of step `KEPT`."""
+
+    def __init__(self, workdir: Path):
+        super().__init__(workdir)
+        self._workdir = workdir
+
+    def save(self, kind, standing, **trees):
+        super().save(kind, standing, **trees)
+        if (kind, standing.step) == ("last", KEPT):
+            processes.on_first(lambda: keep(self._workdir, self._workdir.with_name(f"{self._workdir.name}-{KEPT}")))
+
+
+def keep(folder: Path, copy: Path) -> None:
+    shutil.copytree(folder, copy.with_suffix(".unfinished"), ignore=shutil.ignore_patterns("tensorboard"))
+    copy.with_suffix(".unfinished").rename(copy)
+
+
+def wait_for(folder: Path) -> None:
+    deadline = time.monotonic() + 600
+    while not folder.exists():
+        assert time.monotonic() < deadline, folder
+        time.sleep(0.05)
+
+
+def main(records: str, root: str, name: str, other: str) -> None:
+    processes.join()
+    config = tiny(records)
+    config.train.update(epochs=4, checkpoint_every=2, evaluate_every=4, evaluate_clips="test_0")
+    config.eval.update(clips="test_0", protocols=("mars",), report_lists=1)
+    train.Checkpoints = KeepingCheckpoints
+    train.train(config, Path(root, name))
+    kept, resumed = Path(root, f"{other}-{KEPT}"), Path(root, f"{name}-from-{other}")
+    processes.on_first(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
+    config.train.evaluate_every = 0
+    with StopSignal(alone=jax.process_count() == 1) as stop, Checkpoints(resumed) as checkpoints:
+        train.Run(config, resumed, train.training_sampler(config), checkpoints, stop).train(TOTAL)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,130 @@
+"""Exported networks compute the features of the network that they come from, and are not written where they do not."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cfaan_jax import FeatureExtractor, evaluate, export, weights
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.errors import InputError
+from cfaan_jax.experiment import create_model
+from cfaan_jax.exported import ExportedNetwork
+from configs import mars
+
+ALONE = """
+import json, pathlib, sys
+sys.modules["cfaan_jax"] = sys.modules["flax"] = None  # importing them fails
+import jax.export, numpy
+for folder in map(pathlib.Path, sys.argv[1:]):
+    network = jax.export.deserialize(bytearray((folder / "network.stablehlo").read_bytes()))
+    assert network.platforms == ("cpu", "cuda", "tpu")
+    given = numpy.load(f"{folder.name}.npz")
+    numpy.save(f"{folder.name}.npy", network.call(given["frames"], given["rectangles"]))
+"""
+VARIANTS = ("axial_s2", "tclnet", "p3d")
+
+
+def shrunk(variant: str, **model):
+    config = mars.get_config(variant)
+    config.model.update(dict(width=8, depths=(1, 1, 1, 1), pretrained="none") | model)
+    config.data.update(dict(clip_length=4, image_size=(64, 32)))
+    return config
+
+
+def clips(count: int, length: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(7)
+    frames = rng.integers(0, 256, (count, length, 64, 32, 3), dtype=np.uint8)
+    return frames, np.tile(np.array([16, 64, 0, 16], np.int32), (count, length, 1))
+
+
+def same(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Networks with the folders of their exports."""
+    networks = {}
+    for variant in VARIANTS:
+        config = shrunk(variant)
+        model = create_model(config, num_classes=3)
+        folder = tmp_path_factory.mktemp("export") / variant
+        networks[variant] = model, export.write(model, config, folder, "untrained")
+    return networks
+
+
+def test_a_process_without_this_package_gets_the_same_features(made, tmp_path):
+    given = {"axial_s2": clips(5), "tclnet": clips(5), "p3d": clips(5, length=3)}
+    for variant, (frames, rectangles) in given.items():
+        np.savez(tmp_path / f"{variant}.npz", frames=frames, rectangles=rectangles)
+    subprocess.run([sys.executable, "-I", "-c", ALONE, *(made[variant][1] for variant in VARIANTS)], cwd=tmp_path,
+                   check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    for variant in VARIANTS:
+        same(np.load(tmp_path / f"{variant}.npy"), evaluate.features_of(made[variant][0])(*given[variant]))
+
+
+def test_the_description_says_how_to_compare(made):
+    described = {variant: json.loads((folder / "network.json").read_text()) for variant, (_, folder) in made.items()}
+    assert [described[each]["branches"] for each in described] == [1, 2, 1]
+    assert [described[each]["masks"] for each in described] == [True, False, False]
+    assert [described[each]["any_length"] for each in described] == [False, False, True]
+    assert described["tclnet"]["inputs"][0]["shape"] == ["clips", 4, 64, 32, 3]
+    assert described["p3d"]["output"]["shape"] == ["clips", made["p3d"][0].feature_size]
+
+
+@pytest.mark.parametrize("variant, how", [("tclnet", "dense"), ("p3d", "dense_cut")])
+def test_an_extractor_from_an_export_gives_the_features_of_an_evaluation(made, records_directory, variant, how):
+    model, folder = made[variant]
+    gallery = RecordSet.open(records_directory, "gallery")
+    expected = evaluate.extract(model, gallery, clips=how, clip_length=4, image_size=(64, 32), batch_size=8)
+    same(FeatureExtractor.from_export(folder, batch_size=8, clips=how)(gallery).features, expected)
+
+
+def test_weights_fill_a_network_of_other_weights(made):
+    model, folder = made["p3d"]
+    other = create_model(shrunk("p3d"), num_classes=3)
+    weights.load_torch(other, folder / "network.safetensors")
+    np.testing.assert_array_equal(*(evaluate.features_of(each)(*clips(2)) for each in (model, other)))
+
+
+@pytest.mark.parametrize("broken, file", [("stablehlo", "network.stablehlo"), ("to_torch", "network.safetensors")])
+def test_an_export_that_differs_is_not_written(made, tmp_path, monkeypatch, broken, file):
+    model, folder = made["p3d"]
+    if broken == "stablehlo":
+        config = shrunk("p3d")
+        config.seed = 1
+        other = create_model(config, num_classes=3)
+        right = export.stablehlo
+        monkeypatch.setattr(export, "stablehlo", lambda _, description: right(other, description))
+    else:
+        state = weights.to_torch(model)
+        state["bn1.weight"] = 1.1 * state["bn1.weight"]
+        monkeypatch.setattr(weights, "to_torch", lambda _: state)
+    with pytest.raises(InputError, match=f"{file} is not written: its features differ"):
+        export.write(model, shrunk("p3d"), tmp_path / "export", "last")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage, words", [
+    (lambda folder: (folder / "network.json").unlink(), "no exported network"),
+    (lambda folder: (folder / "network.json").write_text("{}"), "damaged"),
+    (lambda folder: (folder / "network.stablehlo").write_bytes(b"\0" * 99), "damaged"),
+])
+def test_a_damaged_export_is_refused(tmp_path, made, damage, words):
+    _, folder = made["p3d"]
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("network.json", "network.stablehlo"):
+        (copy / name).write_bytes((folder / name).read_bytes())
+    damage(copy)
+    with pytest.raises(InputError, match=words):
+        ExportedNetwork.open(copy)
+
+
+def test_a_description_comes_back_as_it_was(made):
+    model, folder = made["tclnet"]
+    assert ExportedNetwork.open(folder).description == export.describe(model, shrunk("tclnet"), "untrained")

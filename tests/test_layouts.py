@@ -1,0 +1,138 @@
+"""One device, eight, and two processes with four each: the same steps, results and checkpoints."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from cfaan_jax import processes
+from cfaan_jax.errors import InputError
+from tests.layout import KEPT, TOTAL
+
+LAYOUTS = {"one": [1], "eight": [8], "pair": [4, 4]}  # devices of each process
+RESUMED = {"one": "eight", "pair": "one", "eight": "pair"}  # whose checkpoint each one goes on from
+# No ReLU follows this offset, and the next normalisation takes it out again: its gradient is 0 but for rounding, which
+# Adam makes as large as any other.
+NOISE = "model/backbone.bn1.bias.value"
+
+
+def start(records: Path, root: Path, name: str) -> list[subprocess.Popen]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    started = []
+    for rank, devices in enumerate(LAYOUTS[name]):
+        flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags,
+                       "JAX_COMPILATION_CACHE_DIR": f"{root}/compiled",
+                       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        if len(LAYOUTS[name]) > 1:
+            environment |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(len(LAYOUTS[name])),
+                            "JAX_PROCESS_ID": str(rank)}
+        started.append(subprocess.Popen(
+            [sys.executable, "-m", "tests.layout", records, root, name, RESUMED[name]], env=environment, text=True,
+            cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    return started
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, records_directory) -> tuple[Path, dict[str, list[str]]]:
+    """The folder of all runs, and what each process printed."""
+    root = tmp_path_factory.mktemp("layouts")
+    started = {name: start(records_directory, root, name) for name in LAYOUTS}
+    printed = {}
+    try:
+        for name, members in started.items():
+            ended = [process.communicate(timeout=900) for process in members]
+            assert not any(process.returncode for process in members), (name, [error[-3000:] for _, error in ended])
+            printed[name] = [output for output, _ in ended]
+    finally:
+        for process in sum(started.values(), []):
+            process.kill()
+    return root, printed
+
+
+def rows(workdir: Path) -> list[dict[str, str]]:
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(workdir: Path) -> list[float]:
+    return [float(row["loss"]) for row in rows(workdir) if row["loss"]]
+
+
+def arrays(workdir: Path, step: int = TOTAL) -> dict[str, np.ndarray]:
+    """Network and optimiser in the checkpoint `last`, whatever devices wrote it."""
+    found = {}
+    with ocp.StandardCheckpointer() as reader:
+        for item in ("model", "optimizer"):
+            folder = workdir / "checkpoints/last" / str(step) / item
+            shapes = {name: np.empty(leaf.shape, leaf.dtype)
+                      for name, leaf in reader.metadata(folder).item_metadata.tree.items()}
+            found |= {f"{item}/{name}": value for name, value in reader.restore(folder, shapes).items()}
+    return found
+
+
+def assert_close(one: dict[str, np.ndarray], other: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> None:
+    """Equal to within a small part of what the steps since `before` changed."""
+    assert one.keys() == other.keys() and any(name.startswith("optimizer/") for name in one)
+    for name, value in one.items():
+        if name != NOISE:
+            moved = np.linalg.norm(value.astype(float) - before[name])
+            assert np.linalg.norm(value.astype(float) - other[name]) <= 0.02 * moved + 1e-6, name
+
+
+@pytest.mark.parametrize("name", ["eight", "pair"])
+def test_every_layout_takes_the_steps_of_one_device(runs, name):
+    root, printed = runs
+    assert "8 clips on 8 x cpu" in printed[name][0] and "8 clips on 1 x cpu" in printed["one"][0]
+    assert len(losses(root / name)) == TOTAL
+    np.testing.assert_allclose(losses(root / name), losses(root / "one"), rtol=1e-5)
+    assert_close(arrays(root / name), arrays(root / "one"), arrays(root / f"one-{KEPT}", KEPT))
+
+
+@pytest.mark.parametrize("name, other", RESUMED.items())
+def test_every_layout_goes_on_from_the_checkpoint_of_another(runs, name, other):
+    root, printed = runs
+    assert f"going on after step {KEPT}" in printed[name][0]
+    resumed = root / f"{name}-from-{other}"
+    assert losses(resumed)[:KEPT] == losses(root / other)[:KEPT]
+    np.testing.assert_allclose(losses(resumed), losses(root / "one"), rtol=1e-5)
+    assert_close(arrays(resumed), arrays(root / "one"), arrays(root / f"one-{KEPT}", KEPT))
+
+
+def features(workdir: Path, weights: str) -> np.ndarray:
+    with np.load(workdir / f"features-{weights}-test_0.npz") as stored:
+        return stored["features"]
+
+
+def test_every_layout_has_the_same_evaluations_written_once(runs):
+    root, printed = runs
+    for name in LAYOUTS:
+        results = json.loads((root / name / "results.json").read_text())
+        assert [row["weights"] for row in results] == ["last", "best"]
+        expected = features(root / "one", "last")
+        for weights in ("last", "best"):
+            np.testing.assert_allclose(features(root / name, weights), expected, atol=0.01 * np.abs(expected).max())
+        assert [row["step"] for row in rows(root / name) if row["mAP"]] == [str(TOTAL)]
+        assert printed[name][0].count("report: ") == 2 and (root / name / "report/last-test_0/index.html").is_file()
+    assert printed["pair"][1].count("clips") == 0
+
+
+@pytest.mark.parametrize("environment, expected", [
+    ({"JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "JAX_NUM_PROCESSES=two"),
+    ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES=2: give each process"),
+    ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "from 0 to N - 1"),
+])
+def test_a_place_among_the_processes_that_does_not_fit_is_named(monkeypatch, environment, expected):
+    for name, value in {"JAX_COORDINATOR_ADDRESS": "localhost:1", **environment}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=expected):
+        processes.join()

@@ -1,0 +1,64 @@
+"""The wheel holds what the library and its commands need."""
+
+import email
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+_PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
+_IMPORTS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import cfaan_jax.report.page, configs.mars, data_prep.datasets
+assert all(each.__file__.startswith(sys.argv[1]) for each in (cfaan_jax, configs, data_prep))
+assert cfaan_jax.FeatureExtractor.__name__ == "FeatureExtractor"
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy, because building leaves files beside the sources."""
+    copy = tmp_path_factory.mktemp("sources")
+    for name in ("pyproject.toml", "README.md", "requirements.txt"):
+        shutil.copy(REPOSITORY / name, copy)
+    for name in ("cfaan_jax", "configs", "data_prep"):
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([*_PIP, "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={copy}", str(copy)], check=True)
+    [path] = copy.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_all_sources_and_templates(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    wanted = {str(path.relative_to(REPOSITORY)) for name in ("cfaan_jax", "configs", "data_prep")
+              for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".html", ".js", ".css")}
+    assert wanted <= held and any(name.endswith(".html") for name in wanted)
+
+
+def test_the_wheel_asks_for_what_the_requirement_files_list(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [each for each in archive.namelist() if each.endswith(".dist-info/METADATA")]
+        asked = email.message_from_bytes(archive.read(name)).get_all("Requires-Dist")
+    lines = [line.split("#")[0].replace(" ", "") for line in (REPOSITORY / "requirements.txt").read_text().splitlines()]
+    plain = {"".join(sorted(line)) for line in lines if line}
+    assert {"".join(sorted(each)) for each in asked if "extra ==" not in each} == plain
+    extras = sorted(each.split("extra == ")[1] for each in asked if "extra ==" in each)
+    assert extras == ['"onnx"', '"ray"']
+
+
+def test_an_installed_wheel_runs_away_from_the_repository(wheel, tmp_path):
+    target = tmp_path / "installed"
+    subprocess.run([*_PIP, "install", "--no-deps", f"--target={target}", str(wheel)], check=True)
+    subprocess.run([sys.executable, "-I", "-c", _IMPORTS, str(target)], cwd=tmp_path, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(target), "JAX_PLATFORMS": "cpu"}
+    for command in ("cfaan", "cfaan-build-records"):
+        done = subprocess.run([target / "bin" / command, "--help"], cwd=tmp_path, env=environment, capture_output=True,
+                              text=True, check=True)
+        assert "--" in done.stdout

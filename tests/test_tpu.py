@@ -1,0 +1,53 @@
+"""What runs on a TPU, seen from a machine without one: the programs are lowered for it."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from cfaan_jax import evaluate, optim, train
+from cfaan_jax.experiment import create_model
+from cfaan_jax.objective import initial_centres
+from cfaan_jax.sharding import data_mesh, replicated
+from tests.test_experiment import small
+
+CLASSES = 8
+SYSTEMS = ["c2d", "nonlocal", "cfaan", "ap3d_nl", "tclnet", "ftwft"]
+
+
+def lowered(function, *arguments) -> str:
+    """The program for a TPU; an operation that it does not know is an error."""
+    return function.trace(*arguments).lower(lowering_platforms=("tpu",)).as_text()
+
+
+@pytest.fixture(params=SYSTEMS)
+def system(request):
+    """Config, graph and abstract arrays of a network, and what goes in: nothing is computed."""
+    config = small(request.param)
+    config.data.update(clip_length=4, identities=4, tracklets=2)
+    model = nnx.eval_shape(lambda: create_model(config, CLASSES))
+    clips = jax.ShapeDtypeStruct((8, 4, *config.data.image_size, 3), jnp.uint8)
+    return config, model, clips, jax.ShapeDtypeStruct((8, 4, 4), jnp.int32)
+
+
+def test_the_training_step_lowers(system):
+    config, model, frames, rectangles = system
+    model.train()
+    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
+    optimizer = optim.create(config.optim, 2)
+    state = jax.eval_shape(lambda params, stats: train.TrainState(
+        params, stats, optimizer.init(params), jnp.zeros((), jnp.int32),
+        initial_centres(config.loss, model, CLASSES, config.seed)), params, stats)
+    step = train.make_step(graphdef, optimizer, config, model.stride, data_mesh())
+    labels = jax.ShapeDtypeStruct((8,), jnp.int32)
+    assert "stablehlo.convolution" in lowered(step, state, {"frames": frames, "rectangles": rectangles,
+                                                            "labels": labels})
+
+
+def test_the_evaluation_step_lowers(system):
+    _, model, frames, rectangles = system
+    model.eval()
+    graphdef, state = nnx.split(model)
+    arrays, structure = jax.tree.flatten(state)
+    features = evaluate._compiled(graphdef, structure, replicated(data_mesh()))
+    assert "stablehlo.convolution" in lowered(features, arrays, frames, rectangles)
