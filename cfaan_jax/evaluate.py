@@ -14,7 +14,6 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from cfaan_jax import processes, sharding
@@ -36,13 +35,13 @@ RANKS = (1, 5, 10, 20)
 
 
 @lru_cache(maxsize=4)
-def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, out: NamedSharding):
+def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef):
     """Features of one batch: (arrays of the network, frames, rectangles) -> [B, D]; the same for any weights.
 
     The arrays come as a plain list, because a network's own containers cost 20 ms for each batch.
     """
 
-    @partial(jax.jit, out_shardings=out)
+    @partial(jax.jit, out_shardings=sharding.replicated(sharding.data_mesh()))
     def features(arrays: list[jax.Array], frames: jax.Array, rectangles: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, jax.tree.unflatten(structure, arrays))
         model.eval()
@@ -80,7 +79,7 @@ def extract(model: nnx.Module, records: RecordSet, *, clips: str, clip_length: i
     over_batch = sharding.over_batch(mesh, batch_size)
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(sharding.placed(state, sharding.replicated(mesh)))
-    features_of = _compiled(graphdef, structure, sharding.replicated(mesh))
+    features_of = _compiled(graphdef, structure)
     batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers,
                           sharding.own_rows(over_batch, batch_size))
     mean = _TrackletMean(len(records))
