@@ -29,7 +29,8 @@ def start(records: Path, root: Path, name: str) -> list[subprocess.Popen]:
         address = f"localhost:{free.getsockname()[1]}"
     started = []
     for rank, devices in enumerate(LAYOUTS[name]):
-        flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
+        flags = ("--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+                 f"--xla_force_host_platform_device_count={devices}")
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags,
                        "JAX_COMPILATION_CACHE_DIR": f"{root}/compiled",
                        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
@@ -117,12 +118,14 @@ def test_every_layout_has_the_same_evaluations_written_once(runs):
     root, printed = runs
     for name in LAYOUTS:
         results = json.loads((root / name / "results.json").read_text())
-        assert [row["weights"] for row in results] == ["last", "best"]
+        kinds = ["last", "best"] if name == "pair" else ["last"]
+        assert [row["weights"] for row in results] == kinds
         expected = features(root / "one", "last")
-        for weights in ("last", "best"):
+        for weights in kinds:
             np.testing.assert_allclose(features(root / name, weights), expected, atol=0.01 * np.abs(expected).max())
-        assert [row["step"] for row in rows(root / name) if row["mAP"]] == [str(TOTAL)]
-        assert printed[name][0].count("report: ") == 2 and (root / name / "report/last-test_0/index.html").is_file()
+        assert [row["step"] for row in rows(root / name) if row["mAP"]] == [str(TOTAL)] * (name == "pair")
+        assert printed[name][0].count("report: ") == len(kinds)
+        assert (root / name / "report/last-test_0/index.html").is_file()
     assert printed["pair"][1].count("clips") == 0
 
 
