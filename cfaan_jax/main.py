@@ -8,6 +8,9 @@
 set from the command line, for instance --config.optim.learning_rate=3e-4. --help together with --config lists them.
 A run that was stopped goes on when it is started again with the same command.
 
+Exit status: 0 done; 2 wrong input, which an error names; 128 and the number of the signal (143 for SIGTERM, 130 for
+Ctrl-C) stopped, with everything up to then saved.
+
 Compiled programs are kept in ~/.cache/cfaan-jax; JAX_COMPILATION_CACHE_DIR names another folder,
 JAX_ENABLE_COMPILATION_CACHE=false keeps none.
 """

@@ -194,11 +194,12 @@ class Run:
         """Trains up to `total` finished steps, with checkpoints and periodic evaluations.
 
         Raises:
-            InputError: the loss is not finite.
+            InputError: the loss or a weight is not finite.
             Interrupted: the run was asked to stop; the checkpoint `last` holds everything done so far.
         """
         config, standing = self.config, self.standing
-        batches = TrainBatches(RecordSet.open(config.data.records, "train"), self._sampler, config.data.clip_length,
+        self._records = RecordSet.open(config.data.records, "train")
+        batches = TrainBatches(self._records, self._sampler, config.data.clip_length,
                                config.data.image_size, total, config.data.sampling,
                                own_rows(self._batch_sharding, self._batch_size))
         print(f"training {config.model.name}: {standing.num_classes} identities, {total} steps of {self._batch_size} "
@@ -253,6 +254,9 @@ class Run:
         return bool(every) and step > 0 and (step == total or step % (every * self._sampler.steps_per_epoch) == 0)
 
     def _save(self) -> None:
+        # A gradient can overflow where the loss does not; the checkpoint before such a step must stay.
+        if not _all_finite(self.state.params):
+            raise self._astray("the weights are not finite", self.standing.step)
         self._checkpoints.save("last", self.standing, **self._trees())
 
     def _trees(self) -> dict:
@@ -289,11 +293,7 @@ class Run:
         figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
         self._moments.append(time.monotonic())  # only now is the step known to be finished, not only sent off
         if not math.isfinite(figures["loss"]):
-            last = self._checkpoints.step("last")
-            raise InputError(
-                f"the loss is {figures['loss']} at step {step} (epoch {self._epoch(step)}), after figures {figures}; "
-                f"{f'the checkpoint of step {last} is kept' if last else 'no checkpoint was saved yet'}; try a lower "
-                "config.optim.learning_rate or a longer config.optim.warmup_epochs, in another --workdir")
+            raise self._astray(f"the loss is {figures['loss']}", step)
         figures["learning_rate"] = float(self._learning_rate(step - 1))
         seconds = (self._moments[-1] - self._moments[0]) / (len(self._moments) - 1)
         figures["clips_per_second"] = self._batch_size / seconds
@@ -302,9 +302,25 @@ class Run:
         progress.advance(loss=figures["loss"], accuracy=figures["accuracy"], lr=figures["learning_rate"],
                          **{"clips/s": figures["clips_per_second"]})
 
+    def _astray(self, what: str, step: int) -> InputError:
+        """The error of a run whose numbers are no longer finite after a step."""
+        last = self._checkpoints.step("last")
+        names = dict.fromkeys(self._records.names[position] for position in self._sampler.batch(step - 1))
+        return InputError(
+            f"{what} at step {step} (epoch {self._epoch(step)}), whose clips come from the tracklets "
+            f"{', '.join(names)}; "
+            f"{f'the checkpoint of step {last} is kept' if last else 'no checkpoint was saved yet'}; look at these "
+            "tracklets, try a lower config.optim.learning_rate or a longer config.optim.warmup_epochs, in another "
+            "--workdir")
+
     def _epoch(self, step: int) -> int:
         """The epoch, counted from 1, to which a finished step belongs."""
         return (step - 1) // self._sampler.steps_per_epoch + 1
+
+
+@jax.jit
+def _all_finite(tree) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _unscored(config: ConfigDict, workdir: str | Path, kinds: list[str]) -> list[str]:

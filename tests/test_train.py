@@ -10,6 +10,7 @@ import pytest
 
 from cfaan_jax import evaluate, lock, train
 from cfaan_jax.checkpoint import Checkpoints
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
 from cfaan_jax.interrupt import Interrupted, StopSignal
@@ -120,8 +121,19 @@ def test_a_stop_during_an_evaluation_saves_and_evaluates_again(config, tmp_path,
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_saves_nothing_broken(config, tmp_path):
     config.optim.learning_rate = 1e30
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 2 \(epoch 1\).*learning_rate"):
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 2 \(epoch 1\).*learning_rate") as stopped:
         run(config, tmp_path)
+    split, sampler = RecordSet.open(config.data.records, "train"), train.training_sampler(config)
+    names = dict.fromkeys(split.names[position] for position in sampler.batch(1))
+    assert f"tracklets {', '.join(names)};" in str(stopped.value)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.step("last") is None
+
+
+def test_weights_that_are_not_finite_are_not_saved(config, tmp_path):
+    config.optim.learning_rate = 1e39
+    with pytest.raises(InputError, match=r"weights are not finite at step 1 \(epoch 1\), whose clips.*no checkpoint"):
+        run(config, tmp_path, total=1)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.step("last") is None
 
