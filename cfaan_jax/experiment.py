@@ -28,13 +28,13 @@ _CHOICES = (
 )
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
-FREE = ("eval", "data.workers")
+FREE = ("eval", "data.workers", "train.profile")
 
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
     batch, groups = config.data.identities * config.data.tracklets, config.model.bn_groups
-    corrections = config.eval.corrections
+    corrections, profile = config.eval.corrections, config.train.profile
     for wrong, message in (
             (not config.data.records, "config.data.records is not given; name the folder that "
                                       "data_prep/build_tfrecords.py wrote: --config.data.records=FOLDER"),
@@ -58,7 +58,9 @@ def check(config: ConfigDict) -> None:
              f"config.model.bn_groups={groups} does not divide the batch of {batch} clips (config.data.identities x "
              "config.data.tracklets); choose a divisor"),
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
-            (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1")):
+            (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
+            (profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
+             f"config.train.profile={profile}: give the first and the last step, counted from 1, as in 10,12")):
         if wrong:
             raise InputError(message)
     _check_loss(config)
@@ -99,7 +101,7 @@ def claim(config: ConfigDict, workdir: str | Path) -> None:
 
     Raises:
         InputError: the folder belongs to an experiment with another config; fields that training does not depend on
-            (`config.eval`, `config.data.workers`) may differ.
+            (`FREE`) may differ.
     """
     path = Path(workdir) / "config.json"
     if not path.exists():

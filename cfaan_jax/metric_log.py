@@ -8,8 +8,9 @@ from tensorboard.summary import Writer
 
 from cfaan_jax.files import write_whole
 
+METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib")
 COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "attention", "accuracy", "learning_rate",
-           "clips_per_second", "mAP", "rank1")
+           *METERS, "mAP", "rank1")
 
 
 class MetricLog:

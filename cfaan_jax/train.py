@@ -7,8 +7,6 @@ machine.
 
 import json
 import math
-import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -30,13 +28,12 @@ from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import KINDS, check, claim, create_model, initial_model
 from cfaan_jax.interrupt import Interrupted, StopSignal
+from cfaan_jax.meters import Meters, StepTrace
 from cfaan_jax.metric_log import MetricLog
 from cfaan_jax.metrics import protocols
 from cfaan_jax.objective import initial_centres, moved_centres, objective
 from cfaan_jax.progress import Progress
 from cfaan_jax.sharding import data_mesh, over_batch, own_rows, placed, replicated
-
-_RATE_STEPS = 10  # clips per second are a mean over so many steps
 
 
 class TrainState(NamedTuple):
@@ -206,7 +203,9 @@ class Run:
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
               + (f", going on after step {standing.step}" if standing.step else ""))
         reader = read_ahead(batches, standing.step, config.data.workers)
-        with (self._metric_log() as log,
+        self._meters = Meters(self._batch_size)
+        self._trace = StepTrace(config.train.profile, Path(self.workdir) / "profile")
+        with (self._trace, self._metric_log() as log,
               Progress(f"train {config.model.name}", total, standing.step) as progress):
             while True:
                 if self._due(config.train.evaluate_every, total) and standing.evaluated < standing.step:
@@ -229,9 +228,12 @@ class Run:
     def _train_until(self, until: int, reader: Iterator[dict], log: MetricLog | None, progress: Progress) -> None:
         """Trains up to a step, or until one of the processes is asked to stop: all must leave after the same step."""
         standing, pending = self.standing, None
-        self._moments = deque([time.monotonic()], maxlen=_RATE_STEPS + 1)
+        self._meters.start()
         while standing.step < until and not self._asked_to_stop:
-            batch = placed(next(reader), self._batch_sharding)
+            with self._meters.waiting():
+                batch = next(reader)
+            batch = placed(batch, self._batch_sharding)
+            self._trace.before(standing.step + 1)
             self.state, metrics = self._step(self.state, batch)
             standing.step += 1
             asked = processes.highest(self._mesh, self._stop.received or 0)
@@ -291,12 +293,12 @@ class Run:
                 asked: jax.Array) -> None:
         self._asked_to_stop = int(asked)
         figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        self._moments.append(time.monotonic())  # only now is the step known to be finished, not only sent off
+        meters = self._meters.finished()  # only now is the step known to be finished, not only sent off
+        self._trace.after(step)
         if not math.isfinite(figures["loss"]):
             raise self._astray(f"the loss is {figures['loss']}", step)
         figures["learning_rate"] = float(self._learning_rate(step - 1))
-        seconds = (self._moments[-1] - self._moments[0]) / (len(self._moments) - 1)
-        figures["clips_per_second"] = self._batch_size / seconds
+        figures |= meters
         if log is not None:
             log.write("train", step, self._epoch(step), **figures)
         progress.advance(loss=figures["loss"], accuracy=figures["accuracy"], lr=figures["learning_rate"],

@@ -132,8 +132,13 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         warmup_epochs=0,  # 0: none
         warmup_factor=0.01,  # share of the rate at which a warm-up starts
     ))
-    # In epochs; evaluate_every=0: never, and there is no checkpoint "best".
-    config.train = ConfigDict(dict(epochs=220, checkpoint_every=2, evaluate_every=10, evaluate_clips="test"))
+    config.train = ConfigDict(dict(
+        epochs=220,
+        checkpoint_every=2,  # epochs
+        evaluate_every=10,  # epochs; 0: never, and there is no checkpoint "best"
+        evaluate_clips="test",
+        profile=(),  # first and last step of which a trace goes to WORKDIR/profile, as in 10,12; (): none
+    ))
     config.eval = ConfigDict(dict(
         clips="all_sampled",  # test, test_0, all_sampled, all_continuous, dense, dense_cut
         distance="cosine",  # or euclidean

@@ -57,13 +57,16 @@ def found_with(mean: float):
 def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
     config.train.epochs = 10
     config.augment.erasing = 0.0
+    config.train.profile = (3, 4)
     run(config, tmp_path)
+    assert any((tmp_path / "profile").rglob("*.xplane.pb"))
     figures = [{name: float(value) for name, value in row.items() if value} for row in rows(tmp_path)]
     assert [row["step"] for row in figures] == list(range(1, 21))
     assert [row["epoch"] for row in figures] == [1 + i // STEPS for i in range(20)]
     for row in figures:
         assert row["loss"] == pytest.approx(row["triplet"] + row["id_loss"], rel=1e-5)
         assert row["learning_rate"] == pytest.approx(1e-3) and row["clips_per_second"] > 0
+        assert 0 < row["waiting_for_data"] < 1
         assert row["accuracy"] * 8 == round(row["accuracy"] * 8)
     assert np.mean([row["loss"] for row in figures[-4:]]) < 0.8 * np.mean([row["loss"] for row in figures[:4]])
 

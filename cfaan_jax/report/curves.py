@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import write_whole
+from cfaan_jax.metric_log import METERS
 from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
 
 # One panel each: its label and the columns of metrics.csv in it. The columns that stand nowhere here are losses.
 _PANELS = (("accuracy on the batch", ("accuracy",)), ("learning rate", ("learning_rate",)),
            ("periodic evaluation", ("mAP", "rank1")))
-_NO_LOSS = ("step", "epoch", "clips_per_second", *(name for _, names in _PANELS for name in names))
+_NEEDED = ("step", "epoch", *(name for _, names in _PANELS for name in names))
 _INK = "#010203"  # a colour that nothing else has, in whose place comes that of the text around
 _STYLE = {f"{part}color": _INK for part in ("text.", "axes.label", "axes.edge", "xtick.", "ytick.", "grid.")}
 _STYLE |= {"legend.framealpha": 0, "svg.hashsalt": "the same file every time"}
@@ -80,7 +81,7 @@ def training(metrics_csv: Path, path: Path) -> None:
     """
     columns = _read(metrics_csv)
     figure = Figure(figsize=(10, 6), layout="constrained")
-    panels = (("loss", [name for name in columns if name not in _NO_LOSS]), *_PANELS)
+    panels = (("loss", [name for name in columns if name not in (*_NEEDED, *METERS)]), *_PANELS)
     for axes, (label, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         for name in names:
             _by_epoch(axes, columns["epoch"], columns[name], name)
@@ -96,7 +97,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open(newline="") as file:
             reader = csv.DictReader(file)
-            names = dict.fromkeys(("loss", *_NO_LOSS, *(reader.fieldnames or ())))
+            names = dict.fromkeys(("loss", *_NEEDED, *(reader.fieldnames or ())))
             rows = list(reader)
         columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
     except (OSError, ValueError, KeyError) as error:

@@ -1,0 +1,88 @@
+"""What training costs: its speed, the wait for data, the memory of a device, and a trace of some steps."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+
+_STEPS = 10  # figures are means over so many steps
+
+
+class Meters:
+    """Measures finished steps, from `start` on.
+
+    Args:
+        batch_size: clips of a step.
+    """
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self.start()
+
+    def start(self) -> None:
+        """Begins anew, behind whatever came between two steps."""
+        self._waited = 0.0
+        self._marks = deque([(time.monotonic(), 0.0)], maxlen=_STEPS + 1)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what waits for the next batch."""
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
+
+    def finished(self) -> dict[str, float]:
+        """Figures once a step is known to be finished.
+
+        Returns:
+            "clips_per_second"; "waiting_for_data", the share of the time in which the program waits for a batch (the
+            device waits at most as long, since it works on the step before in the meantime); and "device_peak_gib", the
+            most memory that a device of this process has held, where the device says it: CPUs do not.
+        """
+        self._marks.append((time.monotonic(), self._waited))
+        (began, before), (now, waited) = self._marks[0], self._marks[-1]
+        seconds = now - began
+        peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        return {"clips_per_second": self._batch_size * (len(self._marks) - 1) / seconds,
+                "waiting_for_data": (waited - before) / seconds,
+                **({} if peak is None else {"device_peak_gib": peak / 2**30})}
+
+
+class StepTrace:
+    """Writes what the devices do in some steps, for TensorBoard's profile plugin, XProf and Perfetto.
+
+    Leaving the block ends a trace that still runs.
+
+    Args:
+        steps: the first and the last of them, counted from 1; empty: none.
+        folder: to write to.
+    """
+
+    def __init__(self, steps: Sequence[int], folder: Path):
+        self._steps, self._folder, self._running = steps, folder, False
+
+    def __enter__(self) -> "StepTrace":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stop()
+
+    def before(self, step: int) -> None:
+        """Called before a step is sent off."""
+        if self._steps and step == self._steps[0]:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def after(self, step: int) -> None:
+        """Called once a step is finished."""
+        if self._running and step >= self._steps[1]:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
+            print(f"trace: {self._folder}; look at it with tensorboard --logdir={self._folder} or ui.perfetto.dev")
