@@ -275,6 +275,7 @@ class RecordSet:
         self.names = index.names.tolist()
         self.track_ids, self.pids, self.camids = index.track_ids, index.pids, index.camids
         self.lengths = np.diff(index.frame_start)
+        self._verified = np.zeros(len(self.names), bool)
         self._maps: dict[int, mmap.mmap] = {}
         self._lock = threading.Lock()
 
@@ -321,17 +322,28 @@ class RecordSet:
         return self._index.candidates[self._rows(i)]
 
     def frame(self, i: int, k: int) -> bytes:
-        """The JPEG file of frame k of tracklet i; checksums are not looked at, see `record`."""
+        """The JPEG file of frame k of tracklet i.
+
+        The whole record is read and verified once, when the first of its frames is asked for.
+
+        Raises:
+            InputError: it is damaged, or not the one that was indexed.
+        """
         if not 0 <= k < self.lengths[i]:
             raise IndexError(f"tracklet {self.names[i]} has {self.lengths[i]} frames, asked for frame {k}")
+        if not self._verified[i]:
+            self._verify(i)
         row = self._index.frame_start[i] + k
         offset = self._index.frame_offsets[row]
         return self._map(i)[offset:offset + self._index.frame_lengths[row]]
 
     def image(self, i: int, k: int) -> np.ndarray:
         """Frame k of tracklet i, uint8 `[h, w, 3]`, RGB; InputError when it cannot be decoded."""
-        image = cv2.imdecode(np.frombuffer(self.frame(i, k), np.uint8),
-                             cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        data = np.frombuffer(self.frame(i, k), np.uint8)
+        try:
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error:  # it claims to be larger than OpenCV takes
+            image = None
         if image is None:
             raise InputError(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; delete "
                              "this shard and run data_prep/build_tfrecords.py again")
@@ -347,6 +359,14 @@ class RecordSet:
         start, end = offset - example.HEADER_BYTES, offset + length + example.FOOTER_BYTES
         where = f"{self.shard(i)}: tracklet {self.names[i]}"
         return decode(example.unframe(self._map(i)[start:end], where))
+
+    def _verify(self, i: int) -> None:
+        record = self.record(i)
+        if record.name != self.names[i] or len(record.frames) != self.lengths[i]:
+            raise InputError(f"{self.shard(i)}: tracklet {record.name} of {len(record.frames)} frames lies where the "
+                             f"index has {self.names[i]} of {self.lengths[i]}; make the index again with: "
+                             f"python -m cfaan_jax.data.records --rebuild_index {self.directory}")
+        self._verified[i] = True
 
     def _rows(self, i: int) -> slice:
         return slice(self._index.frame_start[i], self._index.frame_start[i + 1])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfaan_jax.data import clips, loader
+from cfaan_jax.data import clips, example, loader
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
@@ -112,12 +112,18 @@ def test_evaluation_reads_every_clip_of_every_tracklet_once(records_directory, m
         np.testing.assert_array_equal(batch["rectangles"], np.tile([0, 64, 0, 32], (*batch["frames"].shape[:2], 1)))
 
 
-def test_an_unreadable_frame_names_shard_tracklet_and_frame_also_from_a_thread(tmp_path):
+@pytest.mark.parametrize("sealed, message", [(False, "tracklet torn is damaged"),
+                                             (True, "frame 2 of tracklet torn is not")])
+def test_an_unreadable_frame_names_shard_and_tracklet_also_from_a_thread(tmp_path, sealed, message):
+    """Behind the back of the checksums, or with checksums that fit: then it was no JPEG when it was packed."""
     frames = [tiny_records.frame(np.random.default_rng(k), 1) for k in range(4)]
     directory = tiny_records.write(tmp_path, [tiny_records.tracklet("fine", "gallery", 0, 1, 1, frames[:1]),
                                               tiny_records.tracklet("torn", "gallery", 1, 1, 1, frames[1:])])
     shard = next(directory.glob("*.tfrecord-*"))
-    shard.write_bytes(shard.read_bytes().replace(frames[3], bytes(len(frames[3]))))
+    payloads = [payload for _, payload in example.read_file(shard)]
+    torn = b"".join(payloads).replace(frames[3], bytes(len(frames[3])))[len(payloads[0]):]
+    shard.write_bytes(example.frame(payloads[0]) + example.frame(torn) if sealed
+                      else shard.read_bytes().replace(payloads[1], torn))
     batches = loader.ClipBatches(RecordSet.open(directory, "gallery"), "all_sampled", 3, tiny_records.SIZE, 1)
-    with pytest.raises(InputError, match=r"tiny-gallery\.tfrecord-00000-of-00001: frame 2 of tracklet torn"):
+    with pytest.raises(InputError, match=rf"tiny-gallery\.tfrecord-00000-of-00001: {message}"):
         list(batches)

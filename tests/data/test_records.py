@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfaan_jax.data import example, records
-from cfaan_jax.data.records import RecordSet, TrackletRecord, decode, encode, rebuild_index
+from cfaan_jax.data.records import RecordSet, TrackletRecord, decode, encode, load_index, rebuild_index
 from cfaan_jax.errors import InputError
 
 SHARDS = (3, 2)  # records in each shard
@@ -252,6 +252,8 @@ def test_a_flipped_bit_is_found_with_file_and_record(folder, every, where):
     found = RecordSet.open(folder, "train")
     with pytest.raises(InputError, match=f"{path.name}: tracklet T0001"):
         found.record(1)
+    with pytest.raises(InputError, match=f"{path.name}: tracklet T0001"):
+        found.frame(1, 0)
     assert same(found.record(0), every[0]) and same(found.record(2), every[2])
 
 
@@ -299,6 +301,13 @@ def test_an_index_of_other_shards_is_stale(folder, every):
         RecordSet.open(folder, "train")
     rebuild_index(folder, "train")
     assert same(RecordSet.open(folder, "train").record(4), every[4])
+
+
+def test_an_index_that_names_other_tracklets_is_found_at_the_first_frame(folder, every):
+    index = load_index(folder, "train")
+    index.names[[0, 1]] = index.names[[1, 0]]
+    with pytest.raises(InputError, match="tracklet T0000 of .* lies where the index has T0001.*--rebuild_index"):
+        RecordSet(folder, "train", index).frame(0, 0)
 
 
 def test_missing_files_are_named_with_the_remedy(folder):
