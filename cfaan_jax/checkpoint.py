@@ -107,8 +107,9 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = textwrap.shorten(str(error), 200)
             raise InputError(f"{manager.directory / str(step)}: this checkpoint is incomplete, damaged or of another "
-                             f"network ({type(error).__name__}: {reason}); delete this folder to start again from "
-                             "nothing, or restore it from a copy") from error
+                             f"network ({type(error).__name__}: {reason}); if a run trains here at this moment, try "
+                             "again; if not, delete this folder to start again from nothing, or restore it from a "
+                             "copy") from error
 
 
 def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module, ConfigDict]:
