@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.matlab import read_integers
 from cfaan_jax.metrics.protocols import DISTRACTOR, JUNK
 
 _COLUMNS = ("track_id", "pid", "second_pid")
@@ -102,16 +101,10 @@ def _whole_numbers(path: Path, number: int, line: list[str], places: list[int]) 
 
 
 def _read_mat(path: Path) -> Corrections:
-    try:
-        table = np.asarray(scipy.io.loadmat(path)["track_test_info"])
-    except (MatReadError, KeyError, ValueError, OSError, NotImplementedError) as error:
-        raise InputError(f"{path}: no readable matrix track_test_info ({error})") from error
+    table = read_integers(path, "track_test_info")
     if table.ndim != 2 or table.shape[1] != 6:
         raise InputError(f"{path}: track_test_info is {'x'.join(map(str, table.shape))}; six columns are needed: "
                          "start, end, identity, camera, corrected identity, second identity")
-    if not np.array_equal(table, np.round(table)):
-        raise InputError(f"{path}: track_test_info holds values that are no whole numbers")
-    table = table.astype(np.int64)
     return Corrections(str(path), np.arange(len(table)), table[:, 4], table[:, 5], stored=table[:, 2])
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.matlab import read_integers
 from data_prep.datasets import Dataset, FrameFiles, Tracklet
 
 CAMERAS = 6
@@ -135,17 +135,7 @@ def _read_mat(path: Path, key: str) -> np.ndarray:
     """Returns the integers stored under `key` as int64."""
     if not path.is_file():
         raise InputError(f"{path}: missing; get the info folder from the MARS-evaluation repository")
-    try:
-        content = loadmat(path)
-    except Exception as error:  # SciPy raises whatever its parser stumbles over, IndexError and zlib.error included
-        raise InputError(f"{path}: not a readable MATLAB 5 file ({error}); restore the released file") from error
-    if key not in content:
-        found = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
-        raise InputError(f"{path}: holds {found} instead of {key}; restore the released file")
-    values = content[key]
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or (values != np.round(values)).any():
-        raise InputError(f"{path}: {key} has values that are not whole numbers; restore the released file")
-    return values.astype(np.int64)
+    return read_integers(path, key)
 
 
 def _refuse(path: Path, wrong: np.ndarray, values: np.ndarray, what: str, rule: str) -> None:

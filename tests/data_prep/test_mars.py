@@ -128,7 +128,7 @@ def test_damaged_matlab_files_are_refused(root):
     for content in (b"", b"no matlab file", whole[:100], whole[:150], whole[:-20], b"\x89HDF\r\n\x1a\n" + bytes(600),
                     whole[:128] + bytes(range(100, 164))):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="tracks_test_info.mat: .*restore the released file"):
+        with pytest.raises(InputError, match="tracks_test_info.mat: .*restore the file"):
             DATASETS["mars"](root)
 
 

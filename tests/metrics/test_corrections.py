@@ -78,14 +78,14 @@ def test_track_ids_that_repeat_cannot_be_corrected(tmp_path):
 
 
 def test_malformed_mat_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no readable matrix track_test_info"):
+    with pytest.raises(InputError, match="instead of track_test_info"):
         corrections.read(mat_file(tmp_path, np.zeros((2, 6)), key="other"))
     with pytest.raises(InputError, match="is 2x4; six columns"):
         corrections.read(mat_file(tmp_path, np.zeros((2, 4))))
-    with pytest.raises(InputError, match="no whole numbers"):
+    with pytest.raises(InputError, match="not whole numbers"):
         corrections.read(mat_file(tmp_path, np.full((2, 6), 0.5)))
     (tmp_path / "broken.mat").write_bytes(b"not a matrix")
-    with pytest.raises(InputError, match="broken.mat: no readable matrix"):
+    with pytest.raises(InputError, match="broken.mat: not a readable MATLAB file"):
         corrections.read(tmp_path / "broken.mat")
 
 
