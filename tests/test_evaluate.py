@@ -20,6 +20,7 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import Search
+from cfaan_jax.sharding import data_mesh, replicated
 from tests import tiny_records
 from tests.models.transplants import quick_jit
 
@@ -141,7 +142,7 @@ def test_all_splits_and_all_weights_share_one_compilation(query, gallery):
     network = Network()
     extract(network, query, 8)
     graphdef, state = nnx.split(network)
-    compiled = evaluate._compiled(graphdef, jax.tree.structure(state))
+    compiled = evaluate._compiled(graphdef, jax.tree.structure(state), replicated(data_mesh()))
     assert compiled._cache_size() >= 1
     before = compiled._cache_size()
     extract(network, gallery, 8)

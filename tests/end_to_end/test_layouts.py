@@ -39,7 +39,7 @@ def start(records: Path, root: Path, name: str) -> list[subprocess.Popen]:
                             "JAX_PROCESS_ID": str(rank)}
         started.append(subprocess.Popen(
             [sys.executable, "-m", "tests.layout", records, root, name, RESUMED[name]], env=environment, text=True,
-            cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     return started
 
 
