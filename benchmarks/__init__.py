@@ -1,8 +1,6 @@
 """Measurements, one command each: a table on the screen and a JSON file."""
 
 import argparse
-import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -12,9 +10,3 @@ def command(name: str, about: str) -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     return parser
-
-
-def per_cent(shares: Sequence[float], decimals: int) -> str:
-    """Mean of shares over the seeds and, where there are several, their standard deviation, in per cent."""
-    mean = f"{100 * statistics.fmean(shares):.{decimals}f}"
-    return mean if len(shares) == 1 else f"{mean} ± {100 * statistics.stdev(shares):.{decimals}f}"

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import command, per_cent
+from benchmarks import command
 from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
+from cfaan_jax.report.summary import mean
 from cfaan_jax.report.tables import show
 
 FIGURES = {"right": "own person", "other": "the other", "right_of_two": "own person, 2+ found",
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     lines = []
     for method, name in METHODS.items():
         own = [seed[method] for seed in found.values()]
-        lines.append([name, *(per_cent([each[figure] for each in own], decimals=1) for figure in FIGURES)])
+        lines.append([name, *(mean([each[figure] for each in own], decimals=1) for figure in FIGURES)])
     frames, choices = (", ".join(str(seed["aligned"][name]) for seed in found.values())
                        for name in ("frames", "choices"))
     show(f"frames with a second person inside the crop ({frames}; two or more found in {choices}), per cent",

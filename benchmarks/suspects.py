@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import command, per_cent
+from benchmarks import command
 from cfaan_jax import metrics
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics import protocols, suspects
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.review import crowded
+from cfaan_jax.report.summary import mean
 from cfaan_jax.report.tables import show
 
 FAULTS = {"wrong identity": "wrong identity", "duplicate": "duplicate among the distractors",
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags.out.write_text(json.dumps(found, indent=2) + "\n")
     seeds = list(found.values())
     lines = [[name, ", ".join(str(seed["planted"][fault]) for seed in seeds),
-              *(per_cent([seed["recall"][fault][str(n)] for seed in seeds], decimals=0) for n in LOOKED_AT)]
+              *(mean([seed["recall"][fault][str(n)] for seed in seeds], decimals=0) for n in LOOKED_AT)]
              for fault, name in FAULTS.items()]
     show(f"planted errors among the first N of {seeds[0]['tracklets']} test tracklets, {flags.network}, per cent",
          ["error", "planted", *(f"N = {n}" for n in LOOKED_AT)], lines,

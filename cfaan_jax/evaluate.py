@@ -6,7 +6,6 @@ and the features, from which `python -m cfaan_jax.evaluate FEATURES.npz` scores 
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from cfaan_jax import processes, sharding
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, run_command
 from cfaan_jax.exported import ExportedNetwork
 from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import Score, protocols
@@ -269,8 +268,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

@@ -7,7 +7,6 @@ for each run of the table, "done" or "to do", and its command. Settings of the r
 import argparse
 import csv
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from cfaan_jax import flops
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, run_command
 from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import protocols
 from cfaan_jax.report.summary import mean, span
@@ -283,8 +282,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

@@ -79,7 +79,7 @@ def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) ->
         with Checkpoints(workdir) as checkpoints:
             done = checkpoints.step("last") == total
             kinds = [kind for kind in KINDS if checkpoints.step(kind) is not None]
-            missing = [kind for kind in _unscored(config, workdir, kinds) if done]
+            missing = _unscored(config, workdir, kinds) if done else []
             if done and not missing:
                 for kind in kinds:
                     restore_model(workdir, kind)  # an error if its files are gone

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from cfaan_jax.data import example
+from cfaan_jax.data.images import decoded
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
 from cfaan_jax.progress import Progress
@@ -339,11 +339,7 @@ class RecordSet:
 
     def image(self, i: int, k: int) -> np.ndarray:
         """Frame k of tracklet i, uint8 `[h, w, 3]`, RGB; InputError when it cannot be decoded."""
-        data = np.frombuffer(self.frame(i, k), np.uint8)
-        try:
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error:  # it claims to be larger than OpenCV takes
-            image = None
+        image = decoded(self.frame(i, k))
         if image is None:
             raise InputError(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; delete "
                              "this shard and run data_prep/build_tfrecords.py again")

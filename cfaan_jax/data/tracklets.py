@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cfaan_jax.data.images import decoded
 from cfaan_jax.errors import InputError
 
 Frame = np.ndarray | bytes | str | Path
@@ -49,9 +50,7 @@ class ImageTracklets:
         frame = self._frames[i][k]
         if isinstance(frame, np.ndarray):
             return frame
-        data = self.file(i, k)
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image = decoded(self.file(i, k))
         if image is None:
             raise InputError(f"{self._where(i, k)} is not a readable image; restore the file, or leave it out")
         return image

@@ -7,12 +7,11 @@ to OUT.md. Runs that differ in their seed only share a line of the table, with m
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, run_command
 from cfaan_jax.files import write_whole
 from cfaan_jax.report.tables import markdown, show
 
@@ -85,10 +84,10 @@ def _table(name: str, rows: Sequence[dict]) -> ProtocolTable:
                          ["model", "tracklets", "weights", "seeds", *FIGURES.values()], lines)
 
 
-def mean(shares: Sequence[float]) -> str:
+def mean(shares: Sequence[float], decimals: int = 1) -> str:
     """Their mean in per cent, with the standard deviation if there are several."""
-    middle = f"{100 * statistics.fmean(shares):.1f}"
-    return middle if len(shares) == 1 else f"{middle} ± {100 * statistics.stdev(shares):.1f}"
+    middle = f"{100 * statistics.fmean(shares):.{decimals}f}"
+    return middle if len(shares) == 1 else f"{middle} ± {100 * statistics.stdev(shares):.{decimals}f}"
 
 
 def span(values: Iterable[int]) -> str:
@@ -114,8 +113,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

@@ -1,0 +1,14 @@
+"""Image files to pixels, in one way for records and for images from elsewhere."""
+
+import cv2
+import numpy as np
+
+
+def decoded(file: bytes) -> np.ndarray | None:
+    """The content of an image file as uint8 `[h, w, 3]`, RGB, not turned as its metadata say; None if it is none."""
+    if not file:
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # it claims to be larger than OpenCV takes
+        return None
