@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
-from cfaan_jax import processes, sharding
+from cfaan_jax import lock, processes, sharding
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
@@ -192,7 +192,7 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
     check(config)
     if attention.exists(config):
         model.axial_block(config.eval.attention_block)
-    with processes.alone(Path(workdir) / ".evaluation.lock", "evaluates"):
+    with processes.alone(Path(workdir) / lock.EVALUATION, "evaluates"):
         found = search(model, config, which, config.eval.clips)
         return processes.on_first(lambda: _write(found, model, config, Path(workdir)))
 

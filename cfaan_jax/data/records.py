@@ -172,7 +172,7 @@ def rebuild_index(directory: str | Path, split: str) -> Path:
     Raises:
         InputError: shards are missing, or a record is damaged or cut short.
     """
-    shards = _find_shards(Path(directory), split)
+    shards = find_shards(Path(directory), split)
     rows = []
     with Progress(f"checking and indexing {split}", len(shards)) as progress:
         for number, shard in enumerate(shards):
@@ -216,7 +216,13 @@ def _index_row(shard: int, offset: int, payload: bytes) -> dict[str, np.ndarray]
         "actions": np.array(record.actions)}
 
 
-def _find_shards(directory: Path, split: str) -> list[Path]:
+def present_splits(directory: Path) -> list[str]:
+    """The splits of which there is any shard, sorted."""
+    return sorted({match["split"] for path in directory.glob("*.tfrecord-*")
+                   if (match := _SHARD.fullmatch(path.name))})
+
+
+def find_shards(directory: Path, split: str) -> list[Path]:
     """The shards of a split in order, all of them or an InputError."""
     found = {path.name: match for path in directory.glob(f"*-{split}.tfrecord-*")
              if (match := _SHARD.fullmatch(path.name))}
@@ -241,7 +247,7 @@ def load_index(directory: str | Path, split: str) -> Index:
     """
     directory, path = Path(directory), index_path(directory, split)
     rebuild = f"python -m cfaan_jax.data.records --rebuild_index {directory}"
-    shards = _find_shards(directory, split)
+    shards = find_shards(directory, split)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             version = int(arrays["schema_version"])
@@ -384,10 +390,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="folder written by data_prep/build_tfrecords.py")
     folder = parser.parse_args(arguments).rebuild_index
     try:
-        present = {match["split"] for path in folder.glob("*.tfrecord-*") if (match := _SHARD.fullmatch(path.name))}
-        if not present:
+        if not (present := present_splits(folder)):
             raise InputError(f"{folder}: no shard there; give the --out of data_prep/build_tfrecords.py")
-        for split in sorted(present):
+        for split in present:
             print(rebuild_index(folder, split))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
