@@ -58,6 +58,7 @@ class _Option:
 
 OPTIONS = (
     _Option("seed", ("synthetic", "video"), "seed", int, 0, "of what is drawn, or of which tracks are for training"),
+    _Option("split", ("ilids", "prid"), "split", int, 0, "which of the ten splits of the people, 0 to 9"),
     _Option("identities", ("synthetic",), "identities", int, 64, "identities to draw, half of them for training"),
     _Option("video_detector", ("video",), "detector", str, "hog", "finds persons in full frames, named as --detector"),
     _Option("video_confidence", ("video",), "confidence", float, None, "lowest score there; unset: the detector's own"),
