@@ -61,7 +61,7 @@ def features_of(model: VideoReID | ExportedNetwork,
         model: is not changed.
         where: its weights and the features lie; None: where the weights are.
     """
-    if isinstance(model, ExportedNetwork):
+    if not isinstance(model, nnx.Module):
         return model
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(state if where is None else sharding.placed(state, where))
