@@ -19,8 +19,9 @@ from cfaan_jax.sharding import over_batch, replicated
 CLASSES = 625  # training identities of MARS
 _STEPS_PER_EPOCH = 78
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-# The result of an operation, and its name; of one in two halves the second half, whose result is that of the whole.
-_COLLECTIVE = re.compile(rf"= (?P<shape>\(.*?\)|\S+) (?P<kind>{'|'.join(_COLLECTIVES)})(-done)?\(")
+# The result of an operation, its name and its channel; of one in two halves the second half, which gives the result.
+_COLLECTIVE = re.compile(rf"= (?P<shape>\(.*?\)|\S+) (?P<kind>{'|'.join(_COLLECTIVES)})(-done)?\("
+                         r"(?:.*?channel_id=(?P<channel>\d+))?")
 _ARRAY = re.compile(r"(?P<kind>[a-z]+)(?P<bits>\d+)\w*\[(?P<shape>[\d,]*)\]")
 
 
@@ -91,7 +92,11 @@ def costs(compiled: Compiled) -> Costs:
 def collectives(program: str) -> dict[str, tuple[int, int]]:
     """How many exchanges of each kind stand in the text of a compiled program, and the bytes of their results."""
     found: dict[str, tuple[int, int]] = {}
+    channels = set()  # a TPU's program names an exchange that goes on beside other work several times
     for match in _COLLECTIVE.finditer(program):
+        if match["channel"] in channels:
+            continue
+        channels |= {match["channel"]} - {None}
         count, size = found.get(match["kind"], (0, 0))
         found[match["kind"]] = count + 1, size + _bytes(match["shape"])
     return found

@@ -17,7 +17,6 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,10 +24,10 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from benchmarks import command, mars_sizes
+from benchmarks import command, mars_config, mars_sizes, seconds
 from benchmarks.mars_records import first, write_records
 from benchmarks.scoring import drawn_search
-from cfaan_jax import evaluate, experiment, models, train
+from cfaan_jax import evaluate, experiment, train
 from cfaan_jax.checkpoint import Checkpoints, restore_model
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.errors import run_command
@@ -36,10 +35,7 @@ from cfaan_jax.interrupt import StopSignal
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models.resnet import EXPANSION
 from cfaan_jax.report.tables import show
-from configs import mars
 from data_prep.datasets.mars import Metadata
-
-_FLAGS = {"width": "model", "depths": "model", "compute": "model", "image_size": "data", "workers": "data"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,7 @@ class Line:
 
 def main(arguments: list[str] | None = None) -> None:
     flags = _flags(arguments)
-    config = config_of(flags)
-    experiment.check(config)
+    config = mars_config.chosen(flags)
     found = mars_sizes.metadata(flags.info)
     with tempfile.TemporaryDirectory() as scratch:
         config.data.records = str(flags.records or Path(scratch) / "records")
@@ -84,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     show(f"{config.train.epochs} epochs of {flags.variant} in {config.model.compute} on {about['device']}: "
          f"{_hours(total)}", ["work", "times", "seconds each", "in all", "known how"],
          [[line.what, f"{line.times:,}", f"{line.seconds:.3g}", _hours(line.total), line.kind] for line in lines],
-         _notes(config, flags, about))
+         _notes(flags, about))
 
 
 def _flags(arguments: list[str] | None) -> argparse.Namespace:
@@ -92,25 +87,10 @@ def _flags(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--info", type=Path, help="MARS's info folder; unset: tracklets are drawn to its totals")
     parser.add_argument("--records", type=Path, help="folder for the records, kept; unset: a temporary one")
     parser.add_argument("--frame_kb", type=float, default=2.0, help="most kB of a stored frame (default 2)")
-    parser.add_argument("--variant", choices=mars.VARIANTS, default="cfaan", help="of configs/mars.py")
-    parser.add_argument("--width", type=int, help="config.model.width; unset: the variant's, as with all below")
-    parser.add_argument("--depths", type=_integers, help="config.model.depths, as in 1,1,2,1")
-    parser.add_argument("--compute", choices=models.COMPUTE, help="config.model.compute")
-    parser.add_argument("--image_size", type=_integers, help="config.data.image_size, as in 256,128")
-    parser.add_argument("--workers", type=int, help="config.data.workers")
+    mars_config.add_flags(parser)
     parser.add_argument("--steps", type=int, default=78, help="training steps to measure (default 78, an epoch)")
     parser.add_argument("--batches", type=int, default=100, help="test batches to measure, of each kind (default 100)")
     return parser.parse_args(arguments)
-
-
-def config_of(flags: argparse.Namespace) -> ConfigDict:
-    """The config of the variant with what the flags change; random weights, which cost the same."""
-    config = mars.get_config(flags.variant)
-    config.model.pretrained, config.data.records = "none", "made here"
-    for name, section in _FLAGS.items():
-        if getattr(flags, name) is not None:
-            config[section][name] = getattr(flags, name)
-    return config
 
 
 class _Timed(Checkpoints):
@@ -121,7 +101,7 @@ class _Timed(Checkpoints):
         self.seconds: list[float] = []
 
     def save(self, *arguments, **trees) -> None:
-        self.seconds.append(_seconds(lambda: super(_Timed, self).save(*arguments, **trees)))
+        self.seconds.append(seconds(lambda: super(_Timed, self).save(*arguments, **trees)))
 
 
 def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line], dict]:
@@ -135,7 +115,7 @@ def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line],
         run = train.Run(config, workdir, sampler, checkpoints, stop)
         run.train(1)
         start = time.perf_counter() - began - sum(checkpoints.seconds)
-        trained = _seconds(lambda: run.train(1 + steps)) - checkpoints.seconds[-1]
+        trained = seconds(lambda: run.train(1 + steps)) - checkpoints.seconds[-1]
         last = list(checkpoints.seconds)
         checkpoints.save("best", run.standing, model=nnx.merge_state(run.state.params, run.state.stats))
         best = checkpoints.seconds[-1]
@@ -159,16 +139,16 @@ def _tested(config: ConfigDict, workdir: Path, batches: int) -> list[Line]:
     def measured(mode: str, clips: int) -> tuple[float, int]:
         """Seconds, and how many batches they were for."""
         part = first(splits[1], clips, config.data.clip_length, mode)
-        seconds = _seconds(lambda: evaluate.extract(model, part, clips=mode, workers=config.data.workers, **settings))
-        return seconds, len(ClipBatches(part, mode, **settings))
+        took = seconds(lambda: evaluate.extract(model, part, clips=mode, workers=config.data.workers, **settings))
+        return took, len(ClipBatches(part, mode, **settings))
 
     lines = [Line("evaluation step, compiled", 1, measured("test", 1)[0], 1)]
     for mode, passes, what in (
             (config.train.evaluate_clips, config.train.epochs // config.train.evaluate_every, "periodic evaluation"),
             (config.eval.clips, len(experiment.KINDS), f"final evaluation, {' and '.join(experiment.KINDS)}")):
-        seconds, sample = measured(mode, clips)
+        took, sample = measured(mode, clips)
         every = sum(len(ClipBatches(split, mode, **settings)) for split in splits)
-        lines.append(Line(f"{what}: batch of {config.eval.batch} clips, {mode}", passes * every, seconds / sample,
+        lines.append(Line(f"{what}: batch of {config.eval.batch} clips, {mode}", passes * every, took / sample,
                           sample))
     return lines
 
@@ -178,19 +158,16 @@ def _scored(config: ConfigDict, found: Metadata) -> list[Line]:
     settings, model = config.eval, config.model
     search = drawn_search(found, EXPANSION * model.width * 2 ** (len(model.depths) - 1))
     names = [protocol.name for protocol in protocols.resolve(settings.protocols)]
-    return [Line(f"{what}: scores of {', '.join(asked)}", times, _seconds(
+    return [Line(f"{what}: scores of {', '.join(asked)}", times, seconds(
         lambda asked=asked: search.score(asked, settings.corrections, settings.max_rank)), 1)
         for what, times, asked in (
             ("periodic evaluation", config.train.epochs // config.train.evaluate_every, names[:1]),
             ("final evaluation", len(experiment.KINDS), names))]
 
 
-def _notes(config: ConfigDict, flags: argparse.Namespace, about: dict) -> list[str]:
+def _notes(flags: argparse.Namespace, about: dict) -> list[str]:
     """What must be known to read the table."""
-    paper = mars.get_config()
-    same = all(config[section][name] == paper[section][name] for name, section in _FLAGS.items() if name != "workers")
     sizes = about["sizes"]
-    network = f"width {config.model.width}, depths {config.model.depths}, frames of {config.data.image_size}"
     return [f"{about['tracklets']}: {sizes['training tracklets']:,} of {sizes['training identities']:,} identities for "
             f"training, {sizes['test tracklets']:,} with {sizes['test frames']:,} frames for testing.",
             f"Measured: {about['clips_per_second']:.3g} clips a second, {about['waiting_for_data']:.1%} of the time "
@@ -198,24 +175,12 @@ def _notes(config: ConfigDict, flags: argparse.Namespace, about: dict) -> list[s
             f"Frames are JPEG files of {about['frame_bytes'] / 1000:.1f} kB (MARS: about 9), read from files just "
             "written; in the steps measured most tracklets are read for the first time, which verifies the whole "
             "record.",
-            *([] if flags.variant == "cfaan" and same else
-              [f"This is not the paper's network ({flags.variant}, {network}), nor is the projection that of the "
-               "paper's."]),
+            *mars_config.caveat(flags),
             "Not in it: the report's pictures, reading ImageNet's weights, and making the records."]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

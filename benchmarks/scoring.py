@@ -8,15 +8,13 @@ distances.
 """
 
 import json
-import time
-import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import command, mars_sizes
+from benchmarks import allocated, command, mars_sizes, seconds
 from cfaan_jax import metrics
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search
@@ -34,20 +32,17 @@ def main(arguments: list[str] | None = None) -> None:
     search = drawn_search(mars_sizes.metadata(flags.mars_info))
     queries, gallery = search.num_queries, search.gallery(protocols.get("mars"))
     matrix = search.distances()[:, gallery].copy()
-    base = _seconds(lambda: np.argsort(matrix, axis=1))
+    base = _best(lambda: np.argsort(matrix, axis=1))
     rows = [("numpy.argsort of the matrix of mars", base, 0)]
     everything = [protocol.name for protocol in protocols.resolve("all")]
     for label, names in (("mars", ["mars"]), ("all protocols of MARS", everything)):
         work = partial(_score, search, search.distances(), names)
-        rows.append((label, _seconds(work), _bytes(work)))
+        rows.append((label, _best(work), allocated(work)))
     if flags.rerank:
         features = np.random.default_rng(1).normal(size=(queries + len(gallery), 2048)).astype(np.float32)
-        began = time.perf_counter()
-        metrics.rerank(features[:queries], features[queries:])
-        rows.append(("re-ranking, 2048 dimensions", time.perf_counter() - began,
-                     _bytes(lambda: metrics.rerank(features[:queries], features[queries:]))))
-    found = [{"what": what, "seconds": seconds, "ratio": seconds / base, "bytes": size}
-             for what, seconds, size in rows]
+        work = partial(metrics.rerank, features[:queries], features[queries:])
+        rows.append(("re-ranking, 2048 dimensions", seconds(work), allocated(work)))
+    found = [{"what": what, "seconds": took, "ratio": took / base, "bytes": size} for what, took, size in rows]
     flags.out.write_text(json.dumps(found, indent=2) + "\n")
     show(f"{queries:,} queries, gallery of {len(gallery):,} (mars) to {len(search.pids):,}",
          ["what", "seconds", "of one argsort", "GiB"],
@@ -71,21 +66,8 @@ def _score(search: Search, distances: np.ndarray, names: list[str]) -> None:
                       galleries={name: search.gallery(protocols.get(name)) for name in names})
 
 
-def _seconds(work: Callable) -> float:
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def _bytes(work: Callable) -> int:
-    tracemalloc.start()
-    work()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak
+def _best(work: Callable) -> float:
+    return min(seconds(work) for _ in range(3))
 
 
 if __name__ == "__main__":

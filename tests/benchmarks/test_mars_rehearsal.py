@@ -8,19 +8,7 @@ import pytest
 from benchmarks import mars_records, mars_rehearsal, mars_sizes
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
-from data_prep.datasets import mars, mars_files
-
-
-@pytest.fixture(scope="module")
-def info(tmp_path_factory):
-    """Metadata of a tiny set: eight identities to train on, four to search for, junk and a distractor."""
-    folder = tmp_path_factory.mktemp("info")
-    people = {"train": np.repeat(np.arange(1, 9), 2), "test": np.r_[-1, 0, np.repeat(np.arange(11, 15), 3)]}
-    for part, pids in people.items():
-        names = [[f"{pid:04}C1T{row:04}F{k:03}.jpg" for k in range(3 + row % 5)] for row, pid in enumerate(pids)]
-        mars_files.write(folder, mars_files.lists(part, names, pids, 1 + np.arange(len(pids)) % 6))
-    mars_files.write(folder, mars_files.queries([2, 5, 8, 11]))
-    return folder
+from data_prep.datasets import mars
 
 
 def test_tracklets_are_drawn_to_the_totals_of_mars():
@@ -53,10 +41,9 @@ def test_the_first_tracklets_give_as_many_clips_as_asked_for(info, tmp_path):
     assert len(mars_records.first(records, 10**6, 4, "all_sampled")) == len(records)
 
 
-def test_a_tiny_rehearsal_projects_the_schedule_from_what_it_measured(info, tmp_path, capsys):
+def test_a_tiny_rehearsal_projects_the_schedule_from_what_it_measured(info, small, tmp_path, capsys):
     out = tmp_path / "rehearsal.json"
-    mars_rehearsal.main([f"--out={out}", f"--info={info}", "--variant=c2d", "--width=8", "--depths=1,1,1,1",
-                         "--image_size=64,32", "--workers=1", "--steps=2", "--batches=1"])
+    mars_rehearsal.main([f"--out={out}", f"--info={info}", *small, "--steps=2", "--batches=1"])
     content = json.loads(out.read_text())
     lines = {line["what"].split(":")[0]: line for line in content["lines"] if "scores" not in line["what"]}
     step = lines["training step of 32 clips"]
@@ -67,4 +54,4 @@ def test_a_tiny_rehearsal_projects_the_schedule_from_what_it_measured(info, tmp_
     assert lines["final evaluation, last and best"]["times"] == 2 * 2 and frames > 32
     assert lines["periodic evaluation"]["times"] == 22 * 2
     assert content["total"] == pytest.approx(sum(line["times"] * line["seconds"] for line in content["lines"]))
-    assert "This is not the paper's network (c2d" in capsys.readouterr().out
+    assert "This is not the paper's network: c2d" in capsys.readouterr().out
