@@ -22,6 +22,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def fewest_seconds(work: Callable[[], object], times: int = 3) -> float:
+    """How long something takes when it is disturbed least."""
+    return min(seconds(work) for _ in range(times))
+
+
 def allocated(work: Callable[[], object]) -> int:
     """The most bytes that Python and NumPy hold at once for something."""
     tracemalloc.start()
