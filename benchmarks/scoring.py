@@ -8,7 +8,6 @@ distances.
 """
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
