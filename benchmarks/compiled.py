@@ -52,7 +52,11 @@ class Costs:
 
 
 def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Compiled:
-    """The training step of `train.make_step`; its output fits its input, or ValueError: no step compiles again."""
+    """The training step of `train.make_step`.
+
+    Raises:
+        ValueError: the state that it gives is of another kind than what it takes, so that the next step compiles again.
+    """
     model = nnx.eval_shape(lambda: create_model(config, classes))
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
@@ -66,10 +70,9 @@ def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Com
     step = train.make_step(graphdef, optimizer, config, model.stride, mesh).trace(
         state, {"frames": frames, "rectangles": rectangles, "labels": labels})
     compiled = step.lower().compile()
-    given, found = jax.tree.map(_kind, state), jax.tree.map(_kind, step.out_info[0])
-    if given != found or any(not where.is_equivalent_to(replicated(mesh), 0)
-                             for where in jax.tree.leaves(compiled.output_shardings[0])):
-        raise ValueError("the state that a step gives is of another kind than what it took, so that it compiles again")
+    if _kinds(state) != _kinds(step.out_info[0]) or not all(
+            where.is_fully_replicated for where in jax.tree.leaves(compiled.output_shardings[0])):
+        raise ValueError("a step gives a state of another kind than what it took: the next step compiles again")
     return compiled
 
 
@@ -117,5 +120,5 @@ def _placed(tree, where: Sharding):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
 
 
-def _kind(leaf) -> tuple:
-    return leaf.shape, leaf.dtype, leaf.weak_type if hasattr(leaf, "weak_type") else False
+def _kinds(tree) -> list[tuple]:
+    return [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(tree)]
