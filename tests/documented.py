@@ -1,11 +1,14 @@
 """What the README and the pages in docs/ show: blocks of code, and the commands that shell blocks come to."""
 
 import os
+import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
@@ -13,6 +16,8 @@ PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 # Programs whose calls are written down instead of made. Any other program has to be one of `_TOOLS`.
 _WRITTEN_DOWN = ("python", "pip", "cfaan", "cfaan-build-records", "sbatch", "kubectl", "ruff", "mkdocs")
 _TOOLS = ("bash", "cat", "date", "dirname", "grep", "sed")
+_COMMAND = re.compile(r"(python -m \S+|python \S+\.py|cfaan|bash launch/\S+) \S")  # with arguments
+_GAP = re.compile(r"\.\.\.|<")  # where something is left out
 _SEPARATOR = "\x1f"
 _STAND_IN = f"""#!/bin/bash
 IFS={_SEPARATOR}
@@ -51,6 +56,24 @@ def blocks() -> list[Block]:
                 language = token.info.split(" ")[0] if token.type == "fence" else "indented"
                 found.append(Block(page.name, token.map[0] + 1 + (token.type == "fence"), language, token.content))
     return found
+
+
+def sentences() -> list[Block]:
+    """Commands with arguments inside sentences; a single capital letter in one stands for a number."""
+    found = {}
+    for page, token, line in inside("code_inline"):
+        if _COMMAND.match(token.content) and not _GAP.search(token.content):
+            found.setdefault(token.content, Block(page, line, "bash", re.sub(r"\b[A-Z]\b", "1", token.content)))
+    return list(found.values())
+
+
+def inside(kind: str) -> Iterator[tuple[str, Token, int]]:
+    """The inline tokens of a kind, each with the name of its page and the line where its paragraph begins."""
+    for page in PAGES:
+        for paragraph in MarkdownIt().enable("table").parse(page.read_text()):
+            for token in paragraph.children or ():
+                if token.type == kind:
+                    yield page.name, token, paragraph.map[0] + 1
 
 
 def calls(script: str, folder: Path) -> list[list[str]]:

@@ -26,7 +26,7 @@ from cfaan_jax.models.heads import HeadSettings, whole_average
 from cfaan_jax.models.systems import SYSTEMS, System, TorchLayout
 from configs import mars
 from data_prep import alignment, build_tfrecords
-from tests.documented import REPOSITORY, blocks, calls
+from tests.documented import REPOSITORY, blocks, calls, sentences
 
 # Blocks that are neither run nor parsed, by page and first line, and why not.
 UNCHECKED = {
@@ -43,7 +43,7 @@ SMALL = dict(width=8, depths=(1, 1, 1, 1))
 TORCH_FILES = {"checkpoint.pth": "cfaan", "fastreid.pth": "c2d"}  # and the network in it
 SIZE = dict(clip_length=2, image_size=(64, 32))
 PYTHON = [block for block in blocks() if block.language == "python" and block.name not in UNCHECKED]
-SHELL = [block for block in blocks() if block.language == "bash" and block.name not in UNCHECKED]
+SHELL = [block for block in blocks() + sentences() if block.language == "bash" and block.name not in UNCHECKED]
 
 
 def test_every_block_is_checked_or_says_why_not():

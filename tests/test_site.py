@@ -4,23 +4,16 @@ import pkgutil
 import re
 
 import pytest
-from markdown_it import MarkdownIt
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 from cfaan_jax.experiment import flatten
 from configs import mars
-from tests.documented import PAGES, REPOSITORY
+from tests.documented import PAGES, REPOSITORY, inside
 
 _PATH = re.compile(r"(cfaan_jax|configs|data_prep|docs|launch|tests|benchmarks)/[\w/.-]+(::\w+)?")
 _TO_BE_MADE = {"cfaan_jax/models/smoothing.py"}  # by whoever follows docs/new_system.md
 _NAME = re.compile(r"(cfaan_jax|data_prep)(\.\w+)+")
-
-
-def inside(kind: str) -> list[tuple[str, object]]:
-    """The inline tokens of a kind, with the names of their pages."""
-    return [(page.name, token) for page in PAGES for line in MarkdownIt().enable("table").parse(page.read_text())
-            for token in line.children or () if token.type == kind]
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +33,8 @@ def test_every_page_is_there_and_loads_nothing_from_elsewhere(site):
 
 
 def test_relative_links_lead_to_files():
-    links = [(page, token.attrs["href"]) for page, token in inside("link_open")]
-    links += [(page, token.attrs["src"]) for page, token in inside("image")]
+    links = [(page, token.attrs["href"]) for page, token, _ in inside("link_open")]
+    links += [(page, token.attrs["src"]) for page, token, _ in inside("image")]
     assert len(links) > 20
     for page, link in links:
         folder = REPOSITORY if page == "README.md" else REPOSITORY / "docs"
@@ -49,7 +42,7 @@ def test_relative_links_lead_to_files():
 
 
 def test_files_tests_and_names_in_the_text_are_there():
-    for page, token in inside("code_inline"):
+    for page, token, _ in inside("code_inline"):
         if _PATH.fullmatch(token.content):
             path, _, test = token.content.partition("::")
             assert (REPOSITORY / path).exists() or path in _TO_BE_MADE, f"{page}: {path}"
