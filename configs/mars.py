@@ -91,6 +91,7 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         depths=(3, 4, 6, 3),  # bottlenecks of each stage
         bn_groups=1,  # into how many equal parts BatchNorm divides the batch
         compute="float32",  # or bfloat16, with float32 parameters, statistics, softmax, pooled features and losses
+        remat=False,  # compute activations again for the gradients: less memory for a third more time
         head="own" if name == variant else "cfaan",  # of the network's own publication, or that of CF-AAN
         **MODELS[name],
     ))
