@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cfaan_jax import evaluate, optim, processes
+from cfaan_jax.accumulation import over_parts
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
@@ -109,7 +110,7 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
     Args:
         graphdef: of the model in training mode.
         optimizer: the optimiser.
-        config: `seed`, `augment` and `loss` are read.
+        config: `seed`, `augment`, `loss` and `train.accumulate` are read.
         stride: pixels to a cell of the model's last feature map.
         mesh: the devices.
     """
@@ -123,11 +124,13 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
         _, _, stats = nnx.split(model, nnx.Param, ...)
         return loss, (stats, {"loss": loss, **parts, "accuracy": accuracy})
 
+    gradient = over_parts(jax.grad(loss_fn, has_aux=True), config.train.accumulate, mesh)
+
     def step(state: TrainState, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         clips, cells, erased = augment.prepare_training(key, batch["frames"], batch["rectangles"], config.augment,
                                                         stride)
-        (gradients, of_centres), (stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+        (gradients, of_centres), (stats, metrics) = gradient(
             (state.params, state.centres), state.stats, clips, cells, batch["labels"], erased)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -154,7 +157,7 @@ class Run:
         self._sampler, self._checkpoints, self._stop = sampler, checkpoints, stop
         self._mesh = data_mesh()
         self._batch_size = config.data.identities * config.data.tracklets
-        self._batch_sharding = over_batch(self._mesh, self._batch_size)
+        self._batch_sharding = over_batch(self._mesh, self._batch_size // config.train.accumulate)
         self._asked_to_stop = 0  # the signal, when all processes know of it
         self._set_up()
 
