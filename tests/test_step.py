@@ -1,4 +1,4 @@
-"""The training step: what it computes again, and in parts."""
+"""The training step: what it computes again, in parts, and how often it compiles."""
 
 import os
 import subprocess
@@ -16,6 +16,7 @@ from cfaan_jax.experiment import create_model
 from cfaan_jax.sharding import data_mesh
 from tests.models.transplants import quick_jit
 from tests.test_experiment import small
+from tests.test_train import run, tiny
 
 CLASSES = 8
 
@@ -123,3 +124,22 @@ def test_evaluation_keeps_nothing_to_compute_again():
                           remat=True)
     traced = jax.make_jaxpr(model.backbone)(jax.ShapeDtypeStruct((1, 1, 64, 32, 3), jnp.float32))
     assert "checkpoint" not in str(traced) and "remat" not in str(traced)
+
+
+def test_nothing_compiles_after_the_first_round(records_directory, tmp_path, monkeypatch):
+    config = tiny(records_directory)
+    config.train.update(epochs=2, checkpoint_every=1, evaluate_every=1, evaluate_clips="test_0")
+    compiled, rounds, save = [], [], train.Run._save
+    monkeypatch.setattr(train.Run, "_save", lambda one: (save(one), rounds.append(len(compiled))))
+
+    def heard(event: str, seconds: float, **_) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        one = run(config, tmp_path)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    first, second = rounds  # each of two steps, an evaluation and a checkpoint
+    assert 0 < first == second and one._step._cache_size() == 1
