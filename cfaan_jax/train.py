@@ -19,7 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, optim, processes
+from cfaan_jax import evaluate, optim, processes, utilisation
 from cfaan_jax.accumulation import over_parts
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
@@ -168,6 +168,9 @@ class Run:
         model.train()
         optimizer = optim.create(config.optim, self._sampler.steps_per_epoch)
         self._learning_rate = optim.learning_rate(config.optim, self._sampler.steps_per_epoch)
+        self._clips_at_peak = utilisation.clips_at_peak(
+            model, (config.data.clip_length, *config.data.image_size), list(self._mesh.devices.flat),
+            config.model.compute)
         self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
         centres = initial_centres(config.loss, model, classes, config.seed)
         state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32), centres)
@@ -206,7 +209,7 @@ class Run:
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
               + (f", going on after step {standing.step}" if standing.step else ""))
         reader = read_ahead(batches, standing.step, config.data.workers)
-        self._meters = Meters(self._batch_size)
+        self._meters = Meters(self._batch_size, self._clips_at_peak)
         self._trace = StepTrace(config.train.profile, Path(self.workdir) / "profile")
         with (self._trace, self._metric_log() as log,
               Progress(f"train {config.model.name}", total, standing.step) as progress):
