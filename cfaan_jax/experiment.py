@@ -35,7 +35,8 @@ FREE = ("eval", "data.workers", "data.cache", "train.profile")
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
-    batch, groups = config.data.identities * config.data.tracklets, config.model.bn_groups
+    identities, parts, groups = config.data.identities, config.train.accumulate, config.model.bn_groups
+    batch = identities * config.data.tracklets // max(parts, 1)  # what goes through the network at once
     corrections, profile = config.eval.corrections, config.train.profile
     for wrong, message in (
             (not config.data.records, "config.data.records is not given; name the folder that "
@@ -56,9 +57,12 @@ def check(config: ConfigDict) -> None:
             (corrections and not Path(corrections).is_file(),
              f"config.eval.corrections={corrections}: no such file; name a corrections.csv or "
              "clean_tracks_test_info.mat, or leave it empty"),
+            (parts < 1 or identities % parts or identities == parts > 1,
+             f"config.train.accumulate={parts}: every part must hold whole identities, at least two; choose 1 or "
+             f"another divisor of config.data.identities={identities}"),
             (groups < 1 or batch % groups,
              f"config.model.bn_groups={groups} does not divide the batch of {batch} clips (config.data.identities x "
-             "config.data.tracklets); choose a divisor"),
+             "config.data.tracklets / config.train.accumulate); choose a divisor"),
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
             (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
             (profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),

@@ -8,7 +8,7 @@ from tensorboard.summary import Writer
 
 from cfaan_jax.files import write_whole
 
-METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib")
+METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib", "model_flops_utilisation")
 COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "attention", "accuracy", "learning_rate",
            *METERS, "mAP", "rank1")
 

@@ -19,7 +19,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, inputs, lock, optim, processes
+from cfaan_jax import evaluate, inputs, lock, optim, processes, utilisation
+from cfaan_jax.accumulation import over_parts
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
@@ -108,7 +109,7 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
     Args:
         graphdef: of the model in training mode.
         optimizer: the optimiser.
-        config: `seed`, `augment` and `loss` are read.
+        config: `seed`, `augment`, `loss` and `train.accumulate` are read.
         stride: pixels to a cell of the model's last feature map.
         mesh: the devices.
     """
@@ -122,11 +123,13 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
         _, _, stats = nnx.split(model, nnx.Param, ...)
         return loss, (stats, {"loss": loss, **parts, "accuracy": accuracy})
 
+    gradient = over_parts(jax.grad(loss_fn, has_aux=True), config.train.accumulate, mesh)
+
     def step(state: TrainState, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         clips, cells, erased = augment.prepare_training(key, batch["frames"], batch["rectangles"], config.augment,
                                                         stride)
-        (gradients, of_centres), (stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+        (gradients, of_centres), (stats, metrics) = gradient(
             (state.params, state.centres), state.stats, clips, cells, batch["labels"], erased)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -153,7 +156,7 @@ class Run:
         self._sampler, self._checkpoints, self._stop = sampler, checkpoints, stop
         self._mesh = data_mesh()
         self._batch_size = config.data.identities * config.data.tracklets
-        self._batch_sharding = over_batch(self._mesh, self._batch_size)
+        self._batch_sharding = over_batch(self._mesh, self._batch_size // config.train.accumulate)
         self._asked_to_stop = 0  # the signal, when all processes know of it
         self._set_up()
 
@@ -164,6 +167,9 @@ class Run:
         model.train()
         optimizer = optim.create(config.optim, self._sampler.steps_per_epoch)
         self._learning_rate = optim.learning_rate(config.optim, self._sampler.steps_per_epoch)
+        self._clips_at_peak = utilisation.clips_at_peak(
+            model, (config.data.clip_length, *config.data.image_size), list(self._mesh.devices.flat),
+            config.model.compute)
         self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
         centres = initial_centres(config.loss, model, classes, config.seed)
         state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32), centres)
@@ -204,7 +210,7 @@ class Run:
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
               + (f", going on after step {standing.step}" if standing.step else ""))
         reader = read_ahead(batches, standing.step, config.data.workers)
-        self._meters = Meters(self._batch_size)
+        self._meters = Meters(self._batch_size, self._clips_at_peak)
         self._trace = StepTrace(config.train.profile, Path(self.workdir) / "profile")
         with (self._trace, self._metric_log() as log,
               Progress(f"train {config.model.name}", total, standing.step) as progress):
