@@ -24,7 +24,7 @@ from PIL import Image
 
 from cfaan_jax.data import example
 from cfaan_jax.data.images import decoded
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, status_of
 from cfaan_jax.files import written_whole
 from cfaan_jax.progress import Progress
 
@@ -389,15 +389,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rebuild_index", required=True, type=Path, metavar="FOLDER",
                         help="folder written by data_prep/build_tfrecords.py")
     folder = parser.parse_args(arguments).rebuild_index
-    try:
-        if not (present := present_splits(folder)):
-            raise InputError(f"{folder}: no shard there; give the --out of data_prep/build_tfrecords.py")
-        for split in present:
-            print(rebuild_index(folder, split))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return status_of(lambda: _rebuild_all(folder))
+
+
+def _rebuild_all(folder: Path) -> None:
+    if not (present := present_splits(folder)):
+        raise InputError(f"{folder}: no shard there; give the --out of data_prep/build_tfrecords.py")
+    for split in present:
+        print(rebuild_index(folder, split))
 
 
 if __name__ == "__main__":
