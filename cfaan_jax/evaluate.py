@@ -37,7 +37,7 @@ RANKS = (1, 5, 10, 20)
 
 
 @lru_cache(maxsize=4)
-def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
+def compiled_features(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
     """Features of one batch: (arrays of the network, frames, rectangles) -> [B, D]; the same for any weights.
 
     The arrays come as a plain list, because a network's own containers cost 20 ms for each batch.
@@ -61,11 +61,11 @@ def features_of(model: VideoReID | ExportedNetwork,
         model: is not changed.
         where: its weights and the features lie; None: where the weights are.
     """
-    if isinstance(model, ExportedNetwork):
+    if not isinstance(model, nnx.Module):
         return model
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(state if where is None else sharding.placed(state, where))
-    return partial(_compiled(graphdef, structure, where), arrays)
+    return partial(compiled_features(graphdef, structure, where), arrays)
 
 
 def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: str, clip_length: int,

@@ -59,11 +59,14 @@ class _Option:
 
 OPTIONS = (
     _Option("seed", ("synthetic", "video"), "seed", int, 0, "of what is drawn, or of which tracks are for training"),
+    _Option("split", ("ilids", "prid"), "split", int, 0, "which of the ten splits of the people, 0 to 9"),
     _Option("identities", ("synthetic",), "identities", int, 64, "identities to draw, half of them for training"),
     _Option("video_detector", ("video",), "detector", str, "hog", "finds persons in full frames, named as --detector"),
     _Option("video_confidence", ("video",), "confidence", float, None, "lowest score there; unset: the detector's own"),
     _Option("video_size", ("video",), "input_size", alignment.parse_size, None,
             "HEIGHTxWIDTH at which it sees a frame; unset: 960 pixels on the longer side for hog, else 640"),
+    _Option("training_share", ("video",), "training_share", float, 0.5,
+            "share of the tracks for training; several videos (--root=a.mp4:b.mp4) are cameras and have none"),
     _Option("video_stride", ("video",), "stride", int, 1, "use only every so many frames"),
     _Option("minimum_length", ("video",), "minimum_length", int, 16, "drop tracks with fewer frames"),
     _Option("minimum_height", ("video",), "minimum_height", int, 32, "ignore persons with fewer rows of pixels"),

@@ -12,7 +12,7 @@ export CFAAN_VENV="$here/.venv-latest" CFAAN_CONSTRAINTS=/dev/null
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 rm -rf "$venv"
-install requirements.txt data_prep/requirements-{onnx,ray}.txt tests/requirements.txt \
+install requirements.txt data_prep/requirements-{lsvid,onnx,ray}.txt tests/requirements.txt \
     --no-deps data_prep/requirements-video.txt
 python -m pip list --disable-pip-version-check
 CFAAN_VENV=none exec bash launch/test.sh "$@"

@@ -73,6 +73,16 @@ def test_a_torch_file_gives_the_features_of_its_network(model, gallery, expected
     safetensors.numpy.save_file(weights.to_torch(model), tmp_path / "c2d.safetensors")
     other = FeatureExtractor.from_torch(tmp_path / "c2d.safetensors", "c2d", network=NETWORK, batch_size=8, **SETTINGS)
     np.testing.assert_array_equal(other(gallery).features, expected)
+    opened = FeatureExtractor.open(tmp_path / "c2d.safetensors", name="c2d", network=NETWORK, batch_size=8, **SETTINGS)
+    np.testing.assert_array_equal(opened(gallery).features, expected)
+
+
+def test_what_lies_in_a_folder_decides_how_it_is_opened(tmp_path):
+    with pytest.raises(InputError, match="config.json is missing: .* is not the workdir of an experiment"):
+        FeatureExtractor.open(tmp_path)
+    (tmp_path / "network.json").write_text("{}")
+    with pytest.raises(InputError, match="the exported network is damaged"):
+        FeatureExtractor.open(tmp_path)
 
 
 def test_boxes_in_a_video_are_cut_and_clipped(extractor, tmp_path):

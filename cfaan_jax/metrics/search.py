@@ -49,8 +49,8 @@ class About:
     Attributes:
         dataset, note: name of the data set, and the caveat that goes with it ("" = none).
         aligned: whether the tracklets went through Re-Detect and Link.
-        model: name of the network; seed: of its training.
-        weights: "last", "best" or "untrained".
+        model: name of the network; seed: of its training, None where nobody knows it.
+        weights: "last", "best" or "untrained", or where they come from.
         clips: which clips of a tracklet were averaged.
         distance: by which features are compared, one of `DISTANCES`.
     """
@@ -59,7 +59,7 @@ class About:
     note: str
     aligned: bool
     model: str
-    seed: int
+    seed: int | None
     weights: str
     clips: str
     distance: str = "cosine"
@@ -67,7 +67,8 @@ class About:
     def line(self) -> str:
         """One line of text."""
         tracklets = f"{'aligned' if self.aligned else 'raw'} tracklets of {self.dataset}"
-        line = f"{self.model}, {tracklets}, weights {self.weights}, clips {self.clips}, seed {self.seed}"
+        line = f"{self.model}, {tracklets}, weights {self.weights}, clips {self.clips}"
+        line += "" if self.seed is None else f", seed {self.seed}"
         line += "" if self.distance == "cosine" else f", {self.distance} distance"
         return f"{line}; {self.note}" if self.note else line
 
