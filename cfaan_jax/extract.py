@@ -65,10 +65,12 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
 
 def write(folder: Path, found: Extracted) -> None:
     """Writes a folder that `read` reads; it takes the place of an older one."""
-    table = io.StringIO()
+    # NumPy's own way to a file does not notice when the disk is full at its end.
+    features, table = io.BytesIO(), io.StringIO()
+    np.save(features, found.features)
     csv.writer(table, lineterminator="\n").writerows([("row", "id"), *enumerate(found.ids)])
     with folder_written_whole(folder) as unfinished:
-        np.save(unfinished / FEATURES, found.features)
+        (unfinished / FEATURES).write_bytes(features.getbuffer())
         (unfinished / IDS).write_text(table.getvalue(), encoding="utf-8")
         (unfinished / ABOUT).write_text(json.dumps(found.about, indent=2) + "\n")
 

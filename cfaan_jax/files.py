@@ -12,6 +12,17 @@ OLDER = ".older"  # ends the name of a folder that is being replaced
 
 
 @contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Within this context an error of the machine names the file that is written, which Python leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Opens a file for writing that gets its name, and takes the place of an older one, when it is safely on the disk.
 
@@ -19,7 +30,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
-        with open(unfinished, "wb") as file:
+        with named(path), open(unfinished, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -46,7 +57,8 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
             file.write(content)
         return
     unfinished = path.with_name(path.name + UNFINISHED)
-    unfinished.write_bytes(content)
+    with named(path):
+        unfinished.write_bytes(content)
     os.replace(unfinished, path)
 
 
@@ -63,7 +75,8 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(left_over, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
+        with named(path):
+            yield unfinished
         if path.exists():
             os.replace(path, older)
         os.replace(unfinished, path)

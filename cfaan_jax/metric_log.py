@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tensorboard.summary import Writer
 
-from cfaan_jax.files import write_whole
+from cfaan_jax.files import named, write_whole
 
 METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib", "model_flops_utilisation")
 COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "attention", "accuracy", "learning_rate",
@@ -26,7 +26,7 @@ class MetricLog:
     """
 
     def __init__(self, workdir: str | Path, step: int = 0, evaluated: int = 0):
-        path = Path(workdir) / "metrics.csv"
+        self._path = path = Path(workdir) / "metrics.csv"
         rows = []
         if path.exists():
             with path.open(newline="") as file:
@@ -45,11 +45,15 @@ class MetricLog:
         return self
 
     def __exit__(self, *_) -> None:
-        self._file.close()
-        self._curves.close()
+        with named(self._path):
+            try:
+                self._file.close()
+            finally:
+                self._curves.close()
 
     def write(self, group: str, step: int, epoch: int, **figures: float) -> None:
         """Writes figures named as in `COLUMNS`; `group` is their heading in TensorBoard."""
-        self._rows.writerow({"step": step, "epoch": epoch, **figures})
+        with named(self._path):
+            self._rows.writerow({"step": step, "epoch": epoch, **figures})
         for name, value in figures.items():
             self._curves.add_scalar(f"{group}/{name}", value, step)

@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from cfaan_jax import lock
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, explained
 from cfaan_jax.sharding import over_batch, replicated
 
 Result = TypeVar("Result")
@@ -85,16 +85,16 @@ def on_first(work: Callable[[], Result]) -> Result | None:
     Returns:
         what the work gives; None in the others.
     Raises:
-        InputError: in every process, if the work raises it.
+        InputError: in every process, if the work raises it, or an OSError.
     """
     result, problem = None, ""
     if is_first():
         try:
             result = work()
-        except InputError as error:
+        except (InputError, OSError) as error:
             if jax.process_count() == 1:
                 raise
-            problem = str(error)
+            problem = explained(error) if isinstance(error, OSError) else str(error)
     if jax.process_count() > 1:
         ocp.multihost.get_barrier_sync_fn()(key=f"cfaan-jax-{next(_waits)}", timeout_ms=1000 * _LONGEST_WORK)
         problem = _from_first(problem)

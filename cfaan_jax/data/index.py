@@ -73,9 +73,9 @@ def find_shards(directory: str | Path, names: Iterable[str], split: str) -> list
 
 def local_shards(directory: Path, split: str) -> list[Path]:
     """The shards of a split in a local folder; otherwise as `find_shards`."""
-    return [directory / name for name in find_shards(directory, (path.name for path in directory.glob("*")), split)]
+    return [directory / name for name in find_shards(directory, (path.name for path in directory.iterdir()), split)]
 
 
 def present_splits(directory: Path) -> list[str]:
     """The splits of which there is any shard in a local folder, sorted."""
-    return sorted({match["split"] for path in directory.glob("*.tfrecord-*") if (match := SHARD.fullmatch(path.name))})
+    return sorted({match["split"] for path in directory.iterdir() if (match := SHARD.fullmatch(path.name))})

@@ -24,7 +24,7 @@ from cfaan_jax import memory
 from cfaan_jax.data import example, index_columns, storage
 from cfaan_jax.data.images import decoded, size_of
 from cfaan_jax.data.index import BUILD_AGAIN, Index, find_shards, index_path, local_shards, present_splits
-from cfaan_jax.errors import DamagedRecord, InputError
+from cfaan_jax.errors import DamagedRecord, InputError, status_of
 from cfaan_jax.files import written_whole
 from cfaan_jax.progress import Progress
 
@@ -380,18 +380,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.data.records",
                                      description="Rebuilds the indexes of a folder of records from its shards.")
-    parser.add_argument("--rebuild_index", required=True, type=Path, metavar="FOLDER",
-                        help="folder written by data_prep/build_tfrecords.py")
+    parser.add_argument("--rebuild_index", required=True, type=Path, metavar="FOLDER", help="folder of records")
     folder = parser.parse_args(arguments).rebuild_index
-    try:
+
+    def rebuild() -> None:
         if not (present := present_splits(folder)):
             raise InputError(f"{folder}: no shard there; give the --out of data_prep/build_tfrecords.py")
         for split in present:
             print(rebuild_index(folder, split))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return status_of(rebuild)
 
 
 if __name__ == "__main__":
