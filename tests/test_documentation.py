@@ -2,6 +2,8 @@
 
 import argparse
 import doctest
+import pkgutil
+import re
 import runpy
 import shlex
 import sys
@@ -26,7 +28,7 @@ from cfaan_jax.models.heads import HeadSettings, whole_average
 from cfaan_jax.models.systems import SYSTEMS, System, TorchLayout
 from configs import mars
 from data_prep import alignment, build_tfrecords
-from tests.documented import REPOSITORY, blocks, calls, sentences
+from tests.documented import REPOSITORY, blocks, calls, inside, sentences
 
 # Blocks that are neither run nor parsed, by page and first line, and why not.
 UNCHECKED = {
@@ -116,7 +118,7 @@ def torch_file(path: Path) -> dict:
 
 
 @pytest.fixture
-def in_small(monkeypatch, tmp_path, trained):
+def in_small(monkeypatch, tmp_path, trained, records_directory):
     """Networks of any size become small ones, .pth files hold those, and all lies where the pages have it.
 
     A call for features of clips is traced, not computed: operation by operation that would take a minute to compile.
@@ -130,6 +132,7 @@ def in_small(monkeypatch, tmp_path, trained):
         Path(tmp_path, name).touch()
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/mars").symlink_to(trained)
+    (tmp_path / "records").symlink_to(records_directory)
     monkeypatch.chdir(tmp_path)
 
 
@@ -141,10 +144,29 @@ def test_python_runs(page, in_small):
         if code.startswith(">>> "):
             example = doctest.DocTestParser().get_doctest(code, names, f"{page}:{block.line}", page, block.line)
             assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, clear_globs=False).failed == 0
+            names.update(example.globs)
             continue
         if code.startswith('"'):  # an entry of the registry
             code = f"SYSTEMS |= {{{code}}}"
         exec(compile("\n" * (block.line - 1) + code, page, "exec"), names)
+
+
+@cache
+def public_names() -> tuple[str, ...]:
+    """What docs/library.md lists."""
+    first = [token.content for page, token, _ in inside("code_inline") if page == "library.md"]
+    return tuple(dict.fromkeys(name for name in first if re.fullmatch(r"cfaan_jax(\.\w+)+", name)))
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_examples_of_the_library_run(name, capsys):
+    found = doctest.DocTestFinder(recurse=False).find(pkgutil.resolve_name(name), name, globs={})
+    if any(found_one.examples for found_one in found):
+        [example] = found
+        assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0, capsys.readouterr().out
+    else:  # then that page has one
+        own = [block.content for block in PYTHON if block.page == "library.md"]
+        assert any(re.search(rf"\b{name.rpartition('.')[2]}\b", content) for content in own)
 
 
 # ---- commands

@@ -139,7 +139,13 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
            remat: bool = False, head: str = "own", seed: int = 0, **options) -> VideoReID:
     """Builds a network with freshly drawn weights, in evaluation mode; call `.train()` on it to train.
 
-        model = create("cfaan", num_classes=625, scales=4, heads=8, positional="relative")
+    Without width and depths this is the published network:
+
+    >>> from cfaan_jax import models
+    >>> model = models.create("cfaan", num_classes=625, scales=4, heads=8, positional="relative", width=8,
+    ...                       depths=(1, 1, 1, 1))
+    >>> model.name, model.feature_size, model.any_length
+    ('cfaan', 256, False)
 
     Args:
         name: one of `SYSTEMS`.
