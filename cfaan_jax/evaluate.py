@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
-from cfaan_jax import processes, sharding
+from cfaan_jax import lock, processes, sharding
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
@@ -37,7 +37,7 @@ RANKS = (1, 5, 10, 20)
 
 
 @lru_cache(maxsize=4)
-def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
+def compiled_features(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
     """Features of one batch: (arrays of the network, frames, rectangles) -> [B, D]; the same for any weights.
 
     The arrays come as a plain list, because a network's own containers cost 20 ms for each batch.
@@ -65,7 +65,7 @@ def features_of(model: VideoReID | ExportedNetwork,
         return model
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(state if where is None else sharding.placed(state, where))
-    return partial(_compiled(graphdef, structure, where), arrays)
+    return partial(compiled_features(graphdef, structure, where), arrays)
 
 
 def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: str, clip_length: int,
@@ -192,7 +192,7 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
     check(config)
     if attention.exists(config):
         model.axial_block(config.eval.attention_block)
-    with processes.alone(Path(workdir) / ".evaluation.lock", "evaluates"):
+    with processes.alone(Path(workdir) / lock.EVALUATION, "evaluates"):
         found = search(model, config, which, config.eval.clips)
         return processes.on_first(lambda: _write(found, model, config, Path(workdir)))
 

@@ -58,13 +58,18 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
     found = Features([name for part in parts for name in part.ids], np.concatenate([part.features for part in parts]))
     about = dict(network=config.model.name, weights=which, fingerprint=_fingerprint(model), clips=config.eval.clips,
                  distance=config.eval.distance)
+    write(folder, Extracted(found.ids, found.features, about))
+    return folder
+
+
+def write(folder: Path, found: Extracted) -> None:
+    """Writes a folder that `read` reads; it takes the place of an older one."""
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([("row", "id"), *enumerate(found.ids)])
     with folder_written_whole(folder) as unfinished:
         np.save(unfinished / FEATURES, found.features)
         (unfinished / IDS).write_text(table.getvalue(), encoding="utf-8")
-        (unfinished / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-    return folder
+        (unfinished / ABOUT).write_text(json.dumps(found.about, indent=2) + "\n")
 
 
 def _fingerprint(model: VideoReID) -> str:

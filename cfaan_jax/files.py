@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 UNFINISHED = ".unfinished"  # ends the name of a file or folder that is being written
-_OLDER = ".older"  # ends the name of a folder that is being replaced
+OLDER = ".older"  # ends the name of a folder that is being replaced
 
 
 @contextmanager
@@ -56,7 +56,9 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
     When the block raises, nothing is left of it and the older one stays.
     """
-    unfinished, older = (path.with_name(path.name + end) for end in (UNFINISHED, _OLDER))
+    unfinished, older = (path.with_name(path.name + end) for end in (UNFINISHED, OLDER))
+    if older.exists() and not path.exists():  # a process was killed between the two renamings below
+        os.replace(older, path)
     for left_over in (unfinished, older):
         shutil.rmtree(left_over, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -67,6 +69,8 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
+        if older.exists() and not path.exists():
+            os.replace(older, path)
         raise
     shutil.rmtree(older, ignore_errors=True)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from cfaan_jax.errors import InputError
 
+# Names of the locks, by what is done in the folder.
+BUILDING, TRAINING, EVALUATION = ".building.lock", ".training.lock", ".evaluation.lock"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # one kernel, from its start to its end
 
 

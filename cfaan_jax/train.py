@@ -19,7 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, optim, processes
+from cfaan_jax import evaluate, lock, optim, processes
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
@@ -67,7 +67,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     check(config)
     sampler = training_sampler(config)
     evaluate.check(config)
-    with processes.alone(Path(workdir) / ".training.lock", "trains"):
+    with processes.alone(Path(workdir) / lock.TRAINING, "trains"):
         _train(config, workdir, sampler)
 
 

@@ -26,6 +26,7 @@ import google_crc32c
 import numpy as np
 
 from cfaan_jax import lock
+from cfaan_jax.data.description import PREVIEWS, SUMMARY, contact_sheet
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import write_whole
@@ -37,7 +38,6 @@ from data_prep.export_images import export
 from data_prep.packing import Aligner, Packer, in_order
 from data_prep.summary import show, summarise
 
-SUMMARY = "summary.json"
 Convert = Callable[[Iterable[Tracklet]], Iterator[TrackletRecord]]
 # Aligned already, or left as it is by the paper's authors.
 _NOT_DETECTED = ("mars_dl", "dukev")
@@ -148,7 +148,7 @@ def build(args: argparse.Namespace) -> None:
     dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
                                                    if option.flag in options})
     about["aligned"] = detects or dataset.aligned
-    with lock.held(args.out / ".building.lock", "packs records"):
+    with lock.held(args.out / lock.BUILDING, "packs records"):
         _make(args, dataset, pack, recipe, settings, about)
     _export(args)
 
@@ -259,14 +259,14 @@ def _read_summary(path: Path) -> dict:
 
 def _all_sheets(args: argparse.Namespace, summary: dict) -> bool:
     tracklets = sum(count["tracklets"] for count in summary["counts"].values())
-    return len(list((args.out / "preview").glob("*.png"))) >= min(args.preview, tracklets)
+    return len(list((args.out / PREVIEWS).glob("*.png"))) >= min(args.preview, tracklets)
 
 
 def _preview(args: argparse.Namespace, dataset: Dataset, aligner: Aligner) -> None:
     """Draws the contact sheets that are missing, before the long work, so that settings can be judged early."""
-    folder = args.out / "preview"
+    folder = args.out / PREVIEWS
     places = np.linspace(0, len(dataset.tracklets) - 1, min(args.preview, len(dataset.tracklets))).round().astype(int)
-    sheets = {folder / f"{tracklet.split}-{tracklet.name}.png": tracklet
+    sheets = {folder / contact_sheet(tracklet.split, tracklet.name): tracklet
               for tracklet in (dataset.tracklets[place] for place in places)}
     missing = [path for path in sheets if not path.exists()]
     if not missing:

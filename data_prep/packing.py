@@ -8,8 +8,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from cfaan_jax.data.images import size_of
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
@@ -119,14 +120,12 @@ def read_frame(tracklet: Tracklet, index: int) -> tuple[bytes, np.ndarray]:
     except InputError as error:
         raise InputError(f"tracklet {tracklet.name}: {error}") from error
     try:
+        size_of(data)
         with Image.open(io.BytesIO(data)) as image:
             return data, np.array(image.convert("RGB"))
-    # Pillow's own errors are OSErrors; some formats give the others.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # What Pillow says of an unknown format is where in memory it lies.
-        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's own errors are OSErrors; some formats give others
         raise InputError(f"{tracklet.sources[index]}: frame {index} of tracklet {tracklet.name} is not a readable "
-                         f"image ({len(data)} bytes{reason}); restore this file and run again") from error
+                         f"image ({len(data)} bytes: {error}); restore this file and run again") from error
 
 
 def in_order(work: Callable, items: Iterable, workers: int) -> Iterator:

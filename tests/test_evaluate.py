@@ -142,7 +142,7 @@ def test_all_splits_and_all_weights_share_one_compilation(query, gallery):
     network = Network()
     extract(network, query, 8)
     graphdef, state = nnx.split(network)
-    compiled = evaluate._compiled(graphdef, jax.tree.structure(state), replicated(data_mesh()))
+    compiled = evaluate.compiled_features(graphdef, jax.tree.structure(state), replicated(data_mesh()))
     assert compiled._cache_size() >= 1
     before = compiled._cache_size()
     extract(network, gallery, 8)

@@ -8,22 +8,21 @@ uncompressed in the shards, so that the index can name the place of every frame.
 """
 
 import argparse
-import io
 import json
 import mmap
 import re
 import sys
 import threading
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from cfaan_jax.data import example
-from cfaan_jax.data.images import decoded
+from cfaan_jax.data import example, index_columns
+from cfaan_jax.data.images import decoded, size_of
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import written_whole
 from cfaan_jax.progress import Progress
@@ -172,15 +171,14 @@ def rebuild_index(directory: str | Path, split: str) -> Path:
     Raises:
         InputError: shards are missing, or a record is damaged or cut short.
     """
-    shards = _find_shards(Path(directory), split)
+    shards = find_shards(Path(directory), split)
     rows = []
     with Progress(f"checking and indexing {split}", len(shards)) as progress:
         for number, shard in enumerate(shards):
             for position, (offset, payload) in enumerate(example.read_file(shard)):
                 try:
                     rows.append(_index_row(number, offset, payload))
-                # Pillow's errors are OSErrors.
-                except (ValueError, OSError) as error:
+                except ValueError as error:
                     raise InputError(f"{shard}: record {position}: {error}; delete this file and "
                                      f"{_BUILD_AGAIN}") from None
             progress.advance()
@@ -211,12 +209,18 @@ def _index_row(shard: int, offset: int, payload: bytes) -> dict[str, np.ndarray]
         "names": np.array([record.name]),
         "frame_offsets": offset + np.array(starts, np.int64),
         "frame_lengths": np.array([len(frame) for frame in record.frames], np.int64),
-        "image_sizes": np.array([Image.open(io.BytesIO(frame)).size[::-1] for frame in record.frames], np.int32),
+        "image_sizes": np.array([size_of(frame) for frame in record.frames], np.int32),
         "rectangles": record.rectangles, "candidates": np.array(record.candidates, np.int32),
         "actions": np.array(record.actions)}
 
 
-def _find_shards(directory: Path, split: str) -> list[Path]:
+def present_splits(directory: Path) -> list[str]:
+    """The splits of which there is any shard, sorted."""
+    return sorted({match["split"] for path in directory.glob("*.tfrecord-*")
+                   if (match := _SHARD.fullmatch(path.name))})
+
+
+def find_shards(directory: Path, split: str) -> list[Path]:
     """The shards of a split in order, all of them or an InputError."""
     found = {path.name: match for path in directory.glob(f"*-{split}.tfrecord-*")
              if (match := _SHARD.fullmatch(path.name))}
@@ -241,14 +245,15 @@ def load_index(directory: str | Path, split: str) -> Index:
     """
     directory, path = Path(directory), index_path(directory, split)
     rebuild = f"python -m cfaan_jax.data.records --rebuild_index {directory}"
-    shards = _find_shards(directory, split)
+    shards = find_shards(directory, split)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             version = int(arrays["schema_version"])
             index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
+        index_columns.check(index)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; make it with: {rebuild}") from None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
         raise InputError(f"{path} is damaged ({error}); make it again with: {rebuild}") from None
     if version != SCHEMA_VERSION or index.shard_names.tolist() != [shard.name for shard in shards]:
         raise InputError(f"{path} is stale, made from other shards than those in the folder; make it again with: "
@@ -384,10 +389,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="folder written by data_prep/build_tfrecords.py")
     folder = parser.parse_args(arguments).rebuild_index
     try:
-        present = {match["split"] for path in folder.glob("*.tfrecord-*") if (match := _SHARD.fullmatch(path.name))}
-        if not present:
+        if not (present := present_splits(folder)):
             raise InputError(f"{folder}: no shard there; give the --out of data_prep/build_tfrecords.py")
-        for split in sorted(present):
+        for split in present:
             print(rebuild_index(folder, split))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

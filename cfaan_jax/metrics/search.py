@@ -3,7 +3,7 @@
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +121,15 @@ class Search:
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error
         return found
+
+    def without(self, rows: np.ndarray) -> "Search":
+        """The same search without some tracklets.
+
+        Args:
+            rows: bool [N], which ones.
+        """
+        kept = {name: getattr(self, name)[~rows] for name in ("features", "names", "track_ids", "pids", "camids")}
+        return replace(self, num_queries=int((~rows[:self.num_queries]).sum()), **kept)
 
     def _check(self) -> None:
         """ValueError for arrays that do not belong together, and for a feature that is not finite."""

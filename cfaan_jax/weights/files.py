@@ -1,14 +1,15 @@
-"""Reads files of weights as arrays, without torch and without ever running code from them.
+"""Reads files of weights as arrays, without torch, without ever running code from them, and in bounded memory.
 
-A .pth file is a pickle, and a pickle is a program. The unpickler here knows the few names that tensors need and refuses
-every other.
+Arrays are views of the bytes in the file: however large a tensor claims to be, it takes no memory of its own.
 """
 
-import collections
 import io
-import pickle
+import math
+import struct
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ import safetensors
 import safetensors.numpy
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.weights import pickled
 
-_STORAGES = {
+_STORAGES = {name: np.dtype(kind) for name, kind in {
     "FloatStorage": np.float32, "DoubleStorage": np.float64, "HalfStorage": np.float16,
     "BFloat16Storage": ml_dtypes.bfloat16, "LongStorage": np.int64, "IntStorage": np.int32, "ShortStorage": np.int16,
-    "CharStorage": np.int8, "ByteStorage": np.uint8, "BoolStorage": np.bool_,
-}
+    "CharStorage": np.int8, "ByteStorage": np.uint8, "BoolStorage": np.bool_}.items()}
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # how a .pth from before torch 1.6 begins
+_MOST_AXES = 64  # of an array in NumPy, and of a tensor in torch
+_MOST_UNPACKED = 16  # times the size of an .npz; weights hardly compress
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -45,8 +48,9 @@ def read(path: str | Path) -> dict[str, Any]:
         content = readers[path.suffix](path)
     except InputError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, EOFError, OSError, AttributeError, pickle.UnpicklingError,
-            zipfile.BadZipFile, safetensors.SafetensorError, RuntimeError, MemoryError, OverflowError) as error:
+    # RuntimeError: nested too deeply, an encrypted zip file or one packed in an unknown way.
+    except (ValueError, TypeError, KeyError, IndexError, EOFError, OSError, zipfile.BadZipFile, zlib.error,
+            safetensors.SafetensorError, RuntimeError, MemoryError, OverflowError, struct.error) as error:
         raise InputError(f"{path}: not readable as weights ({error}); fetch the file again") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a mapping of names to arrays")
@@ -54,6 +58,8 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        _refuse_bomb(archive, path, _MOST_UNPACKED)
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
@@ -61,118 +67,163 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 def _read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            _refuse_bomb(archive, path, 1)  # torch packs nothing
             roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("data.pkl")]
             if not roots:
                 raise InputError(f"{path}: a zip file without data.pkl is no file of torch weights")
-            storages = _ZipStorages(archive, roots[0])
-            return _Unpickler(io.BytesIO(archive.read(roots[0] + "data.pkl")), path, storages).load()
+            file = io.BytesIO(archive.read(roots[0] + "data.pkl"))
+            storages = _Storages(lambda key: archive.read(f"{roots[0]}data/{key}"))
+            return _arrays(_Reader(path, storages).load(file))
     return _read_legacy(path)
+
+
+def _refuse_bomb(archive: zipfile.ZipFile, path: Path, most: int) -> None:
+    """Entries that are packed, or share their bytes, can be larger than any memory together."""
+    unpacked, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+    if unpacked > most * size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, from {size:,}")
 
 
 def _read_legacy(path: Path) -> Any:
     """The form of torch before 1.6: pickles behind one another, then the raw storages."""
-    with open(path, "rb") as file:
-        storages = _DeferredStorages()
-        if _Unpickler(file, path, storages).load() != _LEGACY_MAGIC:
-            raise InputError(f"{path}: does not begin like a file of torch weights")
-        for _ in ("protocol", "system"):
-            _Unpickler(file, path, storages).load()
-        content = _Unpickler(file, path, storages).load()
-        for key in _Unpickler(file, path, storages).load():
-            count = int.from_bytes(file.read(8), "little")
-            storages.fill(key, file, count)
-        return _resolved(content)
+    content = path.read_bytes()
+    file, storages = io.BytesIO(content), _Storages()
+    reader = _Reader(path, storages)
+    if reader.load(file) != _LEGACY_MAGIC:
+        raise InputError(f"{path}: does not begin like a file of torch weights")
+    for _ in ("protocol", "system"):
+        reader.load(file)
+    tensors, keys = reader.load(file), reader.load(file)
+    place = file.tell()
+    for key in keys:
+        place = storages.fill(_key(key), content, place)
+    return _arrays(tensors)
 
 
-class _ZipStorages:
-    def __init__(self, archive: zipfile.ZipFile, root: str):
-        self._archive, self._root = archive, root
-        self._loaded: dict[str, np.ndarray] = {}
+@dataclass
+class _Storage:
+    """The values that tensors look at; the old form gives them behind the tensors."""
 
-    def get(self, key: str, dtype: type, count: int) -> np.ndarray:
-        if key not in self._loaded:
-            self._loaded[key] = np.frombuffer(self._archive.read(f"{self._root}data/{key}"), dtype)
-        return self._loaded[key]
+    dtype: np.dtype
+    count: int
+    values: np.ndarray | None = None
 
 
-class _DeferredStorages:
-    """Storages of the old form, which follow behind the tensors that look into them."""
+class _Storages:
+    """The storages of a file by their keys; without `read`, which gives the bytes of one, they are filled later."""
 
-    def __init__(self):
-        self._arrays: dict[str, np.ndarray] = {}
+    def __init__(self, read: Callable[[str], bytes] | None = None):
+        self._read = read
+        self._storages: dict[str, _Storage] = {}
 
-    def get(self, key: str, dtype: type, count: int) -> np.ndarray:
-        if key not in self._arrays:
-            self._arrays[key] = np.empty(count, dtype)
-        return self._arrays[key]
+    def get(self, key: str, dtype: np.dtype, count: int) -> _Storage:
+        if key not in self._storages:
+            values = np.frombuffer(self._read(key), dtype) if self._read else None
+            self._storages[key] = _Storage(dtype, count, values)
+        storage = self._storages[key]
+        if (storage.dtype, storage.count) != (dtype, count):
+            raise ValueError(f"storage {key[:20]!r} is of two kinds")
+        return storage
 
-    def fill(self, key: str, file, count: int) -> None:
-        array = self._arrays[key]
-        if count != array.size:
-            raise ValueError(f"storage {key} has {count} elements instead of {array.size}")
-        data = file.read(array.nbytes)
-        array[:] = np.frombuffer(data, array.dtype)
+    def fill(self, key: str, content: bytes, place: int) -> int:
+        """Takes the values of a storage from a place in the file; returns the place behind them."""
+        storage, count = self._storages[key], int.from_bytes(content[place:place + 8], "little")
+        if count != storage.count:
+            raise ValueError(f"storage {key[:20]!r} has {count} elements instead of {storage.count}")
+        storage.values = np.frombuffer(content, storage.dtype, count, place + 8)
+        return place + 8 + storage.values.nbytes
 
 
 class _Tensor:
-    """A tensor that looks into a storage; cut out once the storage is filled."""
+    """A tensor that looks into a storage, made an array once that is filled."""
 
-    def __init__(self, storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]):
-        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+    def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]):
+        if not isinstance(storage, _Storage) or not len(shape) == len(strides) <= _MOST_AXES:
+            raise ValueError("a tensor without storage, or of too many axes")
+        for number in (offset, *shape, *strides):
+            _check_size(number)
+        self._storage, self._offset, self._shape, self._strides = storage, offset, tuple(shape), tuple(strides)
 
     def array(self) -> np.ndarray:
-        last = self.offset + sum((length - 1) * stride for length, stride in zip(self.shape, self.strides, strict=True))
-        empty = 0 in self.shape
-        if min((self.offset, *self.shape, *self.strides), default=0) < 0 or not (empty or last < self.storage.size):
-            raise ValueError(f"a tensor of shape {self.shape} reaches outside its storage of {self.storage.size}")
-        strides = [stride * self.storage.itemsize for stride in self.strides]
-        return np.lib.stride_tricks.as_strided(self.storage[self.offset:], self.shape, strides).copy()
+        values, shape = self._storage.values, self._shape
+        if values is None:
+            raise ValueError("a storage is missing")
+        last = self._offset + sum((length - 1) * stride for length, stride in zip(shape, self._strides, strict=True))
+        # Larger than its storage is a tensor that meets the same element several times; no weights do.
+        if 0 not in shape and not (last < values.size and math.prod(shape) <= values.size):
+            raise ValueError(f"a tensor of shape {shape} reaches outside its storage of {values.size}")
+        strides = [stride * values.itemsize for stride in self._strides]
+        return np.lib.stride_tricks.as_strided(values[self._offset:], shape, strides, writeable=False)
 
 
-def _resolved(content: Any) -> Any:
-    if isinstance(content, _Tensor):
-        return content.array()
-    if isinstance(content, Mapping):
-        return {key: _resolved(value) for key, value in content.items()}
-    return [_resolved(value) for value in content] if isinstance(content, list | tuple) else content
+def _arrays(content: Any) -> Any:
+    """Tensors as arrays, mappings of such likewise; lists, such as those of an optimiser, are left out.
+
+    A mapping that stands in many places is worked on once.
+    """
+    done: dict[int, Any] = {}
+
+    def arrays(part: Any) -> Any:
+        if isinstance(part, _Tensor):
+            return part.array()
+        if not isinstance(part, dict):
+            return part
+        if id(part) not in done:
+            done[id(part)] = {}  # also where a mapping lies in itself
+            done[id(part)].update((name, arrays(value)) for name, value in part.items()
+                                  if isinstance(value, _Tensor | dict | int | float | str))
+        return done[id(part)]
+
+    return arrays(content)
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *_ignored):
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+    return _Tensor(storage, offset, shape, strides)
 
 
 def _rebuild_parameter(tensor, *_ignored):
     return tensor
 
 
-class _Unpickler(pickle.Unpickler):
+class _Reader:
     """Knows tensors, storages and ordered dictionaries; everything else is refused by name."""
 
     _KNOWN = {
-        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("collections", "OrderedDict"): pickled.dictionary,
         ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
         ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
         ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        **{("torch", name): dtype for name, dtype in _STORAGES.items()},
     }
 
-    def __init__(self, file, path: Path, storages):
-        super().__init__(file)
+    def __init__(self, path: Path, storages: _Storages):
         self._path, self._storages = path, storages
 
-    def find_class(self, module: str, name: str):
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
+    def load(self, file: io.BytesIO) -> Any:
+        return pickled.load(file, self._find, self._refer)
+
+    def _find(self, module: str, name: str) -> Any:
         if (module, name) in self._KNOWN:
             return self._KNOWN[module, name]
-        raise InputError(f"{self._path}: refers to {module}.{name}, which no weights need; the file is refused because "
+        wanted = f"{module}.{name}"[:80]
+        raise InputError(f"{self._path}: refers to {wanted!r}, which no weights need; the file is refused because "
                          "loading it could run code. Save the bare state_dict and try again")
 
-    def persistent_load(self, reference):
+    def _refer(self, reference: Any) -> _Storage:
         kind, dtype, key, _, count, *_ = reference
-        if kind != "storage" or dtype not in _STORAGES.values():
-            raise ValueError(f"unknown reference {kind!r}")
-        return self._storages.get(str(key), dtype, int(count))
+        if not (isinstance(kind, str) and kind == "storage" and isinstance(dtype, np.dtype)):
+            raise ValueError("a reference to something else than a storage")
+        return self._storages.get(_key(key), dtype, _check_size(count))
 
-    def load(self) -> Any:
-        content = super().load()
-        return content if isinstance(self._storages, _DeferredStorages) else _resolved(content)
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str | int):
+        raise ValueError("a storage without a name")
+    return str(key)
+
+
+def _check_size(number: Any) -> int:
+    """Whether it can count elements: numbers in a pickle may have millions of digits."""
+    if not isinstance(number, int) or not 0 <= number < 2**63:
+        raise ValueError("a size that is no number of elements, or reaches outside any storage")
+    return number
