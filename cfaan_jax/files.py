@@ -1,14 +1,23 @@
 """Files that are complete or absent, never half there."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 UNFINISHED = ".unfinished"  # ends the name of a file or folder that is being written
 _OLDER = ".older"  # ends the name of a folder that is being replaced
+
+
+def from_json(text: str | bytes) -> Any:
+    """What a JSON text says; ValueError for what is none, also where it is nested too deeply to read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 @contextmanager

@@ -8,7 +8,6 @@ uncompressed in the shards, so that the index can name the place of every frame.
 """
 
 import argparse
-import json
 import mmap
 import re
 import sys
@@ -24,7 +23,7 @@ import numpy as np
 from cfaan_jax.data import example, index_columns
 from cfaan_jax.data.images import decoded, size_of
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import from_json, written_whole
 from cfaan_jax.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -116,7 +115,7 @@ def load_manifest(directory: str | Path) -> dict:
     """
     path = Path(directory) / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
+        manifest = from_json(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path} is missing: {directory} holds no finished records; make them with "
                          "data_prep/build_tfrecords.py, or correct config.data.records") from None

@@ -18,7 +18,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from PIL import Image
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import folder_written_whole
+from cfaan_jax.files import folder_written_whole, from_json
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLE = "style.css"
@@ -125,7 +125,7 @@ def _foreign(folder: Path, first: str) -> list[str]:
     if not folder.exists() or folder.is_dir() and not any(folder.iterdir()):
         return []
     try:
-        content = json.loads((folder / _CONTENT).read_text())
+        content = from_json((folder / _CONTENT).read_text())
         if content["first"] != first:
             raise ValueError("other pages")
         own = {_CONTENT, *content["files"]}

@@ -287,7 +287,7 @@ def test_a_record_that_is_no_tracklet_is_found_with_file_and_record(folder, ever
     with pytest.raises(InputError, match="00001-of-00002: record 1: not a tracklet record"):
         rebuild_index(folder, "train")
     shard(folder, 1).write_bytes(example.frame(encode(make_record(3, frames=(b"no picture",)))))
-    with pytest.raises(InputError, match="00001-of-00002: record 0: cannot identify"):
+    with pytest.raises(InputError, match="00001-of-00002: record 0: not an image"):
         rebuild_index(folder, "train")
 
 
