@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks import command
 from cfaan_jax.report.tables import show
 
-_PACKAGES = ["cfaan_jax", "data_prep", "pickletools", "zipfile"]  # whose branches guide the mutations
+_PACKAGES = ["cfaan_jax", "data_prep"]  # whose branches guide the mutations
 _LIMITS = ["-rss_limit_mb=2048", "-timeout=30", "-max_len=4096"]
 _EVERY = 1000  # executions between two writings of the counts
 

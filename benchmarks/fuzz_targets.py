@@ -227,7 +227,7 @@ def _workdir(folder: Path):
 
 
 TARGETS = {
-    "records": Target(0.05, _records), "shard": Target(0.15, _shard), "index": Target(0.04, _index),
-    "names": Target(0.04, _in_info("train_name.txt")), "masks": Target(0.04, _in_info("mask_info.csv")),
-    "corrections": Target(0.17, _corrections), "matlab": Target(0.17, _matlab), "overrides": Target(0.01, _overrides),
-    "torch": Target(0.13, _torch), "safetensors": Target(0.1, _safetensors), "workdir": Target(0.1, _workdir)}
+    "records": Target(0.03, _records), "shard": Target(0.2, _shard), "index": Target(0.004, _index),
+    "names": Target(0.02, _in_info("train_name.txt")), "masks": Target(0.03, _in_info("mask_info.csv")),
+    "corrections": Target(0.24, _corrections), "matlab": Target(0.24, _matlab), "overrides": Target(0.001, _overrides),
+    "torch": Target(0.06, _torch), "safetensors": Target(0.09, _safetensors), "workdir": Target(0.085, _workdir)}
