@@ -12,6 +12,10 @@ class InputError(ValueError):
     """
 
 
+class DamagedRecord(InputError):
+    """One tracklet's record is damaged, or not what the index says; the others may be whole."""
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Runs a command; bad input is told in one line, with exit status 2."""
     try:

@@ -12,6 +12,7 @@ from cfaan_jax.data.clips import MODES, SAMPLINGS
 from cfaan_jax.data.samplers import EPOCHS
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import write_whole
+from cfaan_jax.inputs import ON_BAD_RECORD
 from cfaan_jax.losses import DISTANCES
 from cfaan_jax.metrics.search import DISTANCES as FEATURE_DISTANCES
 
@@ -22,13 +23,14 @@ WEIGHTS = (*KINDS, "untrained")
 # Fields that hold one of several names.
 _CHOICES = (
     ("model", "name", models.SYSTEMS), ("model", "head", models.HEADS), ("model", "compute", models.COMPUTE),
-    ("data", "sampling", SAMPLINGS), ("data", "epoch_of", EPOCHS), ("loss", "triplet_distance", DISTANCES),
+    ("data", "sampling", SAMPLINGS), ("data", "epoch_of", EPOCHS), ("data", "on_bad_record", ON_BAD_RECORD),
+    ("loss", "triplet_distance", DISTANCES),
     ("train", "evaluate_clips", MODES), ("eval", "clips", MODES), ("eval", "distance", FEATURE_DISTANCES),
     ("eval", "weights", WEIGHTS),
 )
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
-FREE = ("eval", "data.workers", "train.profile")
+FREE = ("eval", "data.workers", "data.cache", "train.profile")
 
 
 def check(config: ConfigDict) -> None:

@@ -19,11 +19,10 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, optim, processes
+from cfaan_jax import evaluate, inputs, optim, processes
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
-from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import KINDS, check, claim, create_model, initial_model
@@ -96,7 +95,7 @@ def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) ->
 
 def training_sampler(config: ConfigDict) -> IdentitySampler:
     """The sampler over the training split of `config.data.records`; it also numbers the classes."""
-    pids = RecordSet.open(config.data.records, "train").pids
+    pids = inputs.open_split(config.data.records, "train", config.data).pids
     return IdentitySampler(pids, config.data.identities, config.data.tracklets, config.seed, config.data.epoch_of)
 
 
@@ -195,7 +194,9 @@ class Run:
             Interrupted: the run was asked to stop; the checkpoint `last` holds everything done so far.
         """
         config, standing = self.config, self.standing
-        self._records = RecordSet.open(config.data.records, "train")
+        self._records = inputs.open_split(config.data.records, "train", config.data)
+        if config.data.cache:
+            self._records.hold(config.data.workers)
         batches = TrainBatches(self._records, self._sampler, config.data.clip_length,
                                config.data.image_size, total, config.data.sampling,
                                own_rows(self._batch_sharding, self._batch_size))

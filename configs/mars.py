@@ -95,7 +95,7 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         **MODELS[name],
     ))
     config.data = ConfigDict(dict(
-        records="",  # the folder that data_prep/build_tfrecords.py wrote
+        records="",  # the folder that data_prep/build_tfrecords.py wrote, or its address, as in gs://bucket/records
         clip_length=6,  # T
         image_size=(256, 128),
         sampling="restricted",  # of training frames: restricted, strided, consecutive
@@ -103,6 +103,8 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         tracklets=4,  # K, of each identity
         epoch_of="identities",  # what comes once in an epoch: identities, tracklets
         workers=8,  # reading threads
+        on_bad_record="error",  # or skip: damaged tracklets are looked for before the start, and left out
+        cache=False,  # read the training split into memory before the start
     ))
     config.augment = ConfigDict(dict(
         flip=0.5,  # probability, per clip

@@ -53,6 +53,7 @@ class About:
         weights: "last", "best" or "untrained".
         clips: which clips of a tracklet were averaged.
         distance: by which features are compared, one of `DISTANCES`.
+        left_out: test tracklets that are missing here because they are damaged.
     """
 
     dataset: str
@@ -63,12 +64,14 @@ class About:
     weights: str
     clips: str
     distance: str = "cosine"
+    left_out: int = 0
 
     def line(self) -> str:
         """One line of text."""
         tracklets = f"{'aligned' if self.aligned else 'raw'} tracklets of {self.dataset}"
         line = f"{self.model}, {tracklets}, weights {self.weights}, clips {self.clips}, seed {self.seed}"
         line += "" if self.distance == "cosine" else f", {self.distance} distance"
+        line += f"; damaged test tracklets left out: {self.left_out:,}" if self.left_out else ""
         return f"{line}; {self.note}" if self.note else line
 
 
