@@ -258,8 +258,8 @@ class RecordSet:
                              "such tracklets")
         index, expected = load_index(directory, split), counts[split]["tracklets"]
         if len(index.names) != expected:
-            raise InputError(f"{directory}/{index_path(directory, split).name}: {len(index.names)} tracklets, but the "
-                             f"manifest counts {expected}; delete the shard that was cut short and {BUILD_AGAIN}")
+            raise InputError(f"{directory}/{index_path(directory, split).name}: {len(index.names)} tracklets, but "
+                             f"{MANIFEST} counts {expected}; delete the shard that was cut short and {BUILD_AGAIN}")
         return cls(directory, split, index)
 
     def only(self, wanted: np.ndarray) -> "RecordSet":
