@@ -233,7 +233,7 @@ def check(call: list[str]) -> None:
             check_module(module, *rest)
         case ["python", "docs/pictures.py", _]:
             assert (REPOSITORY / "docs/pictures.py").is_file()
-        case ["pip", "install", *rest]:
+        case ["pip", "install", *rest] | ["pip-audit", *rest]:
             for file in (each for flag, each in zip(rest, rest[1:], strict=False) if flag == "-r"):
                 assert (REPOSITORY / file).is_file(), file
         case ["sbatch", *rest]:
