@@ -11,7 +11,7 @@ from cfaan_jax import models, weights
 from cfaan_jax.data.clips import MODES, SAMPLINGS
 from cfaan_jax.data.samplers import EPOCHS
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import write_whole
+from cfaan_jax.files import from_json, write_whole
 from cfaan_jax.inputs import ON_BAD_RECORD
 from cfaan_jax.losses import DISTANCES
 from cfaan_jax.metrics.search import DISTANCES as FEATURE_DISTANCES
@@ -29,12 +29,23 @@ _CHOICES = (
     ("eval", "weights", WEIGHTS),
 )
 
+# Fields that hold several values: (section, name, their types, these in words).
+_TUPLES = (
+    ("model", "depths", int, "whole numbers"), ("data", "image_size", int, "whole numbers"),
+    ("optim", "milestones", int, "whole numbers"), ("train", "profile", int, "whole numbers"),
+    ("augment", "erasing_area", (int, float), "numbers"), ("augment", "erasing_aspect", (int, float), "numbers"),
+    ("eval", "protocols", str, "names"),
+)
+
+_SECTIONS = ("model", "data", "augment", "loss", "optim", "train", "eval")  # of every config
+
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
 FREE = ("eval", "data.workers", "data.cache", "train.profile")
 
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
+    _check_tuples(config)
     identities, parts, groups = config.data.identities, config.train.accumulate, config.model.bn_groups
     batch = identities * config.data.tracklets // max(parts, 1)  # what goes through the network at once
     corrections, profile = config.eval.corrections, config.train.profile
@@ -70,6 +81,14 @@ def check(config: ConfigDict) -> None:
         if wrong:
             raise InputError(message)
     _check_loss(config)
+
+
+def _check_tuples(config: ConfigDict) -> None:
+    """ConfigDict looks at the type of a field, but not at those of the values in a tuple."""
+    for section, name, kinds, what in _TUPLES:
+        value = config[section][name]
+        if not all(isinstance(each, kinds) and not isinstance(each, bool) for each in value):
+            raise InputError(f"config.{section}.{name}={value!r}: give {what}, with commas between them")
 
 
 def _check_loss(config: ConfigDict) -> None:
@@ -130,12 +149,16 @@ def load_config(workdir: str | Path) -> ConfigDict:
     """
     path = Path(workdir) / "config.json"
     try:
-        return ConfigDict(_tuples(json.loads(path.read_text())))
+        content = from_json(path.read_bytes())
+        if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in _SECTIONS):
+            raise ValueError(f"not an object that holds {', '.join(_SECTIONS)}")
+        return ConfigDict(_tuples(content))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {workdir} is not the workdir of an experiment; train one with "
                          f"python -m cfaan_jax.main --config=... --workdir={workdir}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not readable as JSON ({error}); restore it, or use another --workdir") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as a config in JSON ({error}); restore it, or use another "
+                         "--workdir") from None
 
 
 def nearest(name: str, names: list[str]) -> list[str]:

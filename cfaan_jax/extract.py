@@ -15,7 +15,7 @@ from cfaan_jax.data.records import MANIFEST, SPLITS, RecordSet, load_manifest
 from cfaan_jax.data.storage import is_address
 from cfaan_jax.errors import InputError
 from cfaan_jax.features import FeatureExtractor, Features
-from cfaan_jax.files import folder_written_whole
+from cfaan_jax.files import folder_written_whole, from_json
 from cfaan_jax.metrics.search import DISTANCES, between, compared
 from cfaan_jax.models import VideoReID
 from cfaan_jax.report.tables import Content
@@ -108,7 +108,7 @@ def read(folder: str | Path) -> Extracted:
         features = np.load(folder / FEATURES, allow_pickle=False)
         with (folder / IDS).open(newline="", encoding="utf-8") as file:
             ids = [row["id"] for row in csv.DictReader(file)]
-        about = json.loads((folder / ABOUT).read_text())
+        about = from_json((folder / ABOUT).read_text())
         if features.ndim != 2 or len(features) != len(ids) or about["distance"] not in DISTANCES:
             raise ValueError(f"features of shape {features.shape} for {len(ids)} ids")
     except (OSError, ValueError, KeyError, TypeError) as error:

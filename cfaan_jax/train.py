@@ -5,7 +5,6 @@ of (seed, step). A run that was stopped and started again ends with the same bit
 machine.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -66,7 +65,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     """
     check(config)
     sampler = training_sampler(config)
-    evaluate.check(config)
+    evaluate.check(config, workdir)
     with processes.alone(Path(workdir) / lock.TRAINING, "trains"):
         _train(config, workdir, sampler)
 
@@ -164,6 +163,7 @@ class Run:
         config, classes = self.config, self._sampler.num_classes
         resumed = self._checkpoints.step("last") is not None
         model = (create_model if resumed else initial_model)(config, classes)
+        evaluate.check_network(model, config)
         model.train()
         optimizer = optim.create(config.optim, self._sampler.steps_per_epoch)
         self._learning_rate = optim.learning_rate(config.optim, self._sampler.steps_per_epoch)
@@ -333,8 +333,7 @@ def _all_finite(tree) -> jax.Array:
 
 
 def _unscored(config: ConfigDict, workdir: str | Path, kinds: list[str]) -> list[str]:
-    """Which of these checkpoints have no row of `config.eval.clips` in the results.json that the first process sees."""
-    path = Path(workdir) / "results.json"
-    rows = json.loads(path.read_text()) if path.exists() else []
-    scored = {row["weights"] for row in rows if row["clips"] == config.eval.clips}
+    """Which of these checkpoints have no row of this `config.eval` in the results.json that the first process sees."""
+    scored = {row["weights"] for row in evaluate.results_of(workdir)
+              if (row["clips"], row["distance"]) == (config.eval.clips, config.eval.distance)}
     return [kind for kind in kinds if processes.as_first(kind not in scored)]

@@ -215,8 +215,8 @@ def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsy
     found = Search.load(tmp_path / "features-last-all_sampled.npz")
     score = found.score("mars")["mars"]
     assert rows[0] == {
-        "model": "c2d", "network": "c2d", "aligned": False, "protocol": "mars", "reranked": False, "mAP": score.mAP,
-        "mINP": score.mINP, "mAP_interval": list(intervals(score, found.pids[:4])["mAP"]),
+        "model": "c2d", "network": "c2d", "aligned": False, "protocol": "mars", "distance": "cosine", "reranked": False,
+        "mAP": score.mAP, "mINP": score.mINP, "mAP_interval": list(intervals(score, found.pids[:4])["mAP"]),
         "rank1_interval": list(intervals(score, found.pids[:4])["rank1"]),
         "rank1": score.cmc[0], "rank5": score.cmc[4], "rank10": score.cmc[9], "rank20": score.cmc[19],
         "gallery_size": 6, "num_valid": 4, "num_queries": 4, "left_out": 0,

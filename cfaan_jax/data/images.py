@@ -51,10 +51,18 @@ def _any_size(file: bytes) -> tuple[int, int]:
 def decoded(file: bytes) -> np.ndarray | None:
     """The content of an image file as uint8 `[h, w, 3]`, RGB, not turned as its metadata say.
 
-    None where `size_of` finds no image, and where OpenCV decodes none.
+    None where `size_of` finds no image, where OpenCV decodes none, and for a JPEG whose end is missing.
     """
+    if _is_cut(file):
+        return None
     try:
         size_of(file)
         return cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except (ValueError, cv2.error):
         return None
+
+
+def _is_cut(file: bytes) -> bool:
+    """Whether a JPEG has no mark of its end behind its last scan; OpenCV decodes zeros in its place as a picture."""
+    return (file.startswith(b"\xff\xd8") and not file.endswith(b"\xff\xd9")
+            and file.find(b"\xff\xd9", file.rfind(b"\xff\xda")) < 0)

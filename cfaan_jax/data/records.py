@@ -9,7 +9,6 @@ uncompressed in the shards, so that the index can name the place of every frame.
 
 import argparse
 import io
-import json
 import sys
 import zipfile
 import zlib
@@ -25,7 +24,7 @@ from cfaan_jax.data import example, index_columns, storage
 from cfaan_jax.data.images import decoded, size_of
 from cfaan_jax.data.index import BUILD_AGAIN, Index, find_shards, index_path, local_shards, present_splits
 from cfaan_jax.errors import DamagedRecord, InputError, status_of
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import from_json, written_whole
 from cfaan_jax.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -122,7 +121,7 @@ def load_manifest(directory: str | Path) -> dict:
         raise InputError(f"{path} is missing: {directory} holds no finished records; make them with "
                          "data_prep/build_tfrecords.py, or correct config.data.records") from None
     try:
-        manifest = json.loads(content)
+        manifest = from_json(content)
     except ValueError as error:
         raise InputError(f"{path}: not readable as JSON ({error}); restore it, or build the records again into "
                          "another folder") from None
@@ -259,8 +258,8 @@ class RecordSet:
                              "such tracklets")
         index, expected = load_index(directory, split), counts[split]["tracklets"]
         if len(index.names) != expected:
-            raise InputError(f"{directory}/{index_path(directory, split).name}: {len(index.names)} tracklets, but the "
-                             f"manifest counts {expected}; delete the shard that was cut short and {BUILD_AGAIN}")
+            raise InputError(f"{directory}/{index_path(directory, split).name}: {len(index.names)} tracklets, but "
+                             f"{MANIFEST} counts {expected}; delete the shard that was cut short and {BUILD_AGAIN}")
         return cls(directory, split, index)
 
     def only(self, wanted: np.ndarray) -> "RecordSet":

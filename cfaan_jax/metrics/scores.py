@@ -111,8 +111,8 @@ def score_all(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike,
                                    g_corrected if g_second is None else g_second, revised=True)
         people = np.concatenate([revised.q_pids, revised.g_pids])
         refuse_shared_marker(people, np.concatenate([revised.q_second, revised.g_second]), people, "q_second, g_second")
-    if max_rank < 1:
-        raise InputError(f"max_rank is {max_rank}; it must be at least 1")
+    if not isinstance(max_rank, int | np.integer) or max_rank < 1:
+        raise InputError(f"max_rank is {max_rank!r}; it must be a whole number of at least 1")
 
     rows = [np.arange(distmat.shape[1]) if galleries is None else _rows(galleries, protocol, distmat.shape[1])
             for protocol in chosen]

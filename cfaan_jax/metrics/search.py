@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import from_json, written_whole
 from cfaan_jax.metrics import corrections, protocols
 from cfaan_jax.metrics.big_gallery import CosineDistances
 from cfaan_jax.metrics.cameras import CameraPairs, camera_pairs
@@ -119,7 +119,7 @@ class Search:
             with np.load(path) as stored:
                 fields = {name: stored[name] for name in stored.files}
             found = cls(**fields | {"num_queries": int(fields["num_queries"]),
-                                    "about": About(**json.loads(str(fields["about"])))})
+                                    "about": About(**from_json(str(fields["about"])))})
             found._check()
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error
