@@ -72,10 +72,13 @@ def trained(tmp_path_factory) -> Path:
     return workdir
 
 
-def images():
+def images() -> np.ndarray:
+    """Two images of one person, of whom there is a picture in the middle of a video, too."""
+    person = np.random.default_rng(0).integers(0, 256, (80, 40, 3), np.uint8)
     Path("a").mkdir()
     for name in ("001", "002"):
-        cv2.imwrite(f"a/{name}.jpg", np.random.default_rng(0).integers(0, 256, (60, 30, 3), np.uint8))
+        cv2.imwrite(f"a/{name}.jpg", person)
+    return person
 
 
 def of_readme() -> dict:
@@ -84,10 +87,11 @@ def of_readme() -> dict:
 
 
 def of_library() -> dict:
-    images()
-    video = cv2.VideoWriter("street.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 100))
+    frame = np.zeros((100, 96, 3), np.uint8)
+    frame[10:90, 20:60] = images()
+    video = cv2.VideoWriter("street.avi", cv2.VideoWriter_fourcc(*"FFV1"), 10, (96, 100))
     for _ in range(2):
-        video.write(np.zeros((100, 96, 3), np.uint8))
+        video.write(frame)
     video.release()
     return {}
 
