@@ -139,7 +139,11 @@ def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module,
     """
     config = load_config(workdir)
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        model = create_model(config, checkpoints.standing(which).num_classes)
+        classes = checkpoints.standing(which).num_classes
+        try:
+            model = create_model(config, classes)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(f"{workdir}/config.json: describes no network ({error}); restore it") from error
         graphdef, state = nnx.split(model)
         state = checkpoints.restore(which, model=state)["model"]
     model = nnx.merge(graphdef, state)

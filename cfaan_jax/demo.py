@@ -51,10 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     found = search(FeatureExtractor.open(flags.weights), flags.records, flags.weights)
     scored = score(found)
-    page = matches.write(found, scored, flags.records, flags.out)
+    together = matches.seen_together(found, flags.records) if scored else None
+    page = matches.write(found, scored, together, flags.records, flags.out)
     if scored:
         show(found.about.line(), *evaluate.score_table(evaluate.results(found, {_PROTOCOL: scored}, None)))
         print(f"{(scored.first == 1).sum()} of {scored.num_valid} queries find their own identity first")
+        if together is not None:
+            print(f"{matches.first_among(found, together)} do among tracks that were in view at the same time, which "
+                  "are other people for certain")
     else:
         pairs = len(matches.both_ways(found))
         print(f"{pairs} pairs of a query and a tracklet of another camera are nearest both ways")

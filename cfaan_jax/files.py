@@ -1,11 +1,12 @@
 """Files that are complete or absent, never half there."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 UNFINISHED = ".unfinished"  # ends the name of a file or folder that is being written
 OLDER = ".older"  # ends the name of a folder that is being replaced
@@ -20,6 +21,14 @@ def named(path: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(path)
         raise
+
+
+def from_json(text: str | bytes) -> Any:
+    """What a JSON text says; ValueError for what is none, also where it is nested too deeply to read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 @contextmanager

@@ -6,11 +6,28 @@ from pathlib import Path
 
 from tensorboard.summary import Writer
 
+from cfaan_jax.errors import InputError
 from cfaan_jax.files import named, write_whole
 
-METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib")
+METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib", "model_flops_utilisation")
 COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "attention", "accuracy", "learning_rate",
            *METERS, "mAP", "rank1")
+
+
+def earlier_rows(path: Path, step: int, evaluated: int) -> list[dict]:
+    """The rows of a metrics.csv up to a step, and up to that of an evaluation; one that was cut short is left out.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            complete = (row for row in csv.DictReader(file) if None not in row and None not in row.values())
+            return [{name: row[name] for name in COLUMNS} for row in complete
+                    if int(row["step"]) <= (evaluated if row["mAP"] else step)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise InputError(f"{path}: no readable training figures ({type(error).__name__}: {error}); delete it, or "
+                         "restore what training wrote") from error
 
 
 class MetricLog:
@@ -27,11 +44,7 @@ class MetricLog:
 
     def __init__(self, workdir: str | Path, step: int = 0, evaluated: int = 0):
         self._path = path = Path(workdir) / "metrics.csv"
-        rows = []
-        if path.exists():
-            with path.open(newline="") as file:
-                complete = (row for row in csv.DictReader(file) if None not in row.values())
-                rows = [row for row in complete if int(row["step"]) <= (evaluated if row["mAP"] else step)]
+        rows = earlier_rows(path, step, evaluated) if path.exists() else []
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()

@@ -123,6 +123,11 @@ def as_first(value: float) -> float:
     return value if jax.process_count() == 1 else float(multihost_utils.broadcast_one_to_all(np.float32(value)))
 
 
+def any_of(flags: np.ndarray) -> np.ndarray:
+    """Where any of the processes says so, bool `[N]`, given its own flags, bool `[N]`."""
+    return flags if jax.process_count() == 1 else np.asarray(multihost_utils.process_allgather(flags)).any(axis=0)
+
+
 def highest(mesh: Mesh, number: int) -> jax.Array:
     """The highest of the numbers that all processes give, int32 []; the devices find it when their turn comes."""
     own = np.full(len(mesh.local_devices), number, np.int32)

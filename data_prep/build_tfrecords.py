@@ -30,7 +30,7 @@ from cfaan_jax import lock
 from cfaan_jax.data.description import PREVIEWS, SUMMARY, contact_sheet
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError, status_of
-from cfaan_jax.files import write_whole
+from cfaan_jax.files import from_json, write_whole
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.progress import Progress
 from data_prep import alignment, detectors, linkers, packing, writer
@@ -252,7 +252,7 @@ def _export(args: argparse.Namespace) -> None:
 def _read_summary(path: Path) -> dict:
     """The summary of an earlier run; empty if there is none that can be read, since it can be made again."""
     try:
-        content = json.loads(path.read_text())
+        content = from_json(path.read_text())
         return content if isinstance(content, dict) and "counts" in content else {}
     except (OSError, ValueError):
         return {}

@@ -1,6 +1,7 @@
 """The page of those who appear again: the right tracklets, figures only where identities are known."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,24 @@ def test_unknown_identities_give_pairs_and_no_figures(by_colour, tmp_path, capsy
     assert all(len(answers) == 5 for answers in found.values())
     pairs = sum(kind == "both" for answers in found.values() for kind, _ in answers)
     assert f"{pairs} pairs of a query and a tracklet of another camera" in printed and "mAP" not in printed + html
+
+
+def test_answers_from_another_time_may_be_the_same_person(by_colour, tmp_path, capsys):
+    rng, tracklets = np.random.default_rng(0), []
+    walks = {1: (5, 0, 40), 2: (5, 60, 90), 3: (6, 35, 70)}  # of each track: the person, first and last frame
+    for split, camid in (("query", 1), ("gallery", 2)):
+        for pid, (person, first, last) in walks.items():
+            middle = (first + last) // 2
+            ends = (first, middle) if camid == 1 else (middle + 1, last)
+            tracklet = tiny_records.tracklet(f"T{pid}C{camid}", split, len(tracklets), pid, camid,
+                                             [tiny_records.frame(rng, person) for _ in ends])
+            tracklets.append(replace(tracklet, sources=tuple(f"yard.avi#{frame:06}" for frame in ends)))
+    html, printed = page(tiny_records.write(tmp_path / "records", tracklets), tmp_path, capsys)
+    assert "3 do among tracks that were in view at the same time" in printed and "<strong>3 of 3</strong>" in html
+    assert {name: dict(map(reversed, answers)) for name, answers in lists(html).items()} == {
+        "T1C1": {"T1C2": "right", "T2C2": "perhaps", "T3C2": "wrong"},
+        "T2C1": {"T1C2": "perhaps", "T2C2": "right", "T3C2": "wrong"},
+        "T3C1": {"T1C2": "wrong", "T2C2": "wrong", "T3C2": "right"}}
 
 
 def test_both_ways_is_within_pairs_of_cameras():
