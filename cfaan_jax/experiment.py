@@ -12,6 +12,7 @@ from cfaan_jax.data.clips import MODES, SAMPLINGS
 from cfaan_jax.data.samplers import EPOCHS
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import write_whole
+from cfaan_jax.loggers import LOGGERS
 from cfaan_jax.losses import DISTANCES
 from cfaan_jax.metrics.search import DISTANCES as FEATURE_DISTANCES
 
@@ -28,13 +29,14 @@ _CHOICES = (
 )
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
-FREE = ("eval", "data.workers", "train.profile")
+FREE = ("eval", "data.workers", "train.profile", "train.loggers")
 
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
     batch, groups = config.data.identities * config.data.tracklets, config.model.bn_groups
     corrections, profile = config.eval.corrections, config.train.profile
+    unknown = set(config.train.loggers) - set(LOGGERS)
     for wrong, message in (
             (not config.data.records, "config.data.records is not given; name the folder that "
                                       "data_prep/build_tfrecords.py wrote: --config.data.records=FOLDER"),
@@ -59,6 +61,8 @@ def check(config: ConfigDict) -> None:
              "config.data.tracklets); choose a divisor"),
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
             (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
+            (unknown, f"config.train.loggers={config.train.loggers}: choose among {', '.join(LOGGERS)}, several as in "
+                      "\"('tensorboard','wandb')\""),
             (profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
              f"config.train.profile={profile}: give the first and the last step, counted from 1, as in 10,12")):
         if wrong:

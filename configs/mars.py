@@ -137,6 +137,7 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         checkpoint_every=2,  # epochs
         evaluate_every=10,  # epochs; 0: never, and there is no checkpoint "best"
         evaluate_clips="test",
+        loggers=("tensorboard",),  # beside metrics.csv: tensorboard, wandb, mlflow; the last two stay on this machine
         profile=(),  # first and last step of which a trace goes to WORKDIR/profile, as in 10,12; (): none
     ))
     config.eval = ConfigDict(dict(
