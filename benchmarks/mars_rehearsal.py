@@ -105,7 +105,7 @@ class _Timed(Checkpoints):
 
 
 def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line], dict]:
-    """Trains one step, which compiles, then so many more; also clips a second and the share of waiting for data."""
+    """Trains one step, which compiles, then so many more; also clips a second, the share of waiting, cores had."""
     schedule, config = config.train, config.copy_and_resolve_references()
     config.train.evaluate_every = 0
     experiment.claim(config, workdir)
@@ -115,7 +115,10 @@ def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line],
         run = train.Run(config, workdir, sampler, checkpoints, stop)
         run.train(1)
         start = time.perf_counter() - began - sum(checkpoints.seconds)
-        trained = seconds(lambda: run.train(1 + steps)) - checkpoints.seconds[-1]
+        began = time.process_time()
+        trained = seconds(lambda: run.train(1 + steps))
+        cores = (time.process_time() - began) / trained
+        trained -= checkpoints.seconds[-1]
         last = list(checkpoints.seconds)
         checkpoints.save("best", run.standing, model=nnx.merge_state(run.state.params, run.state.stats))
         best = checkpoints.seconds[-1]
@@ -126,7 +129,8 @@ def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line],
              Line("checkpoint of the best, at most", epochs // schedule.evaluate_every, best, 1)]
     with (workdir / "metrics.csv").open(newline="") as file:
         waiting = [float(row["waiting_for_data"]) for row in csv.DictReader(file)][1:]
-    return lines, {"clips_per_second": clips * steps / trained, "waiting_for_data": sum(waiting) / len(waiting)}
+    return lines, {"clips_per_second": clips * steps / trained, "waiting_for_data": sum(waiting) / len(waiting),
+                   "cores_had": cores}
 
 
 def _tested(config: ConfigDict, workdir: Path, batches: int) -> list[Line]:
@@ -171,7 +175,7 @@ def _notes(flags: argparse.Namespace, about: dict) -> list[str]:
     return [f"{about['tracklets']}: {sizes['training tracklets']:,} of {sizes['training identities']:,} identities for "
             f"training, {sizes['test tracklets']:,} with {sizes['test frames']:,} frames for testing.",
             f"Measured: {about['clips_per_second']:.3g} clips a second, {about['waiting_for_data']:.1%} of the time "
-            "waiting for data.",
+            f"waiting for data; the program had {about['cores_had']:.1f} of {about['cores']} cores.",
             f"Frames are JPEG files of {about['frame_bytes'] / 1000:.1f} kB (MARS: about 9), read from files just "
             "written; in the steps measured most tracklets are read for the first time, which verifies the whole "
             "record.",

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import write_whole
+from cfaan_jax.files import from_json, write_whole
 
 FILE = "environment.json"
 
@@ -25,7 +25,7 @@ def note(workdir: str | Path, seed: int) -> None:
     """
     path = Path(workdir) / FILE
     try:
-        starts = json.loads(path.read_text()) if path.exists() else []
+        starts = from_json(path.read_bytes()) if path.exists() else []
         if not isinstance(starts, list):
             raise ValueError("no list")
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
-from cfaan_jax import lock, processes, sharding
+from cfaan_jax import inputs, lock, processes, sharding
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
@@ -30,7 +30,7 @@ from cfaan_jax.models import VideoReID
 from cfaan_jax.progress import Progress
 from cfaan_jax.report import attention, evaluation
 from cfaan_jax.report.frames import RawQueries
-from cfaan_jax.report.summary import read_rows
+from cfaan_jax.report.summary import ranked_by, read_rows
 from cfaan_jax.report.tables import Content, show
 
 RANKS = (1, 5, 10, 20)
@@ -138,15 +138,22 @@ class _TrackletMean:
 
 def test_records(config: ConfigDict) -> list[RecordSet]:
     """Query and gallery of `config.data.records`; InputError if one is missing or damaged."""
-    return [RecordSet.open(config.data.records, split) for split in ("query", "gallery")]
+    return [inputs.open_split(config.data.records, split, config.data) for split in ("query", "gallery")]
 
 
-def check(config: ConfigDict) -> None:
+def check(config: ConfigDict, workdir: str | Path) -> None:
     """Raises InputError for what an evaluation needs and lacks, so that it shows before hours of work, not after."""
+    results_of(workdir)
     protocols.resolve(config.eval.protocols)
     query, _ = test_records(config)
     if config.eval.raw_records:
         RawQueries(config.eval.raw_records, query.names)
+
+
+def check_network(model: nnx.Module, config: ConfigDict) -> None:
+    """Raises InputError where the report could not show the attention that `config.eval.attention_block` names."""
+    if attention.exists(config):
+        model.axial_block(config.eval.attention_block)
 
 
 def name_of(settings: ConfigDict) -> str:
@@ -165,12 +172,13 @@ def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> S
     """
     manifest = load_manifest(config.data.records)
     parts = test_records(config)
+    left_out = sum(manifest["counts"][part.split]["tracklets"] - len(part) for part in parts)
     features = [extract(model, part, clips=clips, clip_length=config.data.clip_length, batch_size=config.eval.batch,
                         image_size=tuple(config.data.image_size), workers=config.data.workers) for part in parts]
     labels = {name: np.concatenate([getattr(part, name) for part in parts])
               for name in ("names", "track_ids", "pids", "camids")}
     about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=name_of(config.model),
-                  seed=config.seed, weights=weights, clips=clips, distance=config.eval.distance)
+                  seed=config.seed, weights=weights, clips=clips, distance=config.eval.distance, left_out=left_out)
     return Search(np.concatenate(features), len(parts[0]), **labels, about=about)
 
 
@@ -186,12 +194,11 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
         which: "last", "best" or "untrained".
     Returns:
         The new rows of results.json, one a protocol, and one more with re-ranking if that is asked for; each takes the
-        place of an older one with the same weights, protocol, clips and ranking. None in other processes than the
-        first, which alone scores and writes.
+        place of an older one with the same weights, protocol, clips, distance and ranking. None in other processes
+        than the first, which alone scores and writes.
     """
-    check(config)
-    if attention.exists(config):
-        model.axial_block(config.eval.attention_block)
+    check(config, workdir)
+    check_network(model, config)
     with processes.alone(Path(workdir) / lock.EVALUATION, "evaluates"):
         found = search(model, config, which, config.eval.clips)
         return processes.on_first(lambda: _write(found, model, config, Path(workdir)))
@@ -202,7 +209,7 @@ def _write(found: Search, model: nnx.Module, config: ConfigDict, workdir: Path) 
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / f"features-{which}-{settings.clips}.npz")
     scores, rows = _score(found, settings.protocols, settings.corrections, settings.max_rank, settings.rerank)
-    _merge(workdir / "results.json", rows)
+    _merge(workdir, rows)
     table = score_table(rows)
     page = evaluation.write(evaluation.Evaluation(found, scores, table, model, config), workdir)
     show(found.about.line(), *table)
@@ -225,13 +232,15 @@ def results(found: Search, scores: Mapping[str, Score], corrections: str | Path 
     """Rows of results.json; figures are shares between 0 and 1, intervals hold 95 % of the draws."""
     about, q_pids = found.about, found.pids[:found.num_queries]
     return [{"model": "untrained" if about.weights == "untrained" else about.model, "network": about.model,
-             "aligned": about.aligned, "protocol": name, "reranked": reranked, "mAP": score.mAP, "mINP": score.mINP,
+             "aligned": about.aligned, "protocol": name, "distance": about.distance, "reranked": reranked,
+             "mAP": score.mAP, "mINP": score.mINP,
              **{f"rank{k}": float(score.cmc[min(k, len(score.cmc)) - 1]) for k in RANKS},
              **{f"{figure}_interval": list(interval) for figure, interval in intervals(score, q_pids).items()},
              "gallery_size": score.gallery_size, "num_valid": score.num_valid, "num_queries": score.num_queries,
-             "seed": about.seed, "weights": about.weights, "clips": about.clips, "dataset": about.dataset,
-             "corrections": str(corrections) if corrections and protocols.get(name).revised else None,
-             "note": about.note} for name, score in scores.items()]
+             "left_out": about.left_out, "seed": about.seed, "weights": about.weights, "clips": about.clips,
+             "dataset": about.dataset, "note": about.note,
+             "corrections": str(corrections) if corrections and protocols.get(name).revised else None}
+            for name, score in scores.items()]
 
 
 def score_table(rows: Sequence[dict]) -> Content:
@@ -241,17 +250,24 @@ def score_table(rows: Sequence[dict]) -> Content:
     for row in rows:
         low, high = row["mAP_interval"]
         figures = [f"{100 * row[name]:.1f}" for name in ("mINP", *(f"rank{k}" for k in RANKS))]
-        lines.append([row["protocol"] + (", re-ranked" if row["reranked"] else ""), f"{100 * row['mAP']:.1f}",
+        lines.append([row["protocol"] + ranked_by(row["distance"], row["reranked"]), f"{100 * row['mAP']:.1f}",
                       f"{100 * low:.1f} to {100 * high:.1f}", *figures, f"{row['gallery_size']:,}",
                       f"{row['num_valid']:,} of {row['num_queries']:,}"])
     files = dict.fromkeys(row["corrections"] for row in rows if row["corrections"])
     return Content(headers, lines, [f"Revised protocols use the identities in {file}." for file in files])
 
 
-def _merge(path: Path, rows: Sequence[dict]) -> None:
-    older = read_rows(path) if path.exists() else []
-    merged = {(row["weights"], row["protocol"], row["clips"], row["reranked"]): row for row in (*older, *rows)}
-    write_whole(path, json.dumps(list(merged.values()), indent=2) + "\n")
+def results_of(workdir: str | Path) -> list[dict]:
+    """The rows of a workdir's results.json, none where there is none yet; InputError for one that is damaged."""
+    path = Path(workdir) / "results.json"
+    return read_rows(path) if path.exists() else []
+
+
+def _merge(workdir: Path, rows: Sequence[dict]) -> None:
+    older = results_of(workdir)
+    merged = {tuple(row[name] for name in ("weights", "protocol", "clips", "distance", "reranked")): row
+              for row in (*older, *rows)}
+    write_whole(workdir / "results.json", json.dumps(list(merged.values()), indent=2) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,7 +11,8 @@ from cfaan_jax import models, weights
 from cfaan_jax.data.clips import MODES, SAMPLINGS
 from cfaan_jax.data.samplers import EPOCHS
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import write_whole
+from cfaan_jax.files import from_json, write_whole
+from cfaan_jax.inputs import ON_BAD_RECORD
 from cfaan_jax.loggers import LOGGERS
 from cfaan_jax.losses import DISTANCES
 from cfaan_jax.metrics.search import DISTANCES as FEATURE_DISTANCES
@@ -23,18 +24,31 @@ WEIGHTS = (*KINDS, "untrained")
 # Fields that hold one of several names.
 _CHOICES = (
     ("model", "name", models.SYSTEMS), ("model", "head", models.HEADS), ("model", "compute", models.COMPUTE),
-    ("data", "sampling", SAMPLINGS), ("data", "epoch_of", EPOCHS), ("loss", "triplet_distance", DISTANCES),
+    ("data", "sampling", SAMPLINGS), ("data", "epoch_of", EPOCHS), ("data", "on_bad_record", ON_BAD_RECORD),
+    ("loss", "triplet_distance", DISTANCES),
     ("train", "evaluate_clips", MODES), ("eval", "clips", MODES), ("eval", "distance", FEATURE_DISTANCES),
     ("eval", "weights", WEIGHTS),
 )
 
+# Fields that hold several values: (section, name, their types, these in words).
+_TUPLES = (
+    ("model", "depths", int, "whole numbers"), ("data", "image_size", int, "whole numbers"),
+    ("optim", "milestones", int, "whole numbers"), ("train", "profile", int, "whole numbers"),
+    ("augment", "erasing_area", (int, float), "numbers"), ("augment", "erasing_aspect", (int, float), "numbers"),
+    ("train", "loggers", str, "names"), ("eval", "protocols", str, "names"),
+)
+
+_SECTIONS = ("model", "data", "augment", "loss", "optim", "train", "eval")  # of every config
+
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
-FREE = ("eval", "data.workers", "train.profile", "train.loggers")
+FREE = ("eval", "data.workers", "data.cache", "train.profile", "train.loggers")
 
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
-    batch, groups = config.data.identities * config.data.tracklets, config.model.bn_groups
+    _check_tuples(config)
+    identities, parts, groups = config.data.identities, config.train.accumulate, config.model.bn_groups
+    batch = identities * config.data.tracklets // max(parts, 1)  # what goes through the network at once
     corrections, profile = config.eval.corrections, config.train.profile
     unknown = set(config.train.loggers) - set(LOGGERS)
     for wrong, message in (
@@ -56,9 +70,12 @@ def check(config: ConfigDict) -> None:
             (corrections and not Path(corrections).is_file(),
              f"config.eval.corrections={corrections}: no such file; name a corrections.csv or "
              "clean_tracks_test_info.mat, or leave it empty"),
+            (parts < 1 or identities % parts or identities == parts > 1,
+             f"config.train.accumulate={parts}: every part must hold whole identities, at least two; choose 1 or "
+             f"another divisor of config.data.identities={identities}"),
             (groups < 1 or batch % groups,
              f"config.model.bn_groups={groups} does not divide the batch of {batch} clips (config.data.identities x "
-             "config.data.tracklets); choose a divisor"),
+             "config.data.tracklets / config.train.accumulate); choose a divisor"),
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
             (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
             (unknown, f"config.train.loggers={config.train.loggers}: choose among {', '.join(LOGGERS)}, several as in "
@@ -68,6 +85,14 @@ def check(config: ConfigDict) -> None:
         if wrong:
             raise InputError(message)
     _check_loss(config)
+
+
+def _check_tuples(config: ConfigDict) -> None:
+    """ConfigDict looks at the type of a field, but not at those of the values in a tuple."""
+    for section, name, kinds, what in _TUPLES:
+        value = config[section][name]
+        if not all(isinstance(each, kinds) and not isinstance(each, bool) for each in value):
+            raise InputError(f"config.{section}.{name}={value!r}: give {what}, with commas between them")
 
 
 def _check_loss(config: ConfigDict) -> None:
@@ -128,12 +153,16 @@ def load_config(workdir: str | Path) -> ConfigDict:
     """
     path = Path(workdir) / "config.json"
     try:
-        return ConfigDict(_tuples(json.loads(path.read_text())))
+        content = from_json(path.read_bytes())
+        if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in _SECTIONS):
+            raise ValueError(f"not an object that holds {', '.join(_SECTIONS)}")
+        return ConfigDict(_tuples(content))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {workdir} is not the workdir of an experiment; train one with "
                          f"python -m cfaan_jax.main --config=... --workdir={workdir}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not readable as JSON ({error}); restore it, or use another --workdir") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as a config in JSON ({error}); restore it, or use another "
+                         "--workdir") from None
 
 
 def nearest(name: str, names: list[str]) -> list[str]:

@@ -1,14 +1,34 @@
 """Files that are complete or absent, never half there."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 UNFINISHED = ".unfinished"  # ends the name of a file or folder that is being written
 OLDER = ".older"  # ends the name of a folder that is being replaced
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Within this context an error of the machine names the file that is written, which Python leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def from_json(text: str | bytes) -> Any:
+    """What a JSON text says; ValueError for what is none, also where it is nested too deeply to read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 @contextmanager
@@ -19,7 +39,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
-        with open(unfinished, "wb") as file:
+        with named(path), open(unfinished, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -46,7 +66,8 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
             file.write(content)
         return
     unfinished = path.with_name(path.name + UNFINISHED)
-    unfinished.write_bytes(content)
+    with named(path):
+        unfinished.write_bytes(content)
     os.replace(unfinished, path)
 
 
@@ -63,7 +84,8 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(left_over, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
+        with named(path):
+            yield unfinished
         if path.exists():
             os.replace(path, older)
         os.replace(unfinished, path)

@@ -22,7 +22,8 @@ import numpy as np
 from cfaan_jax import extract, lock
 from cfaan_jax.data import deletion
 from cfaan_jax.data.deletion import Person
-from cfaan_jax.data.records import MANIFEST, present_splits
+from cfaan_jax.data.index import present_splits
+from cfaan_jax.data.records import MANIFEST
 from cfaan_jax.errors import InputError, run_command
 from cfaan_jax.files import OLDER, UNFINISHED
 from cfaan_jax.metrics.search import Search

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import from_json
 
 # Names of the locks, by what is done in the folder.
 BUILDING, TRAINING, EVALUATION = ".building.lock", ".training.lock", ".evaluation.lock"
@@ -81,7 +82,7 @@ def _refuse_other_machine(path: Path, holder: dict) -> None:
 def _read(path: Path) -> dict:
     """Who wrote the file; empty where nobody did, or is about to."""
     try:
-        content = json.loads(path.read_bytes())
+        content = from_json(path.read_bytes())
         return content if isinstance(content, dict) else {}
     except (OSError, ValueError):
         return {}

@@ -5,14 +5,31 @@ import io
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from cfaan_jax.files import write_whole
+from cfaan_jax.errors import InputError
+from cfaan_jax.files import named, write_whole
 from cfaan_jax.loggers import LOGGERS
 
-METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib")
+METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib", "model_flops_utilisation")
 COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "attention", "accuracy", "learning_rate",
            *METERS, "mAP", "rank1")
+
+
+def earlier_rows(path: Path, step: int, evaluated: int) -> list[dict]:
+    """The rows of a metrics.csv up to a step, and up to that of an evaluation; one that was cut short is left out.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            complete = (row for row in csv.DictReader(file) if None not in row and None not in row.values())
+            return [{name: row[name] for name in COLUMNS} for row in complete
+                    if int(row["step"]) <= (evaluated if row["mAP"] else step)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise InputError(f"{path}: no readable training figures ({type(error).__name__}: {error}); delete it, or "
+                         "restore what training wrote") from error
 
 
 class MetricLog:
@@ -34,40 +51,32 @@ class MetricLog:
 
     def __init__(self, workdir: str | Path, step: int = 0, evaluated: int = 0, *,
                  loggers: Sequence[str] = ("tensorboard",), fields: Mapping[str, Any] | None = None):
-        workdir = Path(workdir)
+        self._path = Path(workdir) / "metrics.csv"
+        rows = earlier_rows(self._path, step, evaluated) if self._path.exists() else []
         with ExitStack() as opened:  # one that cannot be opened closes those before it
             self._loggers = []
             for name in loggers:
-                self._loggers.append(LOGGERS[name](workdir, fields or {}))
+                self._loggers.append(LOGGERS[name](self._path.parent, fields or {}))
                 opened.callback(self._loggers[-1].close)
-            file = opened.enter_context(_begun(workdir / "metrics.csv", step, evaluated))
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+            write_whole(self._path, text.getvalue())
+            self._rows = csv.DictWriter(opened.enter_context(self._path.open("a", newline="", buffering=1)), COLUMNS)
             self._opened = opened.pop_all()
-        self._rows = csv.DictWriter(file, COLUMNS)
 
     def __enter__(self) -> "MetricLog":
         return self
 
     def __exit__(self, *_) -> None:
-        self._opened.close()
+        with named(self._path):
+            self._opened.close()
 
     def write(self, group: str, step: int, epoch: int, **figures: float) -> None:
         """Writes figures named as in `COLUMNS`; `group` is their heading where others get them."""
-        self._rows.writerow({"step": step, "epoch": epoch, **figures})
+        with named(self._path):
+            self._rows.writerow({"step": step, "epoch": epoch, **figures})
         headed = {f"{group}/{name}": value for name, value in figures.items()}
         for logger in self._loggers:
             logger.write(step, headed)
-
-
-def _begun(path: Path, step: int, evaluated: int) -> TextIO:
-    """The file, with the rows of an earlier start that stay, open for more."""
-    rows = []
-    if path.exists():
-        with path.open(newline="") as file:
-            complete = (row for row in csv.DictReader(file) if None not in row.values())
-            rows = [row for row in complete if int(row["step"]) <= (evaluated if row["mAP"] else step)]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())
-    return path.open("a", newline="", buffering=1)

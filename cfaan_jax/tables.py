@@ -17,7 +17,7 @@ from cfaan_jax import flops
 from cfaan_jax.errors import InputError, run_command
 from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import protocols
-from cfaan_jax.report.summary import mean, span
+from cfaan_jax.report.summary import mean, ranked_by, span
 from cfaan_jax.report.tables import Content, markdown, show
 from cfaan_jax.table_runs import SCALES, TRACKLETS, Commands, Run, Scale, find, overrides
 from configs import mars
@@ -81,6 +81,7 @@ class Kind:
     data: str
     clips: str
     weights: str
+    distance: str
     reranked: bool
     protocol: str
     corrected: bool
@@ -88,12 +89,12 @@ class Kind:
     @classmethod
     def of(cls, row: Mapping) -> "Kind":
         """That of a row of results.json."""
-        return cls(row["dataset"], row["clips"], row["weights"], row["reranked"], row["protocol"],
+        return cls(row["dataset"], row["clips"], row["weights"], row["distance"], row["reranked"], row["protocol"],
                    row["corrections"] is not None)
 
     def named(self) -> dict[str, str]:
         """As it is printed, by heading."""
-        more = (", corrected labels" if self.corrected else "") + (", re-ranked" if self.reranked else "")
+        more = (", corrected labels" if self.corrected else "") + ranked_by(self.distance, self.reranked)
         return {"protocol": self.protocol + more, "clips": self.clips, "weights": self.weights, "data": self.data}
 
 
@@ -133,7 +134,8 @@ def _rows(run: Run, cell: tuple[str, str], names: Sequence[str]) -> list[Mapping
     groups: dict[tuple, list[Mapping]] = {}
     for row in run.rows:
         if row["protocol"] in names and TRACKLETS[row["aligned"]] == cell[1]:
-            groups.setdefault((row["dataset"], row["clips"], row["weights"], row["reranked"]), []).append(row)
+            kind = row["dataset"], row["clips"], row["weights"], row["distance"], row["reranked"]
+            groups.setdefault(kind, []).append(row)
     return [row for group in groups.values() if len(group) == len(names) for row in group]
 
 

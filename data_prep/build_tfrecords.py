@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ import numpy as np
 from cfaan_jax import lock
 from cfaan_jax.data.description import PREVIEWS, SUMMARY, contact_sheet
 from cfaan_jax.data.records import TrackletRecord
-from cfaan_jax.errors import InputError
-from cfaan_jax.files import write_whole
+from cfaan_jax.errors import InputError, status_of
+from cfaan_jax.files import from_json, write_whole
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.progress import Progress
 from data_prep import alignment, detectors, linkers, packing, writer
@@ -251,7 +252,7 @@ def _export(args: argparse.Namespace) -> None:
 def _read_summary(path: Path) -> dict:
     """The summary of an earlier run; empty if there is none that can be read, since it can be made again."""
     try:
-        content = json.loads(path.read_text())
+        content = from_json(path.read_text())
         return content if isinstance(content, dict) and "counts" in content else {}
     except (OSError, ValueError):
         return {}
@@ -317,19 +318,11 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     try:
         with StopSignal() as stop, stop.at_once():
-            build(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full or broken disk
-        print(f"error: {error}; complete shards in {args.out} stay, run the same command again when the cause is gone",
-              file=sys.stderr)
-        return 1
+            return status_of(partial(build, args))
     except Interrupted as interrupted:
         print(f"stopped by {interrupted}; complete shards in {args.out} stay, the same command goes on",
               file=sys.stderr)
         return 128 + interrupted.signum
-    return 0
 
 
 if __name__ == "__main__":

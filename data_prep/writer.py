@@ -28,7 +28,7 @@ from cfaan_jax.data.records import (
     rebuild_index,
 )
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import UNFINISHED, write_whole, written_whole
+from cfaan_jax.files import UNFINISHED, from_json, write_whole, written_whole
 from data_prep.datasets import Dataset, Tracklet
 
 _BEGUN = "unfinished.json"
@@ -104,7 +104,7 @@ def claim(directory: Path, dataset: Dataset, settings: dict) -> dict:
         _begin(directory, wanted)
         return wanted
     try:
-        there = dict(json.loads(found[0].read_text())["settings"])
+        there = dict(from_json(found[0].read_text())["settings"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{found[0]}: damaged; delete the folder {directory} and run again") from None
     if there != wanted:

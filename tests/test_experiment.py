@@ -94,7 +94,7 @@ def test_how_a_run_is_scored_and_read_may_change(tmp_path):
     experiment.claim(other, tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1"])
+@pytest.mark.parametrize("text", ["", "{", "[1", "[1]", "7", "{}", '{"model": 1}', "[" * 10_000])
 def test_a_damaged_config_names_the_file(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match=r"config\.json: not readable"):
@@ -110,6 +110,9 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
     ("data.records", "", r"--config\.data\.records=FOLDER"),
     ("seed", -1, "seed=-1"),
     ("model.bn_groups", 3, "bn_groups=3 does not divide the batch of 16"),
+    ("train.accumulate", 0, "accumulate=0"),
+    ("train.accumulate", 3, "accumulate=3: every part must hold whole identities"),
+    ("train.accumulate", 4, "accumulate=4: every part.*at least two.*identities=4"),
     ("data.workers", 0, "workers=0"),
     ("train.epochs", 0, "epochs=0"),
     ("train.loggers", ("tensorboard", "paper"), "choose among tensorboard, wandb, mlflow"),
@@ -130,6 +133,11 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
     ("eval.distance", "foo", "distance='foo': choose one of cosine"),
     ("loss.osm_caa_weight", 1.0, "osm_caa_weight=1.0 needs the centres.*centre_weight"),
     ("loss.attention_weight", 1.0, "attention_weight=1.0: c2d does not weigh its frames"),
+    ("data.image_size", ("a", "b"), r"image_size=\('a', 'b'\): give whole numbers"),
+    ("optim.milestones", (1.5,), r"milestones=\(1.5,\): give whole numbers"),
+    ("train.profile", ("1", "2"), r"profile=\('1', '2'\): give whole numbers"),
+    ("augment.erasing_area", ("a", 1.0), "erasing_area=.*: give numbers"),
+    ("eval.protocols", (1, 2), r"protocols=\(1, 2\): give names"),
     ("eval.corrections", "absent.csv", "corrections=absent.csv: no such file"),
 ])
 def test_values_that_no_run_can_work_with_are_named(field, value, message):

@@ -1,6 +1,5 @@
 """The features that a program gets are those of an evaluation, whatever form the tracklets come in."""
 
-import doctest
 import subprocess
 import sys
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-import cfaan_jax.features
 from cfaan_jax import FeatureExtractor, evaluate, models, weights
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
@@ -131,11 +129,6 @@ def test_what_is_no_tracklet_is_named(extractor, tracklets, words):
 def test_a_detector_needs_a_linker(model):
     with pytest.raises(InputError, match="linker='largest'"):
         FeatureExtractor(model, detector="hog", **SETTINGS)
-
-
-def test_the_example_in_the_documentation_runs():
-    done = doctest.testmod(cfaan_jax.features, optionflags=doctest.ELLIPSIS)
-    assert done.attempted >= 5 and done.failed == 0
 
 
 def test_the_package_alone_loads_no_jax():

@@ -2,8 +2,10 @@
 
 import csv
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cfaan_jax.errors import InputError
 from cfaan_jax.metric_log import COLUMNS, MetricLog
 
 
@@ -44,6 +46,15 @@ def test_a_finished_evaluation_stays(tmp_path):
         log.write("evaluation", 2, 1, mAP=0.25, rank1=0.5)
     with MetricLog(tmp_path, step=2, evaluated=2):
         assert [row["mAP"] for row in rows(tmp_path)] == ["", "", "0.25"]
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xfe\x00", b"step,mAP\n1,\n", b"step,mAP\nx,\n",
+                                     b"a,a\n\0,\0\n"])
+def test_a_file_that_is_no_log_is_named(tmp_path, content):
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(InputError, match="metrics.csv: no readable training figures"):
+        MetricLog(tmp_path, step=5)
+    assert (tmp_path / "metrics.csv").read_bytes() == content
 
 
 def test_tensorboard_reads_the_scalars(tmp_path):

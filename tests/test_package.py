@@ -38,7 +38,7 @@ def test_the_wheel_holds_all_sources_and_templates(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
     wanted = {str(path.relative_to(REPOSITORY)) for name in ("cfaan_jax", "configs", "data_prep")
-              for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".html", ".js", ".css")}
+              for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".typed", ".html", ".js", ".css")}
     assert wanted <= held and any(name.endswith(".html") for name in wanted)
 
 

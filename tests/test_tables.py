@@ -32,7 +32,7 @@ def row(tracklets="raw", seed=0, mAP=0.5, protocol="mars", **more):
     return {"model": "any", "network": "any", "aligned": tracklets == "aligned", "protocol": protocol, "mAP": mAP,
             "rank1": 0.6, "rank5": 0.7, "rank10": 0.8, "gallery_size": 1200 + seed, "num_valid": 40, "seed": seed,
             "weights": "last", "clips": "all_sampled", "dataset": "synthetic", "corrections": None, "note": "",
-            "reranked": False, **more}
+            "reranked": False, "distance": "cosine", **more}
 
 
 def run(folder, variant="c2d", tracklets="raw", seed=0, rows=None, settings=(), name=None):
@@ -148,7 +148,7 @@ def test_two_sets_of_settings_in_one_folder_are_refused(tmp_path, more):
 
 
 @pytest.mark.parametrize("more", [
-    dict(clips="test"), dict(weights="best"), dict(reranked=True), dict(dataset="video"),
+    dict(clips="test"), dict(weights="best"), dict(reranked=True), dict(dataset="video"), dict(distance="euclidean"),
     dict(corrections="corrections.csv"),
 ])
 def test_figures_of_different_kinds_are_never_averaged(tmp_path, capsys, more):

@@ -11,17 +11,8 @@ from pathlib import Path
 
 from cfaan_jax.data import example
 from cfaan_jax.data.description import DATASET_INFO, PREVIEWS, SUMMARY, contact_sheet, counts, tensorflow_split
-from cfaan_jax.data.records import (
-    MANIFEST,
-    Index,
-    decode,
-    find_shards,
-    index_path,
-    load_index,
-    load_manifest,
-    present_splits,
-    rebuild_index,
-)
+from cfaan_jax.data.index import Index, index_path, local_shards, present_splits
+from cfaan_jax.data.records import MANIFEST, decode, load_index, load_manifest, rebuild_index
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import write_whole, written_whole
 
@@ -144,7 +135,7 @@ def _rewrite(shard: Path, person: Person) -> None:
 def _shards(directory: Path, split: str) -> list[Path]:
     """Those of a split that holds tracklets; of one that lost all of them some may be gone already."""
     there = list(directory.glob(f"*-{split}.tfrecord-*"))
-    return find_shards(directory, split) if any(path.stat().st_size for path in there) else []
+    return local_shards(directory, split) if any(path.stat().st_size for path in there) else []
 
 
 def _index(directory: Path, split: str) -> Index | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cfaan_jax.data.records import Index
+from cfaan_jax.data.index import Index
 
 DATASET_INFO = "dataset_info.json"  # whose "splits" are such entries
 SUMMARY = "summary.json"  # what packing did, counted

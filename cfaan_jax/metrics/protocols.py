@@ -98,9 +98,11 @@ def get(name: str) -> Protocol:
 def resolve(names: str | Sequence[str], dataset: str = "mars") -> tuple[Protocol, ...]:
     """Protocols from names, separated by commas where one string holds several, or "all" that suit the data set."""
     given = [names] if isinstance(names, str) else names
+    if not all(isinstance(each, str) for each in given):
+        raise InputError(f"protocols {given!r}: names are needed; there are: all, {', '.join(PROTOCOLS)}")
+    suitable = _DUKEV if dataset == "dukev" else _MARS
     names = [name.strip() for each in given for name in each.split(",") if name.strip()]
-    if names == ["all"]:
-        return tuple((_DUKEV if dataset == "dukev" else _MARS).values())
+    names = [name for each in names for name in (suitable if each == "all" else [each])]
     if not names:
         raise InputError(f"no protocol given; there are: all, {', '.join(PROTOCOLS)}")
     return tuple(get(name) for name in dict.fromkeys(names))

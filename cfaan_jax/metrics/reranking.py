@@ -15,6 +15,13 @@ _BLOCK_BYTES = 1 << 27
 def rerank(query: np.ndarray, gallery: np.ndarray, k1: int = 20, k2: int = 6, lambda_value: float = 0.3) -> np.ndarray:
     """Distances between queries and gallery that take the neighbours of both into account.
 
+    >>> import numpy as np
+    >>> from cfaan_jax import metrics
+    >>> gallery = np.eye(4)
+    >>> distances = metrics.rerank(gallery[:2] + 0.1, gallery, k1=2, k2=1)
+    >>> distances.shape, distances.argmin(axis=1).tolist()
+    ((2, 4), [0, 1])
+
     Args:
         query, gallery: features [Q, D] and [G, D]; their squared Euclidean distance is the original one, divided for
             each row by its largest. Give them unit length where the cosine decides.
@@ -42,12 +49,14 @@ def _checked(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int, lambda_va
     if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1] or not len(query) or not len(gallery):
         raise InputError(f"features of shape {query.shape} and {gallery.shape}: give [queries, D] and [gallery, D], "
                          "neither empty")
-    features = np.concatenate([query, gallery]).astype(np.float32)
+    features = np.concatenate([query, gallery])
     if not np.isfinite(features).all():
         raise InputError(f"the feature of row {int((~np.isfinite(features)).any(1).argmax())} is not finite")
-    if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
-        raise InputError(f"k1={k1}, k2={k2}, lambda_value={lambda_value}: give at least 1, at least 1, and 0 to 1")
-    return features
+    if not all(isinstance(k, int | np.integer) and k >= 1 for k in (k1, k2)) or not 0 <= lambda_value <= 1:
+        raise InputError(f"k1={k1}, k2={k2}, lambda_value={lambda_value}: give two whole numbers of at least 1, and 0 "
+                         "to 1")
+    # Only ratios of distances matter: divided by a power of two, which rounds nothing, their squares cannot overflow.
+    return np.ldexp(features, -np.frexp(np.abs(features).max())[1]).astype(np.float32)
 
 
 def _squared(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

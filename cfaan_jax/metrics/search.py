@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import written_whole
+from cfaan_jax.files import from_json, written_whole
 from cfaan_jax.metrics import corrections, protocols
 from cfaan_jax.metrics.big_gallery import CosineDistances
 from cfaan_jax.metrics.cameras import CameraPairs, camera_pairs
@@ -53,6 +53,7 @@ class About:
         weights: "last", "best" or "untrained", or where they come from.
         clips: which clips of a tracklet were averaged.
         distance: by which features are compared, one of `DISTANCES`.
+        left_out: test tracklets that are missing here because they are damaged.
     """
 
     dataset: str
@@ -63,6 +64,7 @@ class About:
     weights: str
     clips: str
     distance: str = "cosine"
+    left_out: int = 0
 
     def line(self) -> str:
         """One line of text."""
@@ -70,6 +72,7 @@ class About:
         line = f"{self.model}, {tracklets}, weights {self.weights}, clips {self.clips}"
         line += "" if self.seed is None else f", seed {self.seed}"
         line += "" if self.distance == "cosine" else f", {self.distance} distance"
+        line += f"; damaged test tracklets left out: {self.left_out:,}" if self.left_out else ""
         return f"{line}; {self.note}" if self.note else line
 
 
@@ -116,7 +119,7 @@ class Search:
             with np.load(path) as stored:
                 fields = {name: stored[name] for name in stored.files}
             found = cls(**fields | {"num_queries": int(fields["num_queries"]),
-                                    "about": About(**json.loads(str(fields["about"])))})
+                                    "about": About(**from_json(str(fields["about"])))})
             found._check()
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error

@@ -95,12 +95,12 @@ def training(metrics_csv: Path, path: Path) -> None:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             names = dict.fromkeys(("loss", *_NEEDED, *(reader.fieldnames or ())))
             rows = list(reader)
-        columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
-    except (OSError, ValueError, KeyError) as error:
+        columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names if name is not None}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{path}: no readable training figures ({type(error).__name__}: {error}); delete it, or "
                          "restore what training wrote") from error
     if not rows:

@@ -26,7 +26,9 @@ class TrackletFrames:
 
     def __init__(self, found: Search, directory: str | Path):
         self._queries = found.num_queries
-        self.parts = [RecordSet.open(directory, split) for split in ("query", "gallery")]
+        searched = found.names[:found.num_queries], found.names[found.num_queries:]
+        self.parts = [records.only(np.isin(records.names, names)) for records, names in  # damaged ones may be left out
+                      zip((RecordSet.open(directory, split) for split in ("query", "gallery")), searched, strict=True)]
 
     def place(self, row: int) -> tuple[RecordSet, int]:
         """The split in which a tracklet lies, and where."""

@@ -18,7 +18,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from PIL import Image
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import folder_written_whole
+from cfaan_jax.files import folder_written_whole, from_json
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLE = "style.css"
@@ -160,7 +160,7 @@ def _foreign(folder: Path, first: str) -> list[str]:
 def _listed(folder: Path) -> tuple[set[str], str]:
     """The files that were written with the pages in a folder, and the first page."""
     try:
-        content = json.loads((folder / _CONTENT).read_text())
+        content = from_json((folder / _CONTENT).read_text())
         return {_CONTENT, *content["files"]}, content["first"]
     except (OSError, ValueError, KeyError, TypeError):
         raise _no_pages(folder) from None

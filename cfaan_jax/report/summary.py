@@ -12,25 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfaan_jax.errors import InputError, run_command
-from cfaan_jax.files import write_whole
+from cfaan_jax.files import from_json, write_whole
 from cfaan_jax.report.tables import markdown, show
 
 FIGURES = {"mAP": "mAP", "rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10"}
 _NAMES = {"c2d": "C2D", "cfaan": "CF-AAN", "ide": "IDE"}
-_RUN = ("model", "aligned", "weights", "reranked")
+_RUN = ("model", "aligned", "weights", "reranked", "distance")
 _KEY = (*_RUN, "protocol", "clips", "seed")
+_OLDER = {"reranked": False, "distance": "cosine"}  # files of before these could be chosen do not say
+_NUMBERS = (*FIGURES, "seed", "gallery_size", "num_valid")
+_TEXTS = ("model", "weights", "protocol", "clips", "distance", "dataset", "note")
 
 
 def read_rows(path: Path) -> list[dict]:
     """The rows of a results.json; InputError if it is none."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        rows = [{"reranked": False, **row} for row in rows]  # files of before it could be chosen do not say
+        rows = [_OLDER | row for row in from_json(path.read_bytes())]
         for row in rows:
-            [row[name] for name in (*FIGURES, *_KEY, "gallery_size", "num_valid", "note")]
+            wrong = [name for kind, names in (((int, float), _NUMBERS), (str, _TEXTS), (bool, ("aligned", "reranked")))
+                     for name in names if not isinstance(row[name], kind)]
+            if wrong:
+                raise ValueError(f"{wrong[0]} is of the wrong kind")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; evaluate that run first (--mode=evaluate)") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: no results of an evaluation ({type(error).__name__}: {error}); delete it and "
                          "evaluate that run again") from error
     return rows
@@ -74,14 +79,19 @@ def _table(name: str, rows: Sequence[dict]) -> ProtocolTable:
     runs: dict[tuple, list[dict]] = {}
     for row in rows:
         runs.setdefault(tuple(row[name] for name in _RUN), []).append(row)
-    lines = [[_NAMES.get(model, model) + (", re-ranked" if reranked else ""), "aligned" if aligned else "raw", weights,
+    lines = [[_NAMES.get(model, model) + ranked_by(distance, reranked), "aligned" if aligned else "raw", weights,
               str(len(group)), *(mean([row[figure] for row in group]) for figure in FIGURES)]
-             for (model, aligned, weights, reranked), group in runs.items()]
+             for (model, aligned, weights, reranked, distance), group in runs.items()]
     title = (f"{name}: gallery of {span(row['gallery_size'] for row in rows)} tracklets, "
              f"{span(row['num_valid'] for row in rows)} valid queries")
     notes = "; ".join(note for note in dict.fromkeys(row["note"] for row in rows) if note)
     return ProtocolTable(f"{title}; {notes}" if notes else title,
                          ["model", "tracklets", "weights", "seeds", *FIGURES.values()], lines)
+
+
+def ranked_by(distance: str, reranked: bool) -> str:
+    """What follows a name where the ranking was not by the cosine alone."""
+    return ("" if distance == "cosine" else f", {distance}") + (", re-ranked" if reranked else "")
 
 
 def mean(shares: Sequence[float], decimals: int = 1) -> str:

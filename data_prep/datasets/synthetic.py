@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import UNFINISHED, write_whole
+from cfaan_jax.files import UNFINISHED, from_json, write_whole
 from cfaan_jax.progress import Progress
 from data_prep.datasets import Dataset, mars, mars_files
 from data_prep.datasets.synthetic_cameras import Studio
@@ -57,7 +57,7 @@ def _claim(root: Path, settings: dict) -> None:
     remedy = "give another --root or remove this folder"
     if path.exists():
         try:
-            found = json.loads(path.read_text())
+            found = from_json(path.read_text())
         except ValueError as error:
             raise InputError(f"{path}: not readable ({error}); {remedy}") from error
         if found != settings:

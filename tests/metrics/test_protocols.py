@@ -42,6 +42,9 @@ def test_resolve():
     assert [protocol.name for protocol in protocols.resolve(("all",))] == everything
     assert len(everything) == 8 and "dukev" not in everything
     assert [protocol.name for protocol in protocols.resolve("all", "dukev")] == ["dukev", "dukev_revised"]
+    assert [protocol.name for protocol in protocols.resolve("dukev,all,mars")] == ["dukev", *everything]
+    with pytest.raises(InputError, match=r"protocols \(1,\): names are needed"):
+        protocols.resolve((1,))
     with pytest.raises(InputError, match="unknown protocol 'mrs'; there are: mars_matlab, "):
         protocols.resolve("mars,mrs")
     for nothing in ((), ("",), " , "):

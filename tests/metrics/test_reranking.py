@@ -68,9 +68,18 @@ def test_equal_features_are_equally_near():
     assert np.isfinite(found).all() and np.ptp(found) < 1e-6
 
 
+@pytest.mark.parametrize("size", [1e20, 3e38, 1e-30, 2.0**70])
+def test_distances_do_not_depend_on_the_size_of_features(size):
+    features = np.random.default_rng(0).normal(size=(30, 5))
+    features /= np.abs(features).max()
+    found = metrics.rerank((features[:10] * size).astype(np.float32), (features[10:] * size).astype(np.float32), k1=5)
+    np.testing.assert_allclose(found, metrics.rerank(features[:10], features[10:], k1=5), atol=1e-5)
+
+
 @pytest.mark.parametrize("change, expected", [
     (dict(query=np.ones((2, 4))), "features of shape"), (dict(gallery=np.ones((0, 3))), "neither empty"),
     (dict(gallery=np.array([[0, np.nan, 0]])), "row 2 is not finite"), (dict(k1=0), "k1=0"),
+    (dict(k1=2.5), "k1=2.5.*whole numbers"), (dict(k2="3"), "k2=3.*whole numbers"),
     (dict(lambda_value=1.5), "lambda_value=1.5")])
 def test_bad_input_is_named(change, expected):
     with pytest.raises(InputError, match=expected):

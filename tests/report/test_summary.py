@@ -12,7 +12,7 @@ def row(model="cfaan", protocol="mars", aligned=False, seed=0, mAP=0.5, **more):
     return {"model": model, "network": model, "aligned": aligned, "protocol": protocol, "mAP": mAP, "rank1": 0.6,
             "rank5": 0.7, "rank10": 0.8, "rank20": 0.9, "gallery_size": 1200, "num_valid": 40, "num_queries": 42,
             "seed": seed, "weights": "last", "clips": "all_sampled", "dataset": "synthetic", "corrections": None,
-            "note": "", "reranked": False, **more}
+            "note": "", "reranked": False, "distance": "cosine", **more}
 
 
 def results(tmp_path, name, *rows):
@@ -53,9 +53,14 @@ def test_other_weights_have_a_line_and_other_clips_a_table_of_their_own():
 
 
 def test_reranked_figures_have_a_line_of_their_own_and_older_files_have_none(tmp_path):
-    old = {name: value for name, value in row().items() if name != "reranked"}
+    old = {name: value for name, value in row().items() if name not in ("reranked", "distance")}
     [table] = summary.tables(summary.collect([results(tmp_path, "a", old, row(reranked=True, mAP=0.9))]))
     assert [line[:5:4] for line in table.lines] == [["CF-AAN", "50.0"], ["CF-AAN, re-ranked", "90.0"]]
+
+
+def test_another_distance_has_a_line_of_its_own():
+    [table] = summary.tables([row(), row(distance="euclidean"), row(distance="euclidean", reranked=True)])
+    assert [line[0] for line in table.lines] == ["CF-AAN", "CF-AAN, euclidean", "CF-AAN, euclidean, re-ranked"]
 
 
 def test_a_run_without_a_protocol_is_left_out_of_its_table():
@@ -71,6 +76,9 @@ def test_the_same_run_twice_is_refused(tmp_path):
 
 @pytest.mark.parametrize("text, message", [
     ("{", "no results of an evaluation"), ("[{}]", "KeyError"), ("[1]", "TypeError"), ("[]", "no rows"),
+    ("7", "TypeError"), ('"text"', "TypeError"), ("[" * 10_000, "nested too deeply"), ("\0", "JSONDecodeError"),
+    (json.dumps([row(mAP="0.5")]), "mAP is of the wrong kind"), (json.dumps([row(clips=[1])]), "clips is of the wrong"),
+    (json.dumps([row(aligned=1)]), "aligned is of the wrong kind"),
 ])
 def test_unreadable_results_are_refused(tmp_path, text, message):
     (tmp_path / "results.json").write_text(text)
