@@ -53,6 +53,18 @@ def test_any_bytes_are_read_or_refused(tmp_path, own_flags, name):
     check()
 
 
+@pytest.mark.parametrize("text", [
+    "__import__('os').system('touch {mark}')", "!!python/object/apply:os.system [touch {mark}]", "$(touch {mark})",
+    "[].__class__.__base__.__subclasses__()", "-" * 100_000 + "1"])
+@pytest.mark.parametrize("field", ["data.image_size", "model.width"])
+def test_code_in_a_setting_is_text(tmp_path, own_flags, field, text):
+    mark = tmp_path / "ran"
+    _, call = TARGETS["overrides"].make(tmp_path)
+    with pytest.raises(InputError):
+        call(f"--config.{field}={text.format(mark=mark)}".encode())
+    assert not mark.exists()
+
+
 def test_pipes_and_devices_are_not_read(tmp_path):
     """A link to one in somebody's archive would hang a run, or fill its memory."""
     os.mkfifo(tmp_path / "pipe.jpg")
