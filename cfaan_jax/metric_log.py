@@ -25,7 +25,7 @@ def earlier_rows(path: Path, step: int, evaluated: int) -> list[dict]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             complete = (row for row in csv.DictReader(file) if None not in row and None not in row.values())
-            return [{name: row[name] for name in COLUMNS} for row in complete
+            return [{name: row.get(name, "") for name in COLUMNS} for row in complete
                     if int(row["step"]) <= (evaluated if row["mAP"] else step)]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise InputError(f"{path}: no readable training figures ({type(error).__name__}: {error}); delete it, or "
