@@ -12,8 +12,6 @@ import mmap
 import re
 import sys
 import threading
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,7 +21,7 @@ import numpy as np
 from cfaan_jax.data import example, index_columns
 from cfaan_jax.data.images import decoded, size_of
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import from_json, written_whole
+from cfaan_jax.files import from_json, read_npz, written_whole
 from cfaan_jax.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -240,13 +238,13 @@ def load_index(directory: str | Path, split: str) -> Index:
     rebuild = f"python -m cfaan_jax.data.records --rebuild_index {directory}"
     shards = _find_shards(directory, split)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            version = int(arrays["schema_version"])
-            index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
+        arrays = read_npz(path)
+        version = int(arrays["schema_version"])
+        index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
         index_columns.check(index)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; make it with: {rebuild}") from None
-    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}); make it again with: {rebuild}") from None
     if version != SCHEMA_VERSION or index.shard_names.tolist() != [shard.name for shard in shards]:
         raise InputError(f"{path} is stale, made from other shards than those in the folder; make it again with: "
