@@ -57,7 +57,7 @@ def read_npz(file: str | Path | BinaryIO) -> dict[str, np.ndarray]:
         # RuntimeError: encrypted, or packed in an unknown way.
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MemoryError, OverflowError, TypeError,
                 SyntaxError, struct.error) as error:
-            raise ValueError(f"no .npz file: {error}") from None
+            raise ValueError(f"not an .npz file: {error}") from None
 
 
 @contextmanager
