@@ -27,7 +27,7 @@ from cfaan_jax.report import curves, summary
 from cfaan_jax.weights import files
 from data_prep.datasets import mars_dl, mars_files
 
-_TYPES = ("<i8", "<i4", "<u8", "u1", "<f8", "<U3", "?")
+_TYPES = ("<i8", "<i4", "<u8", "|u1", "<f8", "<U1", "<U4", "<U31", "|b1")
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def _index(folder: Path):
         for i in range(len(found)):
             found.image_size(i), found.rectangles(i), found.candidates(i), found.record(i), found.image(i, 0)
 
-    columns = [bytes([128 + i - 128 % len(names)]) + bytes([0, 0]) + good[name].tobytes()
-               for i, name in enumerate(names, start=len(names))]
+    columns = [bytes([8 * len(names) + i, _TYPES.index(good[name].dtype.str), (*good[name].shape, 0)[1]])
+               + good[name].tobytes() for i, name in enumerate(names)]
     return [b"\0" + whole, *columns], call
 
 
@@ -171,8 +171,7 @@ def _overrides(_: Path):
         experiment.check(main._CONFIG.value)
 
     words = ["--config.model.width=16", "--config.data.image_size=(64,32)", "--config.eval.protocols=all",
-             "--config.optim.learning_rate=1e-3", "--config=configs/mars.py:c2d", "--mode=evaluate",
-             "--config.eval.corrections=a.csv", "--config.model.inter_channels=None", "--config.train.profile=1,2"]
+             "--config.optim.learning_rate=1e-3", "--mode=evaluate", "--config.train.profile=1,2"]
     return [word.encode() for word in words] + ["\n".join(words).encode()], call
 
 
@@ -182,7 +181,7 @@ def _torch(folder: Path):
     storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x0ctQ"
     rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n("
     tensor = rebuild + storage + b"K\x00K\x03K\x04\x86K\x04K\x01\x86\x89}tR"
-    content = b"\x80\x02ccollections\nOrderedDict\n)R(X\x01\x00\x00\x00a" + tensor + b"X\x01\x00\x00\x00bh\x00u."
+    content = b"\x80\x02ccollections\nOrderedDict\n)R(X\x01\x00\x00\x00a" + tensor + b"u."
 
     def call(data: bytes) -> None:
         if data[:1] < b"\x80":
@@ -196,7 +195,7 @@ def _torch(folder: Path):
 
     heads = b"".join(pickle.dumps(head, 2) for head in (files._LEGACY_MAGIC, 1001, {}))
     old = heads + content.replace(b"tQ", b"NtQ") + pickle.dumps(["0"], 2) + (12).to_bytes(8, "little") + bytes(48)
-    return [b"\x00" + old, b"\xff" + content.replace(b"X\x01\x00\x00\x00bh\x00", b"")], call
+    return [b"\x00" + old, b"\xff" + content], call
 
 
 def _safetensors(folder: Path):
@@ -222,14 +221,16 @@ def _workdir(folder: Path):
         else:
             readers[which]()
 
-    row = dict.fromkeys((*summary.FIGURES, *summary._KEY, "gallery_size", "num_valid", "note"), 1)
-    return [b"\0" + json.dumps([row]).encode(), b"\1" + json.dumps({"a": {"b": [1, 2]}}).encode(),
+    row = {"aligned": False, **dict.fromkeys(summary._NUMBERS, 1), **dict.fromkeys(summary._TEXTS, "a")}
+    config = dict.fromkeys(experiment._SECTIONS, {"a": [1, 2]})
+    return [b"\0" + json.dumps([row]).encode(), b"\1" + json.dumps(config).encode(),
             b"\2" + json.dumps({"schema_version": 1, "counts": {}}).encode(),
             b"\3step,epoch,loss,accuracy,learning_rate,mAP,rank1\n1,1,0.5,0.5,0.1,,\n"], call
 
 
 TARGETS = {
-    "records": Target(0.03, _records), "shard": Target(0.2, _shard), "index": Target(0.004, _index),
-    "names": Target(0.02, _in_info("train_name.txt")), "masks": Target(0.03, _in_info("mask_info.csv")),
-    "corrections": Target(0.24, _corrections), "matlab": Target(0.24, _matlab), "overrides": Target(0.001, _overrides),
-    "torch": Target(0.06, _torch), "safetensors": Target(0.09, _safetensors), "workdir": Target(0.085, _workdir)}
+    "matlab": Target(0.25, _matlab), "shard": Target(0.22, _shard), "corrections": Target(0.22, _corrections),
+    "safetensors": Target(0.1, _safetensors), "workdir": Target(0.08, _workdir), "torch": Target(0.05, _torch),
+    "records": Target(0.025, _records), "masks": Target(0.025, _in_info("mask_info.csv")),
+    "names": Target(0.02, _in_info("train_name.txt")), "index": Target(0.008, _index),
+    "overrides": Target(0.002, _overrides)}

@@ -43,17 +43,14 @@ _PARTS = {
 def main(arguments: list[str] | None = None) -> None:
     flags = _flags(arguments)
     found = mars_sizes.metadata(flags.info)
-    rows = {"devices": [of_devices(flags, count) for count in flags.devices],
-            "gallery": [of_gallery(found, size) for size in flags.galleries],
-            "records": [of_records(found, size) for size in flags.tracklets]}
-    about = {"variant": flags.variant, "machine": jax.devices()[0].device_kind, "jax": jax.__version__,
-             "tracklets": mars_sizes.described(flags.info)}
-    flags.out.write_text(json.dumps({"about": about, **rows}, indent=2) + "\n")
-    for name, (title, along, columns) in _PARTS.items():
-        own = {column: about for column, about in columns.items() if column in rows[name][0]}
-        show(title, [along, *(heading for heading, _ in own.values())],
-             [[f"{row[along]:,}", *(f"{row[column] / unit:,.3g}" for column, (_, unit) in own.items())]
-              for row in rows[name]], mars_config.caveat(flags) if name == "devices" else [])
+    rows: dict = {"about": {"variant": flags.variant, "machine": jax.devices()[0].device_kind, "jax": jax.__version__,
+                            "tracklets": mars_sizes.described(flags.info)}}
+    for name, measure, sizes in (("devices", partial(of_devices, flags), flags.devices),
+                                 ("gallery", partial(of_gallery, found), flags.galleries),
+                                 ("records", partial(of_records, found), flags.tracklets)):
+        rows[name] = [measure(size) for size in sizes]
+        _show(name, rows[name], mars_config.caveat(flags) if name == "devices" else [])
+        flags.out.write_text(json.dumps(rows, indent=2) + "\n")  # each takes minutes: what is there stays
     plot(rows, flags.out.with_suffix(".png"))
 
 
@@ -68,6 +65,14 @@ def _flags(arguments: list[str] | None) -> argparse.Namespace:
                         help="of the training records (default 500,1000,2000,4000)")
     parser.add_argument("--info", type=Path, help="MARS's info folder; unset: tracklets are drawn to its totals")
     return parser.parse_args(arguments)
+
+
+def _show(name: str, rows: list[dict], notes: list[str]) -> None:
+    title, along, columns = _PARTS[name]
+    own = {column: about for column, about in columns.items() if column in rows[0]}
+    show(title, [along, *(heading for heading, _ in own.values())],
+         [[f"{row[along]:,}", *(f"{row[column] / unit:,.3g}" for column, (_, unit) in own.items())] for row in rows],
+         notes)
 
 
 def of_devices(flags: argparse.Namespace, count: int) -> dict:

@@ -13,6 +13,7 @@ from cfaan_jax.data.samplers import EPOCHS
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import from_json, write_whole
 from cfaan_jax.inputs import ON_BAD_RECORD
+from cfaan_jax.loggers import LOGGERS
 from cfaan_jax.losses import DISTANCES
 from cfaan_jax.metrics.search import DISTANCES as FEATURE_DISTANCES
 
@@ -34,13 +35,13 @@ _TUPLES = (
     ("model", "depths", int, "whole numbers"), ("data", "image_size", int, "whole numbers"),
     ("optim", "milestones", int, "whole numbers"), ("train", "profile", int, "whole numbers"),
     ("augment", "erasing_area", (int, float), "numbers"), ("augment", "erasing_aspect", (int, float), "numbers"),
-    ("eval", "protocols", str, "names"),
+    ("train", "loggers", str, "names"), ("eval", "protocols", str, "names"),
 )
 
 _SECTIONS = ("model", "data", "augment", "loss", "optim", "train", "eval")  # of every config
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
-FREE = ("eval", "data.workers", "data.cache", "train.profile")
+FREE = ("eval", "data.workers", "data.cache", "train.profile", "train.loggers")
 
 
 def check(config: ConfigDict) -> None:
@@ -49,6 +50,7 @@ def check(config: ConfigDict) -> None:
     identities, parts, groups = config.data.identities, config.train.accumulate, config.model.bn_groups
     batch = identities * config.data.tracklets // max(parts, 1)  # what goes through the network at once
     corrections, profile = config.eval.corrections, config.train.profile
+    unknown = set(config.train.loggers) - set(LOGGERS)
     for wrong, message in (
             (not config.data.records, "config.data.records is not given; name the folder that "
                                       "data_prep/build_tfrecords.py wrote: --config.data.records=FOLDER"),
@@ -76,6 +78,8 @@ def check(config: ConfigDict) -> None:
              "config.data.tracklets / config.train.accumulate); choose a divisor"),
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
             (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
+            (unknown, f"config.train.loggers={config.train.loggers}: choose among {', '.join(LOGGERS)}, several as in "
+                      "\"('tensorboard','wandb')\""),
             (profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
              f"config.train.profile={profile}: give the first and the last step, counted from 1, as in 10,12")):
         if wrong:

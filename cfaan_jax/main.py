@@ -117,6 +117,9 @@ def parse(argv: Sequence[str]) -> list[str]:
     except (flags.Error, InputError) as error:
         print(f"error: {_explain(error)}", file=sys.stderr)
         sys.exit(2)
+    except (MemoryError, RecursionError):  # of Python's parser
+        print("error: the value of a flag is nested too deeply; give plain numbers and names", file=sys.stderr)
+        sys.exit(2)
 
 
 def _config_alone(argv: Sequence[str]) -> ConfigDict | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import content_of
 
 _HEADER = 128  # bytes
 _MATRIX, _COMPRESSED = 14, 15
@@ -32,7 +33,7 @@ def read_integers(path: str | Path, key: str) -> np.ndarray:
     """
     path, found = Path(path), []
     try:
-        for name, values in _variables(path.read_bytes()):
+        for name, values in _variables(content_of(path)):
             found.append(name)
             if name == key:
                 return _whole(path, key, values)

@@ -137,7 +137,7 @@ def _typed(argument: str) -> tuple[str, object]:
         raise InputError(f"{argument}: every run has its own; give --seeds and --records")
     try:
         return name, ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two where it is nested too deeply
         return name, text
 
 

@@ -18,14 +18,14 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, inputs, lock, optim, processes, utilisation
+from cfaan_jax import environment, evaluate, inputs, lock, optim, processes, utilisation
 from cfaan_jax.accumulation import over_parts
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import KINDS, check, claim, create_model, initial_model
+from cfaan_jax.experiment import KINDS, check, claim, create_model, flatten, initial_model
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.meters import Meters, StepTrace
 from cfaan_jax.metric_log import MetricLog
@@ -56,7 +56,7 @@ class TrainState(NamedTuple):
 def train(config: ConfigDict, workdir: str | Path) -> None:
     """Trains the network of a config, or goes on with it, and scores it at the end.
 
-    Leaves in `workdir`: config.json, checkpoints/, metrics.csv, tensorboard/, results.json, report/.
+    Leaves in `workdir`: config.json, environment.json, checkpoints/, metrics.csv, tensorboard/, results.json, report/.
 
     Raises:
         InputError: bad config or records, a workdir of another config or in which another process trains, or a loss
@@ -72,7 +72,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
 
 def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) -> None:
     """Trains and scores in a folder in which nobody else trains."""
-    processes.on_first(lambda: claim(config, workdir))
+    processes.on_first(lambda: (claim(config, workdir), environment.note(workdir, config.seed)))
     total = config.train.epochs * sampler.steps_per_epoch
     with StopSignal(alone=jax.process_count() == 1) as stop:
         with Checkpoints(workdir) as checkpoints:
@@ -230,7 +230,8 @@ class Run:
     def _metric_log(self) -> AbstractContextManager[MetricLog | None]:
         if not processes.is_first():
             return nullcontext()
-        return MetricLog(self.workdir, self.standing.step, self.standing.evaluated)
+        return MetricLog(self.workdir, self.standing.step, self.standing.evaluated, loggers=self.config.train.loggers,
+                         fields=flatten(self.config.to_dict()))
 
     def _train_until(self, until: int, reader: Iterator[dict], log: MetricLog | None, progress: Progress) -> None:
         """Trains up to a step, or until one of the processes is asked to stop: all must leave after the same step."""

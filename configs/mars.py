@@ -143,6 +143,7 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         # Parts of the batch whose gradients are averaged, one part at a time. Not the same step as that of the whole
         # batch: each part is normalised by its own statistics, as with bn_groups, and finds its triplets in itself.
         accumulate=1,
+        loggers=("tensorboard",),  # beside metrics.csv: tensorboard, wandb, mlflow; the last two stay on this machine
         profile=(),  # first and last step of which a trace goes to WORKDIR/profile, as in 10,12; (): none
     ))
     config.eval = ConfigDict(dict(

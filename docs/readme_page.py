@@ -1,5 +1,6 @@
 """Makes the README, which lies beside this folder, the first page of the site; links lead to it and from it."""
 
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -7,6 +8,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 _README = "README.md"
+_OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./(?!README\.md)[^)]*\)")  # a link to a file that has no page
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -17,7 +19,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """In the site the README and all other pages lie in one folder."""
+    """In the site the README and all other pages lie in one folder, and of other files there are the names alone."""
     if page.file.src_uri == _README:
         return markdown.replace("](docs/", "](")
-    return markdown.replace(f"](../{_README}", f"]({_README}")
+    return _OUTSIDE.sub(r"\1", markdown).replace(f"](../{_README}", f"]({_README}")

@@ -14,8 +14,9 @@ REPOSITORY = Path(__file__).parents[1]
 PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 
 # Programs whose calls are written down instead of made. Any other program has to be one of `_TOOLS`.
-_WRITTEN_DOWN = ("python", "pip", "cfaan", "cfaan-build-records", "sbatch", "kubectl", "ruff", "mkdocs")
+_WRITTEN_DOWN = ("python", "pip", "pip-audit", "cfaan", "cfaan-build-records", "sbatch", "kubectl", "ruff", "mkdocs")
 _TOOLS = ("bash", "cat", "date", "dirname", "grep", "sed")
+_THERE = ("WHERE", "runs/quickstart/cfaan-aligned")  # what scripts look for before they begin
 _COMMAND = re.compile(r"(python -m \S+|python \S+\.py|cfaan|bash launch/\S+) \S")  # with arguments
 _GAP = re.compile(r"\.\.\.|<")  # where something is left out
 _SEPARATOR = "\x1f"
@@ -85,15 +86,18 @@ def calls(script: str, folder: Path) -> list[list[str]]:
     """
     programs, written = folder / "programs", folder / "calls"
     programs.mkdir()
+    written.touch()
     for name in _WRITTEN_DOWN:
         (programs / name).write_text(_STAND_IN)
         (programs / name).chmod(0o755)
     for name in _TOOLS:
         (programs / name).symlink_to(next(path for path in (f"/bin/{name}", f"/usr/bin/{name}") if Path(path).exists()))
+    for name in _THERE:
+        (folder / name).mkdir(parents=True)
     for name in ("configs", "data_prep", "launch"):
         (folder / name).symlink_to(REPOSITORY / name)
     environment = {"PATH": str(programs), "CALLS": str(written), "CFAAN_VENV": "none", "HOME": os.environ["HOME"]}
     done = subprocess.run(["/bin/bash", "-euo", "pipefail", "-c", script], cwd=folder, env=environment,
                           capture_output=True, text=True)
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-    return [line.split(_SEPARATOR) for line in written.read_text().splitlines()] if written.exists() else []
+    return [line.replace(f"{folder}/", "").split(_SEPARATOR) for line in written.read_text().splitlines()]

@@ -1,7 +1,7 @@
 """A disk that takes no more: one clear line, nothing half-written, and the same command goes on afterwards.
 
 The kernel refuses the writes: beyond the limit that a process sets on the size of its files (RLIMIT_FSIZE) every write
-fails. A full disk does the same with another number.
+fails. A full disk does the same with another number. Packing has its own such test, tests/data_prep/test_build.py.
 """
 
 import errno
@@ -23,8 +23,6 @@ from cfaan_jax.metric_log import MetricLog
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import review, summary
 from data_prep import build_tfrecords
-from data_prep.datasets import Dataset, Tracklet
-from tests import tiny_records
 
 
 @contextmanager
@@ -65,24 +63,6 @@ def search_of(folder: Path) -> Search:
               for name in ("names", "track_ids", "pids", "camids")}
     features = np.random.default_rng(0).normal(size=(len(labels["pids"]), 4)).astype(np.float32)
     return Search(features, len(parts[0]), **labels, about=About("tiny", "", False, "c2d", 0, "last", "test"))
-
-
-def test_packing(tmp_path, capsys, monkeypatch):
-    def opened(root):
-        rng = np.random.default_rng(0)
-        people = [[tiny_records.frame(rng, pid) for _ in range(2 + 10 * pid)] for pid in range(2)]
-        return Dataset("toy", [Tracklet(f"T{pid}", "train", pid, 1 + pid, 1, tuple(map(str, range(len(own)))),
-                                        own.__getitem__) for pid, own in enumerate(people)])
-
-    monkeypatch.setitem(build_tfrecords.DATASETS, "dukev", opened)
-    arguments = ["--dataset=dukev", f"--root={tmp_path}", f"--out={tmp_path / 'out'}", "--shard_size=1", "--workers=1"]
-    with no_file_beyond(12_000):  # the first of the shards fits
-        assert build_tfrecords.main(arguments) == 1
-    shards = [tmp_path / "out" / f"toy-train.tfrecord-{number:05d}-of-00002" for number in range(2)]
-    assert f"error: {shards[1]}: File too large" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [shards[0].name, "unfinished.json"]
-    assert build_tfrecords.main(arguments) == 0
-    assert len(records.RecordSet.open(tmp_path / "out", "train")) == 2
 
 
 def test_an_index(mine, capsys):

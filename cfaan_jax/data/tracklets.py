@@ -8,6 +8,7 @@ import numpy as np
 
 from cfaan_jax.data.images import decoded
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import content_of
 
 Frame = np.ndarray | bytes | str | Path
 Tracklet = Sequence[Frame] | np.ndarray
@@ -63,7 +64,7 @@ class ImageTracklets:
         if isinstance(frame, np.ndarray):
             return cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
         try:
-            return Path(frame).read_bytes()
+            return content_of(frame)
         except OSError as error:
             raise InputError(f"{self._where(i, k)} cannot be read ({error.strerror}); correct the path") from None
 

@@ -77,7 +77,7 @@ def _read_csv(path: Path) -> Corrections:
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a mark
             reader = csv.reader(file, skipinitialspace=True)
             lines = [(reader.line_num, line) for line in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
     header = [name.strip() for name in lines[0][1]] if lines else []
     missing = [name for name in _COLUMNS if header.count(name) != 1]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import content_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class FrameFiles:
     def __call__(self, index: int) -> bytes:
         path = self.root / self.names[index]
         try:
-            return path.read_bytes()
+            return content_of(path)
         except OSError as error:
             raise InputError(f"{path}: frame {index} of its tracklet cannot be read ({error.strerror}); "
                              "unpack the data set again") from error

@@ -1,5 +1,7 @@
 """The video reader, on small videos written here: coloured blocks that a stand-in detector finds by their colour."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -214,6 +216,30 @@ def test_file_that_is_no_video_is_named(tmp_path):
 def test_truncated_video_is_not_taken_for_a_short_one(clip):
     clip.write_bytes(clip.read_bytes()[:clip.stat().st_size // 2])
     with pytest.raises(InputError, match=r"yard\.avi: the video ends after \d+ of 40 frames"):
+        open_video(clip)
+
+
+@pytest.mark.parametrize("field, value, found", [
+    ("frames", 2**31 - 1, r"the video ends after 40 of \d{6,} frames"), ("frames", 3, 8), ("size", 60_000, 8),
+])
+def test_what_a_video_claims_of_itself_is_not_believed(clip, field, value, found):
+    content = bytearray(clip.read_bytes())
+    main, stream, format_of = (content.index(name) + 8 for name in (b"avih", b"strh", b"strf"))
+    places = {"frames": (main + 16, stream + 32), "size": (main + 32, main + 36, format_of + 4, format_of + 8)}
+    for place in places[field]:
+        struct.pack_into("<I", content, place, value)
+    clip.write_bytes(content)
+    if isinstance(found, int):
+        assert len(open_video(clip).tracklets) == found
+    else:
+        with pytest.raises(InputError, match=found):
+            open_video(clip)
+
+
+def test_a_video_without_frames_is_named(clip):
+    content = clip.read_bytes()
+    clip.write_bytes(content[:content.index(b"movi") + 4])
+    with pytest.raises(InputError, match=r"yard\.avi: the video ends after 0 of 40 frames"):
         open_video(clip)
 
 
