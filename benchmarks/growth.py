@@ -59,8 +59,8 @@ def _flags(arguments: list[str] | None) -> argparse.Namespace:
     mars_config.add_flags(parser)
     parser.add_argument("--devices", type=mars_config.integers, default=(1, 2, 4, 8), help="default 1,2,4,8")
     parser.add_argument("--steps", type=int, default=0, help="training steps to run on each number of devices")
-    parser.add_argument("--galleries", type=mars_config.integers, default=(1500, 3000, 6000, 12180),
-                        help="rows, queries among them (default 1500,3000,6000,12180: MARS)")
+    parser.add_argument("--galleries", type=mars_config.integers, default=(1275, 2550, 5100, 10200),
+                        help="tracklets beside the queries (default 1275,2550,5100,10200: MARS)")
     parser.add_argument("--tracklets", type=mars_config.integers, default=(500, 1000, 2000, 4000),
                         help="of the training records (default 500,1000,2000,4000)")
     parser.add_argument("--info", type=Path, help="MARS's info folder; unset: tracklets are drawn to its totals")
@@ -101,12 +101,13 @@ def _run(program: Compiled, steps: int) -> float:
 
 
 def of_gallery(found: Metadata, size: int) -> dict:
-    """Scores of all queries against so many rows of MARS's test list, the queries first among them."""
-    rows = mars_sizes.queries_first(found)[:size]
-    queries = min(len(found.query), len(rows))
-    search = drawn_search(Metadata(found.train, found.test[rows], np.arange(queries)), _DIMENSIONS)
+    """Scores of all queries against themselves and so many others of MARS's test list, drawn."""
+    others = np.setdiff1d(np.arange(len(found.test)), found.query)
+    rows = np.concatenate([found.query, np.random.default_rng(0).permutation(others)[:size]])
+    search = drawn_search(Metadata(found.train, found.test[rows], np.arange(len(found.query))), _DIMENSIONS)
     work = partial(search.score, ["mars"])
-    return {"gallery": len(rows), "queries": queries, "seconds": fewest_seconds(work), "bytes": allocated(work)}
+    return {"gallery": len(rows) - len(found.query), "queries": len(found.query), "seconds": fewest_seconds(work),
+            "bytes": allocated(work)}
 
 
 def of_records(found: Metadata, size: int) -> dict:
