@@ -5,12 +5,18 @@ import json
 import os
 import shutil
 import stat
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 UNFINISHED = ".unfinished"  # ends the name of a file or folder that is being written
+_MOST_UNPACKED = 16  # times the size of an .npz: features and weights hardly shrink, indexes are not packed
 OLDER = ".older"  # ends the name of a folder that is being replaced
 
 
@@ -38,6 +44,31 @@ def content_of(path: str | Path) -> bytes:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return Path(path).read_bytes()
+
+
+def refuse_bomb(archive: zipfile.ZipFile, size: int, most: int) -> None:
+    """ValueError for a zip file that unpacks to more than so many times its size in bytes.
+
+    Entries that are packed, or share their bytes, can be larger than any memory together.
+    """
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > most * size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, from {size:,}")
+
+
+def read_npz(file: str | Path | BinaryIO) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file; OSError where it cannot be read, ValueError where it is none or a zip bomb."""
+    with open(file, "rb") if isinstance(file, str | Path) else nullcontext(file) as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                refuse_bomb(archive, stream.seek(0, os.SEEK_END), _MOST_UNPACKED)
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        # RuntimeError: encrypted, or packed in an unknown way.
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MemoryError, OverflowError, TypeError,
+                SyntaxError, struct.error) as error:
+            raise ValueError(f"not an .npz file: {error}") from None
 
 
 @contextmanager

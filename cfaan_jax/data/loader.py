@@ -20,8 +20,11 @@ from cfaan_jax.data.samplers import IdentitySampler
 class _Memory:
     """Arrays that are given out again once nobody holds them or a part of them: fresh memory costs a tenth of decoding.
 
-    JAX holds what it was given until it needs it no more, also where it copies nothing.
+    What nobody holds would be freed, and its memory given to somebody else, just the same: this only comes before. JAX
+    holds what it was given until it needs it no more, also where it copies nothing.
     """
+
+    _KEPT = 64  # arrays
 
     def __init__(self):
         self._arrays, self._lock = [], threading.Lock()
@@ -32,8 +35,10 @@ class _Memory:
             for array in self._arrays:
                 if array.shape == shape and sys.getrefcount(array) == 3:  # in the list, in `array`, in this call
                     return array
-            self._arrays.append(np.empty(shape, np.uint8))
-            return self._arrays[-1]
+            fresh = np.empty(shape, np.uint8)
+            if len(self._arrays) < self._KEPT:
+                self._arrays.append(fresh)
+            return fresh
 
 
 class TrainBatches:

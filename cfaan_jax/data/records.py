@@ -10,8 +10,6 @@ uncompressed in the shards, so that the index can name the place of every frame.
 import argparse
 import io
 import sys
-import zipfile
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -24,7 +22,7 @@ from cfaan_jax.data import example, index_columns, storage
 from cfaan_jax.data.images import decoded, size_of
 from cfaan_jax.data.index import BUILD_AGAIN, Index, find_shards, index_path, local_shards, present_splits
 from cfaan_jax.errors import DamagedRecord, InputError, status_of
-from cfaan_jax.files import from_json, written_whole
+from cfaan_jax.files import from_json, read_npz, written_whole
 from cfaan_jax.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -210,12 +208,11 @@ def load_index(directory: str | Path, split: str) -> Index:
     except storage.Missing:
         raise InputError(f"{path} is missing; make it with: {rebuild}") from None
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            version = int(arrays["schema_version"])
-            index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
+        arrays = read_npz(io.BytesIO(content))
+        version = int(arrays["schema_version"])
+        index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
         index_columns.check(index)
-    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError,
-            RuntimeError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}); make it again with: {rebuild}") from None
     if version != SCHEMA_VERSION or index.shard_names.tolist() != shards:
         raise InputError(f"{path} is stale, made from other shards than those in the folder; make it again with: "

@@ -1,7 +1,6 @@
 """A finished search: features of queries and gallery with who they show, ready to be scored under any protocol."""
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import from_json, written_whole
+from cfaan_jax.files import from_json, read_npz, written_whole
 from cfaan_jax.metrics import corrections, protocols
 from cfaan_jax.metrics.big_gallery import CosineDistances
 from cfaan_jax.metrics.cameras import CameraPairs, camera_pairs
@@ -114,14 +113,11 @@ class Search:
     def load(cls, path: str | Path) -> "Search":
         """Reads what `save` wrote; anything else, and features that are not finite, are an `InputError`."""
         try:
-            if not zipfile.is_zipfile(path):
-                raise ValueError("not an .npz file")
-            with np.load(path) as stored:
-                fields = {name: stored[name] for name in stored.files}
+            fields = read_npz(path)
             found = cls(**fields | {"num_queries": int(fields["num_queries"]),
                                     "about": About(**from_json(str(fields["about"])))})
             found._check()
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error
         return found
 

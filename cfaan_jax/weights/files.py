@@ -19,6 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import read_npz, refuse_bomb
 from cfaan_jax.weights import pickled
 
 _STORAGES = {name: np.dtype(kind) for name, kind in {
@@ -27,7 +28,6 @@ _STORAGES = {name: np.dtype(kind) for name, kind in {
     "CharStorage": np.int8, "ByteStorage": np.uint8, "BoolStorage": np.bool_}.items()}
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # how a .pth from before torch 1.6 begins
 _MOST_AXES = 64  # of an array in NumPy, and of a tensor in torch
-_MOST_UNPACKED = 16  # times the size of an .npz; weights hardly compress
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def read(path: str | Path) -> dict[str, Any]:
         InputError: missing, damaged or of another kind, or it asks for anything but tensors.
     """
     path = Path(path)
-    readers = {".pth": _read_torch, ".pt": _read_torch, ".tar": _read_torch, ".npz": _read_npz,
+    readers = {".pth": _read_torch, ".pt": _read_torch, ".tar": _read_torch, ".npz": read_npz,
                ".safetensors": safetensors.numpy.load_file}
     if path.suffix not in readers:
         raise InputError(f"{path}: weights of unknown kind; give one of {', '.join(readers)}")
@@ -57,17 +57,10 @@ def read(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
-        _refuse_bomb(archive, path, _MOST_UNPACKED)
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
 def _read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            _refuse_bomb(archive, path, 1)  # torch packs nothing
+            refuse_bomb(archive, path.stat().st_size, 1)  # torch packs nothing
             roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("data.pkl")]
             if not roots:
                 raise InputError(f"{path}: a zip file without data.pkl is no file of torch weights")
@@ -75,13 +68,6 @@ def _read_torch(path: Path) -> Any:
             storages = _Storages(lambda key: archive.read(f"{roots[0]}data/{key}"))
             return _arrays(_Reader(path, storages).load(file))
     return _read_legacy(path)
-
-
-def _refuse_bomb(archive: zipfile.ZipFile, path: Path, most: int) -> None:
-    """Entries that are packed, or share their bytes, can be larger than any memory together."""
-    unpacked, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
-    if unpacked > most * size:
-        raise ValueError(f"it unpacks to {unpacked:,} bytes, from {size:,}")
 
 
 def _read_legacy(path: Path) -> Any:
