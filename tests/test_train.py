@@ -58,6 +58,7 @@ def found_with(mean: float):
 def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
     config.train.epochs = 10
     config.augment.erasing = 0.0
+    config.data.cache = True
     config.train.profile = (3, 4)
     run(config, tmp_path)
     assert any((tmp_path / "profile").rglob("*.xplane.pb"))

@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.report.review", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("features", type=Path, help="features-*.npz in the workdir of an evaluation")
-    parser.add_argument("--records", type=Path, required=True, help="the records that were evaluated")
+    parser.add_argument("--records", required=True, help="the records that were evaluated")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; an older review there is replaced")
     parser.add_argument("--count", type=int, default=300, help="how many tracklets to ask about (default 300)")
     parser.add_argument("--corrections", type=Path, help="an earlier review to go on with, .csv or .mat")

@@ -131,7 +131,7 @@ def test_every_layout_has_the_same_evaluations_written_once(runs):
             np.testing.assert_allclose(features(root / name, weights), expected, atol=0.01 * np.abs(expected).max())
         assert [row["step"] for row in rows(root / name) if row["mAP"]] == [str(TOTAL)] * (name == "pair")
         assert [row["left_out"] for row in results] == [1] * len(kinds)
-        assert printed[name][0].count("left out: ") == 2  # one in training, one in the gallery
+        assert printed[name][0].count("\nleft out: ") == 2  # one in training, one in the gallery
         assert printed[name][0].count("report: ") == len(kinds)
         assert (root / name / "report/last-test_0/index.html").is_file()
     assert printed["pair"][1].count("clips") == 0
