@@ -1,0 +1,218 @@
+"""Training step and evaluation forward of the networks of configs/mars.py: time, memory, share of the device's peak.
+
+    python -m benchmarks.step --out=step.json [--variants=c2d,cfaan] [--compute=float32,bfloat16] [--batch=32] [--torch]
+
+The input is drawn and lies on the device: nothing is read. All networks of one kind of number are timed in turns, so
+that a busy moment meets all of them; a time is the median over the turns.
+
+    step            the whole training step: augmentation, losses, gradients, Adam
+    forward         as evaluation runs it: normalisation and features
+    peak            what the chip's maker states (cfaan_jax/utilisation.py); where that is not known, as on CPUs, the
+                    rate of one large product of matrices measured in the same run
+    memory          what the compiler reserves for one step: state, batch and everything on the way
+    --torch         PyTorch's ResNet-50 with a last stride of 1 and one classifier, in channels-last memory and
+                    float32, on as many threads, in the same turns: what c2d is held against
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from benchmarks import command
+from cfaan_jax import evaluate, optim, train, utilisation
+from cfaan_jax.experiment import create_model
+from cfaan_jax.objective import initial_centres
+from cfaan_jax.report.tables import show
+from cfaan_jax.sharding import data_mesh, over_batch, placed, replicated
+from configs import mars
+
+CLASSES = 625  # training identities of MARS
+DEFAULT = "c2d,nonlocal,axial_s1_none_1head,axial_s1_none,axial_s1_sinusoidal,axial_s1_relative,axial_s2,cfaan"
+_TRACKLETS = 4  # clips of each identity, or one where the batch is smaller
+_SIDE = 2048  # of the large product of matrices
+
+
+@dataclass
+class Timed:
+    """Something to time.
+
+    Attributes:
+        run: does it once and waits for its end.
+        seconds: of every turn.
+    """
+
+    run: Callable[[], object]
+    seconds: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+@dataclass
+class Network:
+    """One variant, compiled.
+
+    Attributes:
+        step, forward: what is timed.
+        flops: of the forward pass of one clip.
+        memory: bytes that the compiler reserves for a step.
+    """
+
+    step: Timed
+    forward: Timed
+    flops: int
+    memory: int
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = _parser()
+    flags = parser.parse_args(arguments)
+    if flags.torch and flags.width != 64:
+        parser.error("--torch: PyTorch's ResNet-50 has no other width than 64")
+    rows = [row for compute in flags.compute.split(",") for row in measure(flags, compute)]
+    flags.out.write_text(json.dumps({"device": jax.devices()[0].device_kind, "devices": jax.device_count(),
+                                     "threads": _threads(), "batch": flags.batch, "rows": rows}, indent=2) + "\n")
+    size = f"{flags.batch} clips of {flags.clip_length} x {flags.image_size[0]} x {flags.image_size[1]}"
+    show(f"{size}, {jax.device_count()} x {jax.devices()[0].device_kind}, {flags.steps} turns",
+         ["variant", "numbers", "step, s", "of c2d's", "forward, clips/s", "step / forward", "memory, GiB",
+          "GFLOP/s of a step", "of the peak", "peak"], [_line(row) for row in rows])
+    for row in rows:
+        if "of_torch" in row:
+            step, forward = row["of_torch"]["step"], row["of_torch"]["forward"]
+            print(f"{row['variant']} against PyTorch, frames per second: forward {forward:.2f}, step {step:.2f}")
+
+
+def _parser():
+    parser = command("step", __doc__)
+    parser.add_argument("--variants", default=DEFAULT, help=f"of configs/mars.py (default {DEFAULT})")
+    parser.add_argument("--compute", default="float32", help="float32, bfloat16 or both (default float32)")
+    parser.add_argument("--batch", type=int, default=32, help="clips (default 32)")
+    parser.add_argument("--width", type=int, default=64, help="of the backbone (default 64)")
+    parser.add_argument("--depths", type=_numbers, default=(3, 4, 6, 3), help="of its stages (default 3,4,6,3)")
+    parser.add_argument("--image_size", type=_numbers, default=(256, 128), help="(default 256,128)")
+    parser.add_argument("--clip_length", type=int, default=6, help="frames (default 6)")
+    parser.add_argument("--remat", action="store_true", help="with config.model.remat")
+    parser.add_argument("--steps", type=int, default=10, help="turns (default 10)")
+    parser.add_argument("--torch", action="store_true", help="time PyTorch's ResNet-50 as well (CPU)")
+    return parser
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def measure(flags, compute: str) -> list[dict]:
+    """A row for each variant, in one kind of number."""
+    networks = {variant: prepared(_config(variant, flags, compute)) for variant in flags.variants.split(",")}
+    timed = [each for network in networks.values() for each in (network.forward, network.step)]
+    other = None
+    if flags.torch and compute == "float32":
+        from benchmarks.torch_resnet import passes  # PyTorch is none of the project's dependencies
+
+        other = [Timed(run, []) for run in passes(flags.batch * flags.clip_length, flags.image_size, CLASSES,
+                                                  flags.depths, _threads())]
+        timed += other
+    product = Timed(_product(compute), [])
+    for turn in range(flags.steps + 1):  # the first warms up
+        for each in (product, *timed):
+            began = time.perf_counter()
+            each.run()
+            if turn:
+                each.seconds.append(time.perf_counter() - began)
+    stated = utilisation.peak_flops(jax.devices()[0].device_kind, compute)
+    peak, source = (jax.device_count() * stated, "stated") if stated else (
+        2 * _SIDE**3 / min(product.seconds), "measured product")
+    base = networks["c2d"].step.median if "c2d" in networks else None
+    rows = [_row(variant, network, compute, flags.batch, peak, source, base)
+            for variant, network in networks.items()]
+    if other is not None:
+        for row in rows:
+            row["of_torch"] = {"forward": other[0].median / networks[row["variant"]].forward.median,
+                               "step": other[1].median / row["seconds_per_step"]}
+    return rows
+
+
+def _row(variant: str, network: Network, compute: str, batch: int, peak: float, source: str,
+         base: float | None) -> dict:
+    step, forward = network.step.median, network.forward.median
+    reached = utilisation.FORWARDS_IN_A_STEP * network.flops * batch / step
+    measured = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {"variant": variant, "compute": compute, "seconds_per_step": step, "of_c2d": base and step / base,
+            "forward_clips_per_second": batch / forward, "step_per_forward": step / forward,
+            "memory_bytes": network.memory, "device_peak_bytes_so_far": measured, "flops_per_second": reached,
+            "of_peak": reached / peak, "forward_of_peak": network.flops * batch / forward / peak, "peak": source,
+            "all_seconds": {"step": network.step.seconds, "forward": network.forward.seconds}}
+
+
+def _line(row: dict) -> list[str]:
+    of_c2d = "" if row["of_c2d"] is None else f"{row['of_c2d']:.2f}"
+    return [row["variant"], row["compute"], f"{row['seconds_per_step']:.3f}", of_c2d,
+            f"{row['forward_clips_per_second']:.1f}", f"{row['step_per_forward']:.2f}",
+            f"{row['memory_bytes'] / 2**30:.2f}", f"{row['flops_per_second'] / 1e9:,.0f}", f"{row['of_peak']:.1%}",
+            row["peak"]]
+
+
+def _config(variant: str, flags, compute: str) -> ConfigDict:
+    config = mars.get_config(variant)
+    config.model.update(pretrained="none", width=flags.width, depths=flags.depths, compute=compute, remat=flags.remat)
+    tracklets = _TRACKLETS if flags.batch % _TRACKLETS == 0 else 1
+    config.data.update(clip_length=flags.clip_length, image_size=flags.image_size, tracklets=tracklets,
+                       identities=flags.batch // tracklets)
+    return config
+
+
+def prepared(config: ConfigDict) -> Network:
+    """Compiles step and forward of a config's network and gives them something to work on."""
+    mesh, model = data_mesh(), create_model(config, CLASSES)
+    clips, clip_size = config.data.identities * config.data.tracklets, (config.data.clip_length,
+                                                                        *config.data.image_size)
+    where, rng = over_batch(mesh, clips), np.random.default_rng(0)
+    batch = placed({"frames": rng.integers(0, 256, (clips, *clip_size, 3), np.uint8),
+                    "rectangles": np.tile(np.int32([0, clip_size[1], 0, clip_size[2]]), (clips, clip_size[0], 1)),
+                    "labels": np.repeat(np.arange(config.data.identities, dtype=np.int32), config.data.tracklets)},
+                   where)
+    features = evaluate.features_of(model, replicated(mesh))
+    flops = utilisation.forward_flops(model, clip_size)
+    model.train()
+    graphdef, *state = nnx.split(model, nnx.Param, ...)
+    params, stats = jax.tree.map(jnp.copy, state)  # a step uses up its state, and the forward pass needs the network
+    optimizer = optim.create(config.optim, steps_per_epoch=78)
+    state = placed(train.TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32),
+                                    initial_centres(config.loss, model, CLASSES, config.seed)), replicated(mesh))
+    compiled = train.make_step(graphdef, optimizer, config, model.stride, mesh).lower(state, batch).compile()
+    memory, held = compiled.memory_analysis(), [state]
+
+    def step() -> None:
+        held[0], metrics = compiled(held[0], batch)
+        jax.block_until_ready(metrics)
+
+    def forward() -> None:
+        jax.block_until_ready(features(batch["frames"], batch["rectangles"]))
+
+    reserved = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    return Network(Timed(step, []), Timed(forward, []), flops, reserved)
+
+
+def _product(compute: str) -> Callable[[], object]:
+    """A product of two square matrices, `2 * _SIDE**3` operations."""
+    one = jnp.ones((_SIDE, _SIDE), compute)
+    multiply = jax.jit(jnp.matmul)
+    return lambda: jax.block_until_ready(multiply(one, one))
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+if __name__ == "__main__":
+    main()
