@@ -32,7 +32,7 @@ class Costs:
     Attributes:
         arguments: bytes of what goes in: network, optimiser's state, its part of the batch.
         temporary: bytes of what is computed on the way, at the most.
-        peak: bytes held at once, at the most.
+        held: bytes of both and of what comes out, where that does not take the place of what went in.
         flops: floating point operations as the compiler counts them.
         traffic: bytes read and written in memory as the compiler counts them.
         collectives: for each kind of exchange between devices how many there are, and the bytes of their results.
@@ -40,7 +40,7 @@ class Costs:
 
     arguments: int
     temporary: int
-    peak: int
+    held: int
     flops: float
     traffic: float
     collectives: dict[str, tuple[int, int]]
@@ -88,8 +88,11 @@ def evaluation_step(config: ConfigDict, mesh: Mesh) -> Compiled:
 def costs(compiled: Compiled) -> Costs:
     """Reads what the compiler says of a program."""
     memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
-    return Costs(memory.argument_size_in_bytes, memory.temp_size_in_bytes, memory.peak_memory_in_bytes,
-                 analysis["flops"], analysis["bytes accessed"], collectives(compiled.as_text()))
+    # The compiler's own `peak_memory_in_bytes` leaves out what is temporary on some platforms.
+    arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    held = arguments + temporary + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return Costs(arguments, temporary, held, analysis["flops"], analysis["bytes accessed"],
+                 collectives(compiled.as_text()))
 
 
 def collectives(program: str) -> dict[str, tuple[int, int]]:

@@ -33,7 +33,7 @@ _DIMENSIONS = 2048
 # Of each part: title, the column along which it grows, and the others with their heading and what one unit is.
 _PARTS = {
     "devices": ("training step, each device", "devices", {
-        "flops": ("10^9 FLOPs", 1e9), "peak": ("GiB at once", 2**30), "exchanged": ("MB exchanged", 1e6),
+        "flops": ("10^9 FLOPs", 1e9), "held": ("GiB held", 2**30), "exchanged": ("MB exchanged", 1e6),
         "seconds": ("seconds, here", 1)}),
     "gallery": ("scores under mars", "gallery", {"seconds": ("seconds", 1), "bytes": ("GiB", 2**30)}),
     "records": ("opening records", "frames", {"seconds": ("ms to open", 1e-3), "bytes": ("MB in memory", 1e6)}),

@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
              "variant": flags.variant, "jax": jax.__version__}
     flags.out.write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n")
     show(f"{flags.variant} on {mesh.size} x {about['kind']} ({flags.slice}), each chip",
-         ["step", "numbers", "GiB in", "GiB on the way", "GiB at once", "10^9 FLOPs", "exchanges", "MB exchanged",
+         ["step", "numbers", "GiB in", "GiB on the way", "GiB held", "10^9 FLOPs", "exchanges", "MB exchanged",
           "seconds to compile"],
-         [[row["step"], row["numbers"], *(f"{row[name] / 2**30:.2f}" for name in ("arguments", "temporary", "peak")),
+         [[row["step"], row["numbers"], *(f"{row[name] / 2**30:.2f}" for name in ("arguments", "temporary", "held")),
            f"{row['flops'] / 1e9:,.0f}", _listed(row["collectives"]),
            f"{sum(size for _, size in row['collectives'].values()) / 1e6:.1f}", f"{row['seconds']:.0f}"]
           for row in rows], mars_config.caveat(flags))
