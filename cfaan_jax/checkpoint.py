@@ -1,7 +1,12 @@
 """Checkpoints of a training run: `last`, to go on from, and `best`, by the mAP of the periodic evaluation."""
 
+import errno
+import os
+import re
 import shutil
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,8 +16,12 @@ from absl import logging
 from flax import nnx
 from ml_collections import ConfigDict
 
+from cfaan_jax import processes
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import KINDS, create_model, load_config
+from cfaan_jax.files import named
+
+_SMALL_FILES = 4 << 20  # bytes: what a checkpoint takes beside its arrays
 
 # Orbax warns of every folder that is opened read-only, which is what was asked for.
 logging.get_absl_logger().addFilter(
@@ -73,9 +82,12 @@ class Checkpoints:
         """Saves pytrees of arrays under their names, with the standing; nothing if this step is already saved."""
         if self.step(kind) == standing.step:
             return
-        items = {name: ocp.args.StandardSave(_named_leaves(tree)) for name, tree in trees.items()}
-        self._managers[kind].save(standing.step, force=True, args=ocp.args.Composite(
-            standing=ocp.args.JsonSave(asdict(standing)), **items))
+        manager, leaves = self._managers[kind], {name: _named_leaves(tree) for name, tree in trees.items()}
+        processes.on_first(lambda: _check_space(manager.directory, leaves))
+        items = {name: ocp.args.StandardSave(each) for name, each in leaves.items()}
+        with _named(manager.directory):
+            manager.save(standing.step, force=True, args=ocp.args.Composite(
+                standing=ocp.args.JsonSave(asdict(standing)), **items))
 
     def standing(self, kind: str) -> Standing:
         """The standing at the checkpoint of this kind; InputError if it is missing or incomplete."""
@@ -137,6 +149,27 @@ def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module,
     model = nnx.merge(graphdef, state)
     model.eval()
     return model, config
+
+
+def _check_space(folder: Path, trees: dict[str, dict[str, jax.Array]]) -> None:
+    """OSError where the disk has no space for arrays: before Orbax has begun, which would fail in many threads."""
+    needed = sum(leaf.nbytes for leaves in trees.values() for leaf in leaves.values())
+    needed += needed // 4 + _SMALL_FILES
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, f"no space left for a checkpoint of {needed >> 20:,} MiB", str(folder))
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Within this context errors of the machine are an OSError with the folder, also those that TensorStore finds."""
+    with named(folder):
+        try:
+            yield
+        except ValueError as error:
+            found = re.search(r"os_error_code='(\d+)'", str(error))
+            if found is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder)) from error
 
 
 def _remove_unfinished(root: Path) -> None:

@@ -1,7 +1,15 @@
-"""The one error that means "the input is wrong, not the program"."""
+"""What ends a command: wrong input, or a machine that cannot go on."""
 
+import errno
 import sys
 from collections.abc import Callable
+
+_REMEDIES = {
+    (errno.ENOSPC, errno.EDQUOT): "free some space there",
+    (errno.EFBIG,): "raise the limit on the size of files",
+    (errno.EROFS, errno.EACCES, errno.EPERM): "give yourself the permission to write there, or name another folder",
+    (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT): "bring it back",
+}
 
 
 class InputError(ValueError):
@@ -9,13 +17,47 @@ class InputError(ValueError):
 
     The message names the file or flag, the offending value and the remedy. Commands print it without a
     traceback and exit with status 2; a library user can catch it.
+
+    >>> from cfaan_jax import errors, models
+    >>> try:
+    ...     models.create("resnet", num_classes=5)
+    ... except errors.InputError as error:
+    ...     print(error)
+    model name 'resnet': choose one of c2d, nonlocal, cfaan, ide, p3d, ap3d, ap3d_nl, tclnet, ftwft
     """
 
 
-def run_command(main: Callable[[], None]) -> None:
-    """Runs a command; bad input is told in one line, with exit status 2."""
+class DamagedRecord(InputError):
+    """One tracklet's record is damaged, or not what the index says; the others may be whole."""
+
+
+def status_of(work: Callable[[], object]) -> int:
+    """Does the work of a command; what goes wrong outside the program is told in one line.
+
+    Returns:
+        the exit status: 0 done, 1 the machine cannot go on (a full disk, no permission, a path that is gone), 2 wrong
+        input.
+    """
     try:
-        main()
+        work()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    except OSError as error:
+        print(f"error: {explained(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def explained(error: OSError) -> str:
+    """The path, the reason and the remedy."""
+    where = f"{error.filename}: " if error.filename else ""
+    remedies = (remedy for numbers, remedy in _REMEDIES.items() if error.errno in numbers)
+    remedy = next(remedies, "free some space, or repair the disk")
+    return f"{where}{error.strerror or error}; {remedy}, then run the same command again"
+
+
+def run_command(main: Callable[[], object]) -> None:
+    """Runs a command and ends the process with a status that is not 0 if something went wrong, see `status_of`."""
+    if status := status_of(main):
+        sys.exit(status)

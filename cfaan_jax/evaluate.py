@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
-from cfaan_jax import processes, sharding
+from cfaan_jax import inputs, lock, processes, sharding
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet, load_manifest
@@ -37,7 +37,7 @@ RANKS = (1, 5, 10, 20)
 
 
 @lru_cache(maxsize=4)
-def _compiled(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
+def compiled_features(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
     """Features of one batch: (arrays of the network, frames, rectangles) -> [B, D]; the same for any weights.
 
     The arrays come as a plain list, because a network's own containers cost 20 ms for each batch.
@@ -61,11 +61,11 @@ def features_of(model: VideoReID | ExportedNetwork,
         model: is not changed.
         where: its weights and the features lie; None: where the weights are.
     """
-    if isinstance(model, ExportedNetwork):
+    if not isinstance(model, nnx.Module):
         return model
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(state if where is None else sharding.placed(state, where))
-    return partial(_compiled(graphdef, structure, where), arrays)
+    return partial(compiled_features(graphdef, structure, where), arrays)
 
 
 def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: str, clip_length: int,
@@ -138,7 +138,7 @@ class _TrackletMean:
 
 def test_records(config: ConfigDict) -> list[RecordSet]:
     """Query and gallery of `config.data.records`; InputError if one is missing or damaged."""
-    return [RecordSet.open(config.data.records, split) for split in ("query", "gallery")]
+    return [inputs.open_split(config.data.records, split, config.data) for split in ("query", "gallery")]
 
 
 def check(config: ConfigDict, workdir: str | Path) -> None:
@@ -172,12 +172,13 @@ def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> S
     """
     manifest = load_manifest(config.data.records)
     parts = test_records(config)
+    left_out = sum(manifest["counts"][part.split]["tracklets"] - len(part) for part in parts)
     features = [extract(model, part, clips=clips, clip_length=config.data.clip_length, batch_size=config.eval.batch,
                         image_size=tuple(config.data.image_size), workers=config.data.workers) for part in parts]
     labels = {name: np.concatenate([getattr(part, name) for part in parts])
               for name in ("names", "track_ids", "pids", "camids")}
     about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=name_of(config.model),
-                  seed=config.seed, weights=weights, clips=clips, distance=config.eval.distance)
+                  seed=config.seed, weights=weights, clips=clips, distance=config.eval.distance, left_out=left_out)
     return Search(np.concatenate(features), len(parts[0]), **labels, about=about)
 
 
@@ -198,7 +199,7 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
     """
     check(config, workdir)
     check_network(model, config)
-    with processes.alone(Path(workdir) / ".evaluation.lock", "evaluates"):
+    with processes.alone(Path(workdir) / lock.EVALUATION, "evaluates"):
         found = search(model, config, which, config.eval.clips)
         return processes.on_first(lambda: _write(found, model, config, Path(workdir)))
 
@@ -236,9 +237,10 @@ def results(found: Search, scores: Mapping[str, Score], corrections: str | Path 
              **{f"rank{k}": float(score.cmc[min(k, len(score.cmc)) - 1]) for k in RANKS},
              **{f"{figure}_interval": list(interval) for figure, interval in intervals(score, q_pids).items()},
              "gallery_size": score.gallery_size, "num_valid": score.num_valid, "num_queries": score.num_queries,
-             "seed": about.seed, "weights": about.weights, "clips": about.clips, "dataset": about.dataset,
-             "corrections": str(corrections) if corrections and protocols.get(name).revised else None,
-             "note": about.note} for name, score in scores.items()]
+             "left_out": about.left_out, "seed": about.seed, "weights": about.weights, "clips": about.clips,
+             "dataset": about.dataset, "note": about.note,
+             "corrections": str(corrections) if corrections and protocols.get(name).revised else None}
+            for name, score in scores.items()]
 
 
 def score_table(rows: Sequence[dict]) -> Content:

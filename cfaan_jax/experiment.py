@@ -12,6 +12,8 @@ from cfaan_jax.data.clips import MODES, SAMPLINGS
 from cfaan_jax.data.samplers import EPOCHS
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import from_json, write_whole
+from cfaan_jax.inputs import ON_BAD_RECORD
+from cfaan_jax.loggers import LOGGERS
 from cfaan_jax.losses import DISTANCES
 from cfaan_jax.metrics.search import DISTANCES as FEATURE_DISTANCES
 
@@ -22,7 +24,8 @@ WEIGHTS = (*KINDS, "untrained")
 # Fields that hold one of several names.
 _CHOICES = (
     ("model", "name", models.SYSTEMS), ("model", "head", models.HEADS), ("model", "compute", models.COMPUTE),
-    ("data", "sampling", SAMPLINGS), ("data", "epoch_of", EPOCHS), ("loss", "triplet_distance", DISTANCES),
+    ("data", "sampling", SAMPLINGS), ("data", "epoch_of", EPOCHS), ("data", "on_bad_record", ON_BAD_RECORD),
+    ("loss", "triplet_distance", DISTANCES),
     ("train", "evaluate_clips", MODES), ("eval", "clips", MODES), ("eval", "distance", FEATURE_DISTANCES),
     ("eval", "weights", WEIGHTS),
 )
@@ -32,20 +35,22 @@ _TUPLES = (
     ("model", "depths", int, "whole numbers"), ("data", "image_size", int, "whole numbers"),
     ("optim", "milestones", int, "whole numbers"), ("train", "profile", int, "whole numbers"),
     ("augment", "erasing_area", (int, float), "numbers"), ("augment", "erasing_aspect", (int, float), "numbers"),
-    ("eval", "protocols", str, "names"),
+    ("train", "loggers", str, "names"), ("eval", "protocols", str, "names"),
 )
 
 _SECTIONS = ("model", "data", "augment", "loss", "optim", "train", "eval")  # of every config
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
-FREE = ("eval", "data.workers", "train.profile")
+FREE = ("eval", "data.workers", "data.cache", "train.profile", "train.loggers")
 
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
     _check_tuples(config)
-    batch, groups = config.data.identities * config.data.tracklets, config.model.bn_groups
+    identities, parts, groups = config.data.identities, config.train.accumulate, config.model.bn_groups
+    batch = identities * config.data.tracklets // max(parts, 1)  # what goes through the network at once
     corrections, profile = config.eval.corrections, config.train.profile
+    unknown = set(config.train.loggers) - set(LOGGERS)
     for wrong, message in (
             (not config.data.records, "config.data.records is not given; name the folder that "
                                       "data_prep/build_tfrecords.py wrote: --config.data.records=FOLDER"),
@@ -65,11 +70,16 @@ def check(config: ConfigDict) -> None:
             (corrections and not Path(corrections).is_file(),
              f"config.eval.corrections={corrections}: no such file; name a corrections.csv or "
              "clean_tracks_test_info.mat, or leave it empty"),
+            (parts < 1 or identities % parts or identities == parts > 1,
+             f"config.train.accumulate={parts}: every part must hold whole identities, at least two; choose 1 or "
+             f"another divisor of config.data.identities={identities}"),
             (groups < 1 or batch % groups,
              f"config.model.bn_groups={groups} does not divide the batch of {batch} clips (config.data.identities x "
-             "config.data.tracklets); choose a divisor"),
+             "config.data.tracklets / config.train.accumulate); choose a divisor"),
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
             (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
+            (unknown, f"config.train.loggers={config.train.loggers}: choose among {', '.join(LOGGERS)}, several as in "
+                      "\"('tensorboard','wandb')\""),
             (profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
              f"config.train.profile={profile}: give the first and the last step, counted from 1, as in 10,12")):
         if wrong:

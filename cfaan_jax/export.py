@@ -55,7 +55,7 @@ def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) 
         content = stablehlo(model, description)
         _compare(folder / NETWORK, ExportedNetwork(content, description)(frames, rectangles), expected)
         (unfinished / NETWORK).write_bytes(content)
-        safetensors.numpy.save_file(weights.to_torch(model), unfinished / WEIGHTS)
+        (unfinished / WEIGHTS).write_bytes(safetensors.numpy.save(weights.to_torch(model)))
         _compare(folder / WEIGHTS, features_of(_filled(model, unfinished / WEIGHTS))(frames, rectangles), expected)
         (unfinished / DESCRIPTION).write_text(json.dumps(asdict(description) | _in_words(description), indent=2) + "\n")
     return folder

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cfaan_jax import weights
+from cfaan_jax import inputs, weights
 from cfaan_jax.data.records import MANIFEST, SPLITS, RecordSet, load_manifest
+from cfaan_jax.data.storage import is_address
 from cfaan_jax.errors import InputError
 from cfaan_jax.features import FeatureExtractor, Features
 from cfaan_jax.files import folder_written_whole, from_json
@@ -50,21 +51,28 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
     Raises:
         InputError: no tracklets there, or an image that cannot be read.
     """
-    source, folder = Path(source), Path(folder)
+    folder = Path(folder)
     extractor = FeatureExtractor(
         model, clip_length=config.data.clip_length, image_size=config.data.image_size, clips=config.eval.clips,
         batch_size=config.eval.batch, workers=config.data.workers)
-    parts = [extractor(each) for each in _tracklets(source)]
+    parts = [extractor(each) for each in _tracklets(source, config.data)]
     found = Features([name for part in parts for name in part.ids], np.concatenate([part.features for part in parts]))
     about = dict(network=config.model.name, weights=which, fingerprint=_fingerprint(model), clips=config.eval.clips,
                  distance=config.eval.distance)
-    table = io.StringIO()
+    write(folder, Extracted(found.ids, found.features, about))
+    return folder
+
+
+def write(folder: Path, found: Extracted) -> None:
+    """Writes a folder that `read` reads; it takes the place of an older one."""
+    # NumPy's own way to a file does not notice when the disk is full at its end.
+    features, table = io.BytesIO(), io.StringIO()
+    np.save(features, found.features)
     csv.writer(table, lineterminator="\n").writerows([("row", "id"), *enumerate(found.ids)])
     with folder_written_whole(folder) as unfinished:
-        np.save(unfinished / FEATURES, found.features)
+        (unfinished / FEATURES).write_bytes(features.getbuffer())
         (unfinished / IDS).write_text(table.getvalue(), encoding="utf-8")
-        (unfinished / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-    return folder
+        (unfinished / ABOUT).write_text(json.dumps(found.about, indent=2) + "\n")
 
 
 def _fingerprint(model: VideoReID) -> str:
@@ -76,11 +84,12 @@ def _fingerprint(model: VideoReID) -> str:
     return digest.hexdigest()[:16]
 
 
-def _tracklets(source: Path) -> list[RecordSet | dict[str, list[Path]]]:
+def _tracklets(source: str | Path, data: ConfigDict) -> list[RecordSet | dict[str, list[Path]]]:
     """What a `FeatureExtractor` takes, for each split of records, or once for folders of images."""
-    if (source / MANIFEST).exists():
+    if is_address(source) or (Path(source) / MANIFEST).exists():
         counts = load_manifest(source)["counts"]
-        return [RecordSet.open(source, split) for split in SPLITS if counts.get(split)]
+        return [inputs.open_split(source, split, data) for split in SPLITS if counts.get(split)]
+    source = Path(source)
     if not source.is_dir():
         raise InputError(f"{source}: there is no such folder; name records, or a folder with a folder of images for "
                          "each tracklet")

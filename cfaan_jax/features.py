@@ -1,6 +1,6 @@
 """Features of tracklets for somebody else's program: the numbers of `--mode=evaluate`, without records or a config."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.data.tracklets import ImageTracklets, Tracklet, of_video
 from cfaan_jax.errors import InputError
-from cfaan_jax.exported import ExportedNetwork
+from cfaan_jax.exported import DESCRIPTION, ExportedNetwork
 from cfaan_jax.models import VideoReID
 
 _JPEG_QUALITY = 95  # of frames that Re-Detect and Link cuts, as data_prep/build_tfrecords.py has it
@@ -32,7 +32,7 @@ class Features(NamedTuple):
 
 
 class FeatureExtractor:
-    """Turns tracklets into features; made by `from_workdir`, `from_export` or `from_torch`, or from a network of yours.
+    """Turns tracklets into features; made by `open` or one of the other `from_...`, or from a network of yours.
 
     It takes clips, fills up batches and divides them over all devices as an evaluation does. Records hold JPEG files:
     images of other kinds give other numbers here, where nothing is compressed, than after packing into records.
@@ -56,20 +56,45 @@ class FeatureExtractor:
         detector, linker: run Re-Detect and Link (paper, section 3.1) first, with a detector and a linker by the names
             that `data_prep/build_tfrecords.py` takes, such as "hog" and "largest"; needs the package `data_prep`. It is
             not run on record sets, which have it behind them or are meant to be as they are.
+        distance: by which the features are meant to be compared, "cosine" or "euclidean".
+
+    Attributes:
+        clips, distance: as given.
 
     Raises:
         InputError: a detector without a linker or the other way round, or one that cannot be had.
     """
 
-    def __init__(self, model: VideoReID | ExportedNetwork, *, clip_length: int, image_size: tuple[int, int],
-                 clips: str = "all_sampled", batch_size: int = 32, workers: int = 2, detector: str | None = None,
-                 linker: str | None = None):
-        self._model, self._aligner = model, None
+    def __init__(self, model: "VideoReID | ExportedNetwork | FrameNetwork", *, clip_length: int,
+                 image_size: tuple[int, int], clips: str = "all_sampled", batch_size: int = 32, workers: int = 2,
+                 detector: str | None = None, linker: str | None = None, distance: str = "cosine"):
+        self._model, self._aligner, self.clips, self.distance = model, None, clips, distance
         devices = jax.device_count()
         self._how = dict(clips=clips, clip_length=clip_length, image_size=tuple(image_size), workers=workers,
                          batch_size=-(-batch_size // devices) * devices)
         if detector is not None or linker is not None:
             self._aligner = _aligner(detector, linker)
+
+    @classmethod
+    def open(cls, path: str | Path, **options) -> "FeatureExtractor":
+        """The network that lies at a path.
+
+        Args:
+            path: a workdir, a folder that `--mode=export` wrote, an .onnx file, or a file with torch's names.
+            **options: of the `from_...` that takes it.
+
+        Raises:
+            InputError: nothing is there, or none of these.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise InputError(f"{path}: no weights there; name a workdir, an export, an .onnx file of a "
+                             "re-identification network, or weights with torch's names (.pth, .safetensors)")
+        if path.is_dir():
+            opened = cls.from_export if (path / DESCRIPTION).exists() else cls.from_workdir
+        else:
+            opened = cls.from_onnx if path.suffix == ".onnx" else cls.from_torch
+        return opened(path, **options)
 
     @classmethod
     def from_workdir(cls, workdir: str | Path, which: str = "last", **options) -> "FeatureExtractor":
@@ -86,7 +111,7 @@ class FeatureExtractor:
         model, config = restore_model(workdir, which)
         return cls(model, **dict(clip_length=config.data.clip_length, image_size=config.data.image_size,
                                  clips=config.eval.clips, batch_size=config.eval.batch,
-                                 workers=config.data.workers) | options)
+                                 workers=config.data.workers, distance=config.eval.distance) | options)
 
     @classmethod
     def from_torch(cls, path: str | Path, name: str = "cfaan", *, clip_length: int = 6,
@@ -121,7 +146,25 @@ class FeatureExtractor:
         """
         network = ExportedNetwork.open(folder)
         how = network.description
-        return cls(network, clip_length=how.clip_length, image_size=how.image_size, **dict(clips=how.clips) | options)
+        return cls(network, clip_length=how.clip_length, image_size=how.image_size,
+                   **dict(clips=how.clips, distance=how.distance) | options)
+
+    @classmethod
+    def from_onnx(cls, path: str | Path, **options) -> "FeatureExtractor":
+        """Any re-identification network of single images, by onnxruntime; needs the package `data_prep`.
+
+        Args:
+            path: of the .onnx file, see `data_prep.linkers.OnnxLinker`.
+            **options: as for the class, but for clips, clip_length and image_size: all frames count alike, in the size
+                that the network takes.
+
+        Raises:
+            InputError: onnxruntime is not installed, or the file is broken or of another form.
+        """
+        from data_prep.linkers import OnnxLinker
+        linker = OnnxLinker(Path(path), str(path))
+        return cls(FrameNetwork(linker.features), clip_length=1, image_size=linker.image_size,
+                   clips="all_continuous", **options)
 
     def __call__(self, tracklets: Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet) -> Features:
         """Features of tracklets.
@@ -152,6 +195,28 @@ class FeatureExtractor:
             InputError: a video that cannot be read, or boxes outside it.
         """
         return self(of_video(path, boxes))
+
+
+class FrameNetwork:
+    """Stands for a `VideoReID` where a network of single images gives the features: their mean over a clip.
+
+    Args:
+        features: of crops, uint8 `[n, H, W, 3]` -> float32 `[n, D]`.
+    """
+
+    any_length = True
+
+    def __init__(self, features: Callable[[np.ndarray], np.ndarray]):
+        self._features = features
+
+    def __call__(self, frames: jax.Array, rectangles: jax.Array) -> np.ndarray:
+        """Features `[B, D]` of clips uint8 `[B, T, H, W, 3]`; padding is not left out."""
+        frames = np.asarray(frames)
+        return self._features(frames.reshape(-1, *frames.shape[2:])).reshape(*frames.shape[:2], -1).mean(axis=1)
+
+    def tracklet_features(self, means: np.ndarray) -> np.ndarray:
+        """The means over clips are the features of tracklets, `[N, D]`."""
+        return means
 
 
 def _aligner(detector: str | None, linker: str | None):

@@ -17,7 +17,18 @@ import numpy as np
 
 UNFINISHED = ".unfinished"  # ends the name of a file or folder that is being written
 _MOST_UNPACKED = 16  # times the size of an .npz: features and weights hardly shrink, indexes are not packed
-_OLDER = ".older"  # ends the name of a folder that is being replaced
+OLDER = ".older"  # ends the name of a folder that is being replaced
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Within this context an error of the machine names the file that is written, which Python leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def from_json(text: str | bytes) -> Any:
@@ -68,7 +79,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
-        with open(unfinished, "wb") as file:
+        with named(path), open(unfinished, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -95,7 +106,8 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
             file.write(content)
         return
     unfinished = path.with_name(path.name + UNFINISHED)
-    unfinished.write_bytes(content)
+    with named(path):
+        unfinished.write_bytes(content)
     os.replace(unfinished, path)
 
 
@@ -105,17 +117,22 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
     When the block raises, nothing is left of it and the older one stays.
     """
-    unfinished, older = (path.with_name(path.name + end) for end in (UNFINISHED, _OLDER))
+    unfinished, older = (path.with_name(path.name + end) for end in (UNFINISHED, OLDER))
+    if older.exists() and not path.exists():  # a process was killed between the two renamings below
+        os.replace(older, path)
     for left_over in (unfinished, older):
         shutil.rmtree(left_over, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
+        with named(path):
+            yield unfinished
         if path.exists():
             os.replace(path, older)
         os.replace(unfinished, path)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
+        if older.exists() and not path.exists():
+            os.replace(older, path)
         raise
     shutil.rmtree(older, ignore_errors=True)
 

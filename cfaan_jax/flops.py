@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.extend.core import jaxprs_in_params
 
 from cfaan_jax import models
 from cfaan_jax.models.axial import CoarseToFineBlock
 from cfaan_jax.models.non_local import NonLocalBlock
 from cfaan_jax.report import tables
+from cfaan_jax.utilisation import macs
 from configs import mars
 from configs.recipes import RECIPES
 
@@ -99,29 +99,6 @@ def cost(variant: str, clip_length: int = CLIP_LENGTH, image_size: tuple[int, in
         compiler=traced.lower().cost_analysis()["flops"],
         rule=paper_rule(model),
     )
-
-
-def macs(jaxpr, only_batched: bool = False) -> int:
-    """Multiply-accumulates of the convolutions and matrix products of a traced program, inner programs included.
-
-    Args:
-        jaxpr: a `jax.extend.core.Jaxpr`.
-        only_batched: count only the products that go over a batch, line by line: those of attention.
-    """
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), (batch, _) = equation.params["dimension_numbers"]
-            length = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            if length > 1 and (batch or not only_batched):  # over one element it multiplies, but adds nothing up
-                total += equation.outvars[0].aval.size * length
-        elif equation.primitive.name == "conv_general_dilated" and not only_batched:
-            kernel, numbers = equation.invars[1].aval, equation.params["dimension_numbers"]
-            outputs = kernel.shape[numbers.rhs_spec[0]]
-            total += equation.outvars[0].aval.size * kernel.size // outputs
-        repeats = equation.params.get("length", 1)  # of a scan
-        total += repeats * sum(macs(inner, only_batched) for inner in jaxprs_in_params(equation.params))
-    return total
 
 
 def paper_rule(model: models.VideoReID) -> int | None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import from_json
 
+# Names of the locks, by what is done in the folder.
+BUILDING, TRAINING, EVALUATION = ".building.lock", ".training.lock", ".evaluation.lock"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # one kernel, from its start to its end
 
 

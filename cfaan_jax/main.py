@@ -8,7 +8,8 @@
 set from the command line, for instance --config.optim.learning_rate=3e-4. --help together with --config lists them.
 A run that was stopped goes on when it is started again with the same command.
 
-Exit status: 0 done; 2 wrong input, which an error names; 128 and the number of the signal (143 for SIGTERM, 130 for
+Exit status: 0 done; 1 the machine could not go on (a full disk, no permission, a path that is gone) and 2 wrong input,
+which an error names; 128 and the number of the signal (143 for SIGTERM, 130 for
 Ctrl-C) stopped, with everything up to then saved.
 
 Compiled programs are kept in ~/.cache/cfaan-jax; JAX_COMPILATION_CACHE_DIR names another folder,
@@ -26,7 +27,7 @@ from ml_collections import ConfigDict, config_flags
 
 from cfaan_jax import evaluate, export, extract, processes
 from cfaan_jax.checkpoint import restore_model
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, status_of
 from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest
 from cfaan_jax.interrupt import Interrupted
 from cfaan_jax.models import VideoReID
@@ -58,18 +59,15 @@ def main(_: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     _keep_compiled_programs()
     try:
-        processes.join(_DISTRIBUTED.value)
-        _run(_MODE.value, _CONFIG.value, _WORKDIR.value)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return status_of(_run)
     except Interrupted as interrupted:
         print(f"stopped by {interrupted}; everything done so far is saved, the same command goes on", file=sys.stderr)
         return 128 + interrupted.signum
-    return 0
 
 
-def _run(mode: str, config: ConfigDict | None, workdir: str | None) -> None:
+def _run() -> None:
+    processes.join(_DISTRIBUTED.value)
+    mode, config, workdir = _MODE.value, _CONFIG.value, _WORKDIR.value
     if mode == "train":
         train(config, workdir)
     elif mode == "search":

@@ -16,10 +16,11 @@ class Meters:
 
     Args:
         batch_size: clips of a step.
+        clips_at_peak: clips a second at the peak of the devices (`utilisation.clips_at_peak`); None: not known.
     """
 
-    def __init__(self, batch_size: int):
-        self._batch_size = batch_size
+    def __init__(self, batch_size: int, clips_at_peak: float | None = None):
+        self._batch_size, self._clips_at_peak = batch_size, clips_at_peak
         self.start()
 
     def start(self) -> None:
@@ -39,16 +40,19 @@ class Meters:
 
         Returns:
             "clips_per_second"; "waiting_for_data", the share of the time in which the program waits for a batch (the
-            device waits at most as long, since it works on the step before in the meantime); and "device_peak_gib", the
-            most memory that a device of this process has held, where the device says it: CPUs do not.
+            device waits at most as long, since it works on the step before in the meantime); "device_peak_gib", the
+            most memory that a device of this process has held, where the device says it: CPUs do not; and
+            "model_flops_utilisation", the share of the devices' peak, where that is known.
         """
         self._marks.append((time.monotonic(), self._waited))
         (began, before), (now, waited) = self._marks[0], self._marks[-1]
         seconds = now - began
         peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-        return {"clips_per_second": self._batch_size * (len(self._marks) - 1) / seconds,
+        speed = self._batch_size * (len(self._marks) - 1) / seconds
+        return {"clips_per_second": speed,
                 "waiting_for_data": (waited - before) / seconds,
-                **({} if peak is None else {"device_peak_gib": peak / 2**30})}
+                **({} if peak is None else {"device_peak_gib": peak / 2**30}),
+                **({"model_flops_utilisation": speed / self._clips_at_peak} if self._clips_at_peak else {})}
 
 
 class StepTrace:

@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from cfaan_jax import lock
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, explained
 from cfaan_jax.sharding import over_batch, replicated
 
 Result = TypeVar("Result")
@@ -85,16 +85,16 @@ def on_first(work: Callable[[], Result]) -> Result | None:
     Returns:
         what the work gives; None in the others.
     Raises:
-        InputError: in every process, if the work raises it.
+        InputError: in every process, if the work raises it, or an OSError.
     """
     result, problem = None, ""
     if is_first():
         try:
             result = work()
-        except InputError as error:
+        except (InputError, OSError) as error:
             if jax.process_count() == 1:
                 raise
-            problem = str(error)
+            problem = explained(error) if isinstance(error, OSError) else str(error)
     if jax.process_count() > 1:
         ocp.multihost.get_barrier_sync_fn()(key=f"cfaan-jax-{next(_waits)}", timeout_ms=1000 * _LONGEST_WORK)
         problem = _from_first(problem)
@@ -121,6 +121,11 @@ def _from_first(text: str) -> str:
 def as_first(value: float) -> float:
     """The value that the first process gives."""
     return value if jax.process_count() == 1 else float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+
+
+def any_of(flags: np.ndarray) -> np.ndarray:
+    """Where any of the processes says so, bool `[N]`, given its own flags, bool `[N]`."""
+    return flags if jax.process_count() == 1 else np.asarray(multihost_utils.process_allgather(flags)).any(axis=0)
 
 
 def highest(mesh: Mesh, number: int) -> jax.Array:

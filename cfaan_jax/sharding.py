@@ -31,9 +31,20 @@ def over_batch(mesh: Mesh, batch_size: int) -> NamedSharding:
     """
     if batch_size % mesh.size:
         raise InputError(f"a batch of {batch_size} clips does not divide over {mesh.size} devices; choose "
-                         "config.data.identities x config.data.tracklets (training) or config.eval.batch (evaluation) "
-                         f"as a multiple of {mesh.size}, or let the program see fewer devices")
+                         "config.data.identities x config.data.tracklets / config.train.accumulate (training) or "
+                         f"config.eval.batch (evaluation) as a multiple of {mesh.size}, or let the program see fewer "
+                         "devices")
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def in_parts(batch, parts: int, mesh: Mesh):
+    """Inside a compiled program: arrays `[B, ...]` as `[parts, B / parts, ...]`, each part divided over all devices.
+
+    A part holds the same rows whatever the number of devices; for that, rows go from one device to another.
+    """
+    where = NamedSharding(mesh, PartitionSpec(None, "data"))
+    return jax.tree.map(lambda rows: jax.lax.with_sharding_constraint(
+        rows.reshape(parts, rows.shape[0] // parts, *rows.shape[1:]), where), batch)
 
 
 def own_rows(sharding: NamedSharding, batch_size: int) -> slice:

@@ -19,7 +19,8 @@ from configs import mars, quickstart
 TRACKLETS = ("raw", "aligned")
 _OF_A_RUN = ("seed", "data.records")
 _MAY_DIFFER = (*_OF_A_RUN, *FREE)  # fields, or the sections that hold them, in which runs of one table may differ
-_SIZE = {"pretrained", "width", "depths", "bn_groups", "compute"}  # fields of config.model that tell no variant
+# Fields of config.model that tell no variant.
+_SIZE = {"pretrained", "width", "depths", "bn_groups", "compute", "remat"}
 
 
 @dataclass(frozen=True)

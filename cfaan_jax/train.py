@@ -18,14 +18,14 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, optim, processes
+from cfaan_jax import environment, evaluate, inputs, lock, optim, processes, utilisation
+from cfaan_jax.accumulation import over_parts
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
-from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import KINDS, check, claim, create_model, initial_model
+from cfaan_jax.experiment import KINDS, check, claim, create_model, flatten, initial_model
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.meters import Meters, StepTrace
 from cfaan_jax.metric_log import MetricLog
@@ -56,7 +56,7 @@ class TrainState(NamedTuple):
 def train(config: ConfigDict, workdir: str | Path) -> None:
     """Trains the network of a config, or goes on with it, and scores it at the end.
 
-    Leaves in `workdir`: config.json, checkpoints/, metrics.csv, tensorboard/, results.json, report/.
+    Leaves in `workdir`: config.json, environment.json, checkpoints/, metrics.csv, tensorboard/, results.json, report/.
 
     Raises:
         InputError: bad config or records, a workdir of another config or in which another process trains, or a loss
@@ -66,13 +66,13 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     check(config)
     sampler = training_sampler(config)
     evaluate.check(config, workdir)
-    with processes.alone(Path(workdir) / ".training.lock", "trains"):
+    with processes.alone(Path(workdir) / lock.TRAINING, "trains"):
         _train(config, workdir, sampler)
 
 
 def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) -> None:
     """Trains and scores in a folder in which nobody else trains."""
-    processes.on_first(lambda: claim(config, workdir))
+    processes.on_first(lambda: (claim(config, workdir), environment.note(workdir, config.seed)))
     total = config.train.epochs * sampler.steps_per_epoch
     with StopSignal(alone=jax.process_count() == 1) as stop:
         with Checkpoints(workdir) as checkpoints:
@@ -95,7 +95,7 @@ def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) ->
 
 def training_sampler(config: ConfigDict) -> IdentitySampler:
     """The sampler over the training split of `config.data.records`; it also numbers the classes."""
-    pids = RecordSet.open(config.data.records, "train").pids
+    pids = inputs.open_split(config.data.records, "train", config.data).pids
     return IdentitySampler(pids, config.data.identities, config.data.tracklets, config.seed, config.data.epoch_of)
 
 
@@ -108,7 +108,7 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
     Args:
         graphdef: of the model in training mode.
         optimizer: the optimiser.
-        config: `seed`, `augment` and `loss` are read.
+        config: `seed`, `augment`, `loss` and `train.accumulate` are read.
         stride: pixels to a cell of the model's last feature map.
         mesh: the devices.
     """
@@ -122,11 +122,13 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
         _, _, stats = nnx.split(model, nnx.Param, ...)
         return loss, (stats, {"loss": loss, **parts, "accuracy": accuracy})
 
+    gradient = over_parts(jax.grad(loss_fn, has_aux=True), config.train.accumulate, mesh)
+
     def step(state: TrainState, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         clips, cells, erased = augment.prepare_training(key, batch["frames"], batch["rectangles"], config.augment,
                                                         stride)
-        (gradients, of_centres), (stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+        (gradients, of_centres), (stats, metrics) = gradient(
             (state.params, state.centres), state.stats, clips, cells, batch["labels"], erased)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -153,7 +155,7 @@ class Run:
         self._sampler, self._checkpoints, self._stop = sampler, checkpoints, stop
         self._mesh = data_mesh()
         self._batch_size = config.data.identities * config.data.tracklets
-        self._batch_sharding = over_batch(self._mesh, self._batch_size)
+        self._batch_sharding = over_batch(self._mesh, self._batch_size // config.train.accumulate)
         self._asked_to_stop = 0  # the signal, when all processes know of it
         self._set_up()
 
@@ -165,6 +167,9 @@ class Run:
         model.train()
         optimizer = optim.create(config.optim, self._sampler.steps_per_epoch)
         self._learning_rate = optim.learning_rate(config.optim, self._sampler.steps_per_epoch)
+        self._clips_at_peak = utilisation.clips_at_peak(
+            model, (config.data.clip_length, *config.data.image_size), list(self._mesh.devices.flat),
+            config.model.compute)
         self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
         centres = initial_centres(config.loss, model, classes, config.seed)
         state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32), centres)
@@ -195,7 +200,9 @@ class Run:
             Interrupted: the run was asked to stop; the checkpoint `last` holds everything done so far.
         """
         config, standing = self.config, self.standing
-        self._records = RecordSet.open(config.data.records, "train")
+        self._records = inputs.open_split(config.data.records, "train", config.data)
+        if config.data.cache:
+            self._records.hold(config.data.workers)
         batches = TrainBatches(self._records, self._sampler, config.data.clip_length,
                                config.data.image_size, total, config.data.sampling,
                                own_rows(self._batch_sharding, self._batch_size))
@@ -203,7 +210,7 @@ class Run:
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
               + (f", going on after step {standing.step}" if standing.step else ""))
         reader = read_ahead(batches, standing.step, config.data.workers)
-        self._meters = Meters(self._batch_size)
+        self._meters = Meters(self._batch_size, self._clips_at_peak)
         self._trace = StepTrace(config.train.profile, Path(self.workdir) / "profile")
         with (self._trace, self._metric_log() as log,
               Progress(f"train {config.model.name}", total, standing.step) as progress):
@@ -223,7 +230,8 @@ class Run:
     def _metric_log(self) -> AbstractContextManager[MetricLog | None]:
         if not processes.is_first():
             return nullcontext()
-        return MetricLog(self.workdir, self.standing.step, self.standing.evaluated)
+        return MetricLog(self.workdir, self.standing.step, self.standing.evaluated, loggers=self.config.train.loggers,
+                         fields=flatten(self.config.to_dict()))
 
     def _train_until(self, until: int, reader: Iterator[dict], log: MetricLog | None, progress: Progress) -> None:
         """Trains up to a step, or until one of the processes is asked to stop: all must leave after the same step."""

@@ -89,13 +89,14 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         pretrained="weights/resnet50-0676ba61.pth",  # "none": random weights
         width=64,  # channels of the stem; ResNet-50 has 64
         depths=(3, 4, 6, 3),  # bottlenecks of each stage
-        bn_groups=1,  # into how many equal parts BatchNorm divides the batch
+        bn_groups=1,  # into how many equal parts BatchNorm divides the batch, or each part of `train.accumulate`
         compute="float32",  # or bfloat16, with float32 parameters, statistics, softmax, pooled features and losses
+        remat=False,  # compute activations again for the gradients: less memory for a third more time
         head="own" if name == variant else "cfaan",  # of the network's own publication, or that of CF-AAN
         **MODELS[name],
     ))
     config.data = ConfigDict(dict(
-        records="",  # the folder that data_prep/build_tfrecords.py wrote
+        records="",  # the folder that data_prep/build_tfrecords.py wrote, or its address, as in gs://bucket/records
         clip_length=6,  # T
         image_size=(256, 128),
         sampling="restricted",  # of training frames: restricted, strided, consecutive
@@ -103,6 +104,8 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         tracklets=4,  # K, of each identity
         epoch_of="identities",  # what comes once in an epoch: identities, tracklets
         workers=8,  # reading threads
+        on_bad_record="error",  # or skip: damaged tracklets are looked for before the start, and left out
+        cache=False,  # read the training split into memory before the start
     ))
     config.augment = ConfigDict(dict(
         flip=0.5,  # probability, per clip
@@ -137,6 +140,10 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         checkpoint_every=2,  # epochs
         evaluate_every=10,  # epochs; 0: never, and there is no checkpoint "best"
         evaluate_clips="test",
+        # Parts of the batch whose gradients are averaged, one part at a time. Not the same step as that of the whole
+        # batch: each part is normalised by its own statistics, as with bn_groups, and finds its triplets in itself.
+        accumulate=1,
+        loggers=("tensorboard",),  # beside metrics.csv: tensorboard, wandb, mlflow; the last two stay on this machine
         profile=(),  # first and last step of which a trace goes to WORKDIR/profile, as in 10,12; (): none
     ))
     config.eval = ConfigDict(dict(

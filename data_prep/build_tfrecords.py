@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ import google_crc32c
 import numpy as np
 
 from cfaan_jax import lock
+from cfaan_jax.data.description import PREVIEWS, SUMMARY, contact_sheet
 from cfaan_jax.data.records import TrackletRecord
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, status_of
 from cfaan_jax.files import from_json, write_whole
 from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.progress import Progress
@@ -37,7 +39,6 @@ from data_prep.export_images import export
 from data_prep.packing import Aligner, Packer, in_order
 from data_prep.summary import show, summarise
 
-SUMMARY = "summary.json"
 Convert = Callable[[Iterable[Tracklet]], Iterator[TrackletRecord]]
 # Aligned already, or left as it is by the paper's authors.
 _NOT_DETECTED = ("mars_dl", "dukev")
@@ -58,11 +59,14 @@ class _Option:
 
 OPTIONS = (
     _Option("seed", ("synthetic", "video"), "seed", int, 0, "of what is drawn, or of which tracks are for training"),
+    _Option("split", ("ilids", "prid"), "split", int, 0, "which of the ten splits of the people, 0 to 9"),
     _Option("identities", ("synthetic",), "identities", int, 64, "identities to draw, half of them for training"),
     _Option("video_detector", ("video",), "detector", str, "hog", "finds persons in full frames, named as --detector"),
     _Option("video_confidence", ("video",), "confidence", float, None, "lowest score there; unset: the detector's own"),
     _Option("video_size", ("video",), "input_size", alignment.parse_size, None,
             "HEIGHTxWIDTH at which it sees a frame; unset: 960 pixels on the longer side for hog, else 640"),
+    _Option("training_share", ("video",), "training_share", float, 0.5,
+            "share of the tracks for training; several videos (--root=a.mp4:b.mp4) are cameras and have none"),
     _Option("video_stride", ("video",), "stride", int, 1, "use only every so many frames"),
     _Option("minimum_length", ("video",), "minimum_length", int, 16, "drop tracks with fewer frames"),
     _Option("minimum_height", ("video",), "minimum_height", int, 32, "ignore persons with fewer rows of pixels"),
@@ -145,7 +149,7 @@ def build(args: argparse.Namespace) -> None:
     dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
                                                    if option.flag in options})
     about["aligned"] = detects or dataset.aligned
-    with lock.held(args.out / ".building.lock", "packs records"):
+    with lock.held(args.out / lock.BUILDING, "packs records"):
         _make(args, dataset, pack, recipe, settings, about)
     _export(args)
 
@@ -256,14 +260,14 @@ def _read_summary(path: Path) -> dict:
 
 def _all_sheets(args: argparse.Namespace, summary: dict) -> bool:
     tracklets = sum(count["tracklets"] for count in summary["counts"].values())
-    return len(list((args.out / "preview").glob("*.png"))) >= min(args.preview, tracklets)
+    return len(list((args.out / PREVIEWS).glob("*.png"))) >= min(args.preview, tracklets)
 
 
 def _preview(args: argparse.Namespace, dataset: Dataset, aligner: Aligner) -> None:
     """Draws the contact sheets that are missing, before the long work, so that settings can be judged early."""
-    folder = args.out / "preview"
+    folder = args.out / PREVIEWS
     places = np.linspace(0, len(dataset.tracklets) - 1, min(args.preview, len(dataset.tracklets))).round().astype(int)
-    sheets = {folder / f"{tracklet.split}-{tracklet.name}.png": tracklet
+    sheets = {folder / contact_sheet(tracklet.split, tracklet.name): tracklet
               for tracklet in (dataset.tracklets[place] for place in places)}
     missing = [path for path in sheets if not path.exists()]
     if not missing:
@@ -314,19 +318,11 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     try:
         with StopSignal() as stop, stop.at_once():
-            build(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full or broken disk
-        print(f"error: {error}; complete shards in {args.out} stay, run the same command again when the cause is gone",
-              file=sys.stderr)
-        return 1
+            return status_of(partial(build, args))
     except Interrupted as interrupted:
         print(f"stopped by {interrupted}; complete shards in {args.out} stay, the same command goes on",
               file=sys.stderr)
         return 128 + interrupted.signum
-    return 0
 
 
 if __name__ == "__main__":

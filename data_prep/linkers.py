@@ -129,26 +129,30 @@ class OnnxLinker:
 
     Args:
         path: of the .onnx file: one input `[B, 3, H, W]`, one output `[B, d]`.
+        flag: that named it, for errors.
+
+    Attributes:
+        image_size: `(height, width)` that it sees.
 
     Raises:
         InputError: onnxruntime is not installed, or the file is missing, broken or of another form.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, flag: str = "--linker=onnx"):
         from data_prep.onnx_session import ImageSession
 
-        self._session, self._path = ImageSession(path, "--linker=onnx"), path
+        self._session = ImageSession(path, flag)
         self.device, self._batch = self._session.device, self._session.batch or _BATCH
         rows, columns = self._session.size
-        self._size = (rows or 256, columns or 128)
-        trial = self._session.run(np.zeros((self._batch, 3, *self._size), np.float32))[0]
+        self.image_size = (rows or 256, columns or 128)
+        trial = self._session.run(np.zeros((self._batch, 3, *self.image_size), np.float32))[0]
         if trial.ndim != 2 or not np.isfinite(trial).all():
             raise InputError(f"{path}: gives {list(trial.shape)}{'' if np.isfinite(trial).all() else ', not finite,'} "
                              "for black images; a re-identification network gives finite features [B, d]")
 
     def features(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         """Returns float32 `[n, d]`; crops are stretched to the network's image size."""
-        return _in_batches(crops, self._size, self._batch, self._run)
+        return _in_batches(crops, self.image_size, self._batch, self._run)
 
     def _run(self, frames: np.ndarray) -> np.ndarray:
         mean, deviation = _IMAGENET

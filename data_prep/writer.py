@@ -13,7 +13,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from cfaan_jax.data import example
+from cfaan_jax.data import description, example
 from cfaan_jax.data.records import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -32,7 +32,7 @@ from cfaan_jax.files import UNFINISHED, from_json, write_whole, written_whole
 from data_prep.datasets import Dataset, Tracklet
 
 _BEGUN = "unfinished.json"
-_DESCRIPTION = ("features.json", "dataset_info.json")  # what TensorFlow Datasets reads
+_DESCRIPTION = ("features.json", description.DATASET_INFO)  # what TensorFlow Datasets reads
 
 
 @dataclass(frozen=True)
@@ -160,16 +160,12 @@ def finish(directory: Path, dataset: Dataset, root: Path, shards: list[Shard], s
     Raises:
         InputError: a shard is damaged, or holds other tracklets than it should.
     """
-    counts, one_size = {}, True
-    for split in dict.fromkeys(shard.split for shard in shards):
-        own = [shard for shard in shards if shard.split == split]
-        one_size &= _have_one_size(_index(directory, split, own))
-        tracklets = [tracklet for shard in own for tracklet in shard.tracklets]
-        counts[split] = {"tracklets": len(tracklets), "frames": sum(map(len, tracklets)),
-                         "identities": len({tracklet.pid for tracklet in tracklets if tracklet.pid > 0})}
-    _describe_for_tensorflow(directory, dataset, shards, one_size)
+    indexes = {split: _index(directory, split, [shard for shard in shards if shard.split == split])
+               for split in dict.fromkeys(shard.split for shard in shards)}
+    _describe_for_tensorflow(directory, dataset, indexes)
     _write_json(directory / MANIFEST, {
-        "schema_version": SCHEMA_VERSION, "dataset": dataset.name, "note": dataset.note, **about, "counts": counts,
+        "schema_version": SCHEMA_VERSION, "dataset": dataset.name, "note": dataset.note, **about,
+        "counts": {split: description.counts(index) for split, index in indexes.items()},
         "root": str(root.resolve()), "settings": settings})
     (directory / _BEGUN).unlink(missing_ok=True)
 
@@ -213,7 +209,7 @@ def _write_json(path: Path, content: dict) -> None:
     write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
-def _describe_for_tensorflow(directory: Path, dataset: Dataset, shards: list[Shard], one_size: bool) -> None:
+def _describe_for_tensorflow(directory: Path, dataset: Dataset, indexes: dict[str, Index]) -> None:
     """Makes `tfds.builder_from_directory(directory)` work. TensorFlow is not needed for it."""
     import tensorflow_datasets as tfds  # slow to import, and only this function needs it
 
@@ -224,17 +220,11 @@ def _describe_for_tensorflow(directory: Path, dataset: Dataset, shards: list[Sha
         "rectangles": rectangle, "boxes": rectangle, "candidates": tfds.features.Sequence(np.int64),
         "actions": tfds.features.Sequence(text), "sources": tfds.features.Sequence(text),
     }).save_config(str(directory))
-    description = [dataset.note or f"Tracklets of {dataset.name}."]
-    if not one_size:  # TensorFlow cannot stack them
-        description.append("Frames of one tracklet differ in size; pass "
-                           "decoders={'frames': tfds.decode.SkipDecoding()} to get them as JPEG files.")
-    splits = {split: [shard for shard in shards if shard.split == split] for split in SPLITS}
-    _write_json(directory / "dataset_info.json", {
+    words = [dataset.note or f"Tracklets of {dataset.name}."]
+    if not all(map(_have_one_size, indexes.values())):  # TensorFlow cannot stack them
+        words.append("Frames of one tracklet differ in size; pass "
+                     "decoders={'frames': tfds.decode.SkipDecoding()} to get them as JPEG files.")
+    _write_json(directory / description.DATASET_INFO, {
         "name": dataset.name, "version": f"{SCHEMA_VERSION}.0.0", "fileFormat": "tfrecord",
-        "description": " ".join(description),
-        "splits": [{
-            "name": split,
-            "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-            "shardLengths": [str(len(shard.tracklets)) for shard in own],
-            "numBytes": str(sum(shard.path.stat().st_size for shard in own)),
-        } for split, own in splits.items() if own]})
+        "description": " ".join(words),
+        "splits": [description.tensorflow_split(split, index) for split, index in indexes.items()]})

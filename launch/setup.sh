@@ -1,14 +1,18 @@
+# shellcheck shell=bash
 # Sourced by the other scripts. `install FILE... [--no-deps FILE]` makes a virtual environment with the pinned requirements
 # and puts it first on PATH; it does nothing more when an environment made from the same requirements is already there.
 #
 #   CFAAN_VENV     where the environment lies        (default: .venv in the repository; none: use the current one as it is,
 #                  for instance on a machine that has its own build of jax)
+#   CFAAN_CONSTRAINTS
+#                  which versions packages get     (default: launch/constraints.txt; /dev/null: the newest that are allowed)
 #   CFAAN_PYTHON   which interpreter it is made from (default: the first of python3, python3.12, python3.11 that fits)
 
 set -euo pipefail
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$repository"
 venv="${CFAAN_VENV:-$repository/.venv}"
+constraints="${CFAAN_CONSTRAINTS:-launch/constraints.txt}"
 
 fits() { "$1" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
 
@@ -30,14 +34,14 @@ install() {
     while [ $# -gt 0 ]; do
         if [ "$1" = --no-deps ]; then alone+=("$2"); shift 2; else files+=("$1"); shift; fi
     done
-    wanted="$(cat "${files[@]}" ${alone[@]+"${alone[@]}"} launch/constraints.txt | sha256sum | cut -c1-16)"
+    wanted="$(cat "${files[@]}" ${alone[@]+"${alone[@]}"} "$constraints" | sha256sum | cut -c1-16)"
     stamp="$venv/installed-$wanted"
     if [ ! -f "$stamp" ]; then
         python="$(find_python)"
         echo "setting up $venv with $("$python" --version)"
         "$python" -m venv "$venv"
         pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
-        pip -c launch/constraints.txt "${files[@]/#/--requirement=}"
+        pip -c "$constraints" "${files[@]/#/--requirement=}"
         for file in ${alone[@]+"${alone[@]}"}; do pip --no-deps "--requirement=$file"; done
         unset -f pip
         touch "$stamp"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up an environment and runs the tests. Arguments go to pytest: bash launch/test.sh tests/metrics -x
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-install requirements.txt data_prep/requirements-{onnx,ray}.txt tests/requirements.txt \
+install requirements.txt data_prep/requirements-{lsvid,onnx,ray}.txt tests/requirements{,-torch}.txt \
     --no-deps data_prep/requirements-video.txt --no-deps data_prep/requirements-ultralytics.txt
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 ruff check .

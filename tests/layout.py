@@ -53,6 +53,7 @@ def main(records: str, root: str, name: str, other: str) -> None:
     # The periodic evaluation, and so the checkpoint "best", is that of several processes alone: it takes time.
     config.train.update(epochs=4, checkpoint_every=2, evaluate_every=4 if jax.process_count() > 1 else 0,
                         evaluate_clips="test_0")
+    config.data.on_bad_record = "skip"
     config.eval.update(clips="test_0", protocols=("mars",), report_lists=1)
     train.Checkpoints = KeepingCheckpoints
     train.train(config, Path(root, name))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_all_splits_and_all_weights_share_one_compilation(query, gallery):
     network = Network()
     extract(network, query, 8)
     graphdef, state = nnx.split(network)
-    compiled = evaluate._compiled(graphdef, jax.tree.structure(state), replicated(data_mesh()))
+    compiled = evaluate.compiled_features(graphdef, jax.tree.structure(state), replicated(data_mesh()))
     assert compiled._cache_size() >= 1
     before = compiled._cache_size()
     extract(network, gallery, 8)
@@ -189,7 +190,8 @@ def test_four_devices_give_the_features_of_one(tmp_path, directory, gallery):
 def config(directory):
     return ConfigDict({
         "seed": 5, "model": {"name": "c2d"},
-        "data": {"records": str(directory), "clip_length": T, "image_size": SIZE, "workers": 2},
+        "data": {"records": str(directory), "clip_length": T, "image_size": SIZE, "workers": 2,
+                 "on_bad_record": "error"},
         "eval": {"clips": "all_sampled", "protocols": ("mars", "mars_revised"), "corrections": "", "max_rank": 50,
                  "distance": "cosine", "batch": 4, "rerank": False, "report_lists": 3, "raw_records": ""}})
 
@@ -202,7 +204,8 @@ def test_search_joins_queries_and_gallery(config, gallery):
     assert found.track_ids.tolist() == [2, 5, 7, 9, 0, 1, 3, 4, 6, 8, 10]
     np.testing.assert_array_equal(found.features[4:], extract(Network(), gallery))
     assert vars(found.about) == {"dataset": "synthetic", "note": "drawn by code", "aligned": False, "model": "c2d",
-                                 "seed": 5, "weights": "last", "clips": "all_sampled", "distance": "cosine"}
+                                 "seed": 5, "weights": "last", "clips": "all_sampled", "distance": "cosine",
+                                 "left_out": 0}
 
 
 def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsys):
@@ -216,7 +219,8 @@ def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsy
         "mAP": score.mAP, "mINP": score.mINP, "mAP_interval": list(intervals(score, found.pids[:4])["mAP"]),
         "rank1_interval": list(intervals(score, found.pids[:4])["rank1"]),
         "rank1": score.cmc[0], "rank5": score.cmc[4], "rank10": score.cmc[9], "rank20": score.cmc[19],
-        "gallery_size": 6, "num_valid": 4, "num_queries": 4, "seed": 5, "weights": "last", "clips": "all_sampled",
+        "gallery_size": 6, "num_valid": 4, "num_queries": 4, "left_out": 0,
+        "seed": 5, "weights": "last", "clips": "all_sampled",
         "dataset": "synthetic", "corrections": None, "note": "drawn by code"}
     text = capsys.readouterr().out
     for part in ("mars_revised", "weights last", "clips all_sampled", "raw tracklets of synthetic", "drawn by code",
@@ -298,6 +302,21 @@ def test_a_block_that_is_not_there_shows_before_the_work(config, tmp_path, monke
     with pytest.raises(InputError, match="CF-AA block 5: this network has 3 of them"):
         evaluate.evaluate(model, config, tmp_path / "run", "last")
     assert not (tmp_path / "run").exists()
+
+
+def test_damaged_tracklets_are_left_out_and_counted(config, tmp_path, capsys):
+    expected = evaluate.search(Network(), config, "last", "all_sampled")
+    config.data.records = str(tiny_records.damage(shutil.copytree(config.data.records, tmp_path / "r"), "gallery", 2))
+    with pytest.raises(InputError, match="tracklet gallery-2 is damaged"):
+        evaluate.evaluate(Network(), config, tmp_path, "last")
+    config.data.on_bad_record = "skip"
+    rows = evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert {row["left_out"] for row in rows} == {1}
+    assert "damaged test tracklets left out: 1" in capsys.readouterr().out
+    found = Search.load(tmp_path / "features-last-all_sampled.npz")
+    kept = expected.names != "gallery-2"
+    assert found.names.tolist() == expected.names[kept].tolist() and found.about.left_out == 1
+    np.testing.assert_allclose(found.features, expected.features[kept], rtol=1e-5, atol=1e-5)
 
 
 def test_scoring_again_needs_no_network(config, tmp_path):

@@ -90,7 +90,7 @@ def test_how_a_run_is_scored_and_read_may_change(tmp_path):
     experiment.claim(small(), tmp_path)
     other = small()
     other.eval.update(weights="best", corrections="file.csv", protocols=("mars_matlab",))
-    other.data.workers, other.train.profile = 7, (1, 2)
+    other.data.workers, other.train.profile, other.train.loggers = 7, (1, 2), ()
     experiment.claim(other, tmp_path)
 
 
@@ -110,8 +110,12 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
     ("data.records", "", r"--config\.data\.records=FOLDER"),
     ("seed", -1, "seed=-1"),
     ("model.bn_groups", 3, "bn_groups=3 does not divide the batch of 16"),
+    ("train.accumulate", 0, "accumulate=0"),
+    ("train.accumulate", 3, "accumulate=3: every part must hold whole identities"),
+    ("train.accumulate", 4, "accumulate=4: every part.*at least two.*identities=4"),
     ("data.workers", 0, "workers=0"),
     ("train.epochs", 0, "epochs=0"),
+    ("train.loggers", ("tensorboard", "paper"), "choose among tensorboard, wandb, mlflow"),
     ("train.profile", (3,), r"train\.profile=\(3,\): give the first and the last step"),
     ("train.profile", (0, 2), r"train\.profile=\(0, 2\)"),
     ("data.clip_length", 0, "clip_length=0"),

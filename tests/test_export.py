@@ -1,9 +1,11 @@
 """Exported networks compute the features of the network that they come from, and are not written where they do not."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +109,30 @@ def test_an_export_that_differs_is_not_written(made, tmp_path, monkeypatch, brok
     with pytest.raises(InputError, match=f"{file} is not written: its features differ"):
         export.write(model, shrunk("p3d"), tmp_path / "export", "last")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_full_disk_leaves_no_export(made, tmp_path, monkeypatch, kept):
+    """Files are refused behind the first ones. What is compared in between needs no disk."""
+    model, folder = made["p3d"]
+    monkeypatch.setattr(export, "stablehlo", lambda *_: (folder / "network.stablehlo").read_bytes())
+    monkeypatch.setattr(export, "features_of", lambda _: lambda frames, rectangles: np.ones(1))
+    for name in ("_compare", "_filled", "ExportedNetwork"):
+        monkeypatch.setattr(export, name, lambda *_: lambda *_: None)
+    write_bytes, written = Path.write_bytes, []
+
+    def refuse(path, content):
+        written.append(path)
+        if len(written) > kept:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_bytes(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", refuse)
+        with pytest.raises(OSError, match="No space left on device: '.*export'"):
+            export.write(model, shrunk("p3d"), tmp_path / "export", "last")
+    assert list(tmp_path.iterdir()) == []
+    assert export.write(model, shrunk("p3d"), tmp_path / "export", "last").is_dir()
 
 
 @pytest.mark.parametrize("damage, words", [

@@ -1,6 +1,5 @@
 """The features that a program gets are those of an evaluation, whatever form the tracklets come in."""
 
-import doctest
 import subprocess
 import sys
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-import cfaan_jax.features
 from cfaan_jax import FeatureExtractor, evaluate, models, weights
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
@@ -73,6 +71,16 @@ def test_a_torch_file_gives_the_features_of_its_network(model, gallery, expected
     safetensors.numpy.save_file(weights.to_torch(model), tmp_path / "c2d.safetensors")
     other = FeatureExtractor.from_torch(tmp_path / "c2d.safetensors", "c2d", network=NETWORK, batch_size=8, **SETTINGS)
     np.testing.assert_array_equal(other(gallery).features, expected)
+    opened = FeatureExtractor.open(tmp_path / "c2d.safetensors", name="c2d", network=NETWORK, batch_size=8, **SETTINGS)
+    np.testing.assert_array_equal(opened(gallery).features, expected)
+
+
+def test_what_lies_in_a_folder_decides_how_it_is_opened(tmp_path):
+    with pytest.raises(InputError, match="config.json is missing: .* is not the workdir of an experiment"):
+        FeatureExtractor.open(tmp_path)
+    (tmp_path / "network.json").write_text("{}")
+    with pytest.raises(InputError, match="the exported network is damaged"):
+        FeatureExtractor.open(tmp_path)
 
 
 def test_boxes_in_a_video_are_cut_and_clipped(extractor, tmp_path):
@@ -121,11 +129,6 @@ def test_what_is_no_tracklet_is_named(extractor, tracklets, words):
 def test_a_detector_needs_a_linker(model):
     with pytest.raises(InputError, match="linker='largest'"):
         FeatureExtractor(model, detector="hog", **SETTINGS)
-
-
-def test_the_example_in_the_documentation_runs():
-    done = doctest.testmod(cfaan_jax.features, optionflags=doctest.ELLIPSIS)
-    assert done.attempted >= 5 and done.failed == 0
 
 
 def test_the_package_alone_loads_no_jax():

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,14 @@ def test_scripts_parse(script):
     subprocess.run(["bash", "-n", script], check=True)
 
 
-def started(tmp_path: Path, script: str, program: str, **environment: str) -> list[str]:
-    """The arguments with which a script starts a program."""
+def started(tmp_path: Path, script: str, program: str, arguments: Sequence[str] = ARGUMENTS,
+            **environment: str) -> list[str]:
+    """The arguments with which a script starts a program, once or several times."""
     stand_in = tmp_path / program
     stand_in.write_text('#!/usr/bin/env bash\nprintf "%s\\0" "$@"\n')
     stand_in.chmod(0o755)
-    done = subprocess.run(["bash", LAUNCH / script, *ARGUMENTS], check=True, capture_output=True, text=True,
-                          env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", **environment})
+    done = subprocess.run(["bash", LAUNCH / script, *arguments], check=True, capture_output=True, text=True,
+                          cwd=tmp_path, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", **environment})
     return done.stdout.split("\0")[:-1]
 
 
@@ -37,6 +39,24 @@ def test_a_slice_starts_the_command_on_every_host(tmp_path):
     remote = found[-1].removeprefix("--command=").split("cfaan_jax.main ")[1]
     taken_apart = subprocess.run(["bash", "-c", f'printf "%s\\0" {remote}'], check=True, capture_output=True, text=True)
     assert taken_apart.stdout.split("\0")[:-1] == ["--distributed=yes", *ARGUMENTS]
+
+
+def test_the_demo_tracks_then_searches(tmp_path):
+    (tmp_path / "net.onnx").touch()
+    found = started(tmp_path, "demo.sh", "python", ["a b.mp4", "c.mp4", "--weights=net.onnx", "--video_stride=3"],
+                    CFAAN_VENV="none")
+    assert found == [str(LAUNCH.parent / "data_prep/build_tfrecords.py"), "--dataset=video", "--root=a b.mp4:c.mp4",
+                     "--training_share=0", "--out=demo/records", "--detector=none", "--video_stride=3",
+                     "-m", "cfaan_jax.demo", "demo/records", "--weights=net.onnx", "--out=demo/report"]
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--weights=gone"], "which videos?"), (["a.mp4", "--stride"], "unknown argument '--stride'"),
+    (["a.mp4", "--weights=gone"], "gone: no weights there; give --weights=WHERE")])
+def test_the_demo_says_what_is_missing(tmp_path, arguments, words):
+    done = subprocess.run(["bash", LAUNCH / "demo.sh", *arguments], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "CFAAN_VENV": "none"})
+    assert done.returncode == 2 and words in done.stderr and not list(tmp_path.iterdir())
 
 
 def test_the_job_set_agrees_with_itself():

@@ -38,7 +38,7 @@ def test_the_wheel_holds_all_sources_and_templates(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
     wanted = {str(path.relative_to(REPOSITORY)) for name in ("cfaan_jax", "configs", "data_prep")
-              for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".html", ".js", ".css")}
+              for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".typed", ".html", ".js", ".css")}
     assert wanted <= held and any(name.endswith(".html") for name in wanted)
 
 
@@ -50,7 +50,7 @@ def test_the_wheel_asks_for_what_the_requirement_files_list(wheel):
     plain = {"".join(sorted(line)) for line in lines if line}
     assert {"".join(sorted(each)) for each in asked if "extra ==" not in each} == plain
     extras = sorted(each.split("extra == ")[1] for each in asked if "extra ==" in each)
-    assert extras == ['"onnx"', '"ray"']
+    assert extras == ['"lsvid"', '"onnx"', '"ray"']
 
 
 def test_an_installed_wheel_runs_away_from_the_repository(wheel, tmp_path):

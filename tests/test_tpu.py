@@ -49,5 +49,5 @@ def test_the_evaluation_step_lowers(system):
     model.eval()
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(state)
-    features = evaluate._compiled(graphdef, structure, None)
+    features = evaluate.compiled_features(graphdef, structure, None)
     assert "stablehlo.convolution" in lowered(features, arrays, frames, rectangles)

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from flax import nnx
 
-from cfaan_jax import evaluate, lock, train
+from cfaan_jax import evaluate, lock, train, utilisation
 from cfaan_jax.checkpoint import Checkpoints
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
@@ -66,15 +67,19 @@ def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
     for row in figures:
         assert row["loss"] == pytest.approx(row["triplet"] + row["id_loss"], rel=1e-5)
         assert row["learning_rate"] == pytest.approx(1e-3) and row["clips_per_second"] > 0
-        assert 0 < row["waiting_for_data"] < 1
+        assert 0 < row["waiting_for_data"] < 1 and "model_flops_utilisation" not in row
         assert row["accuracy"] * 8 == round(row["accuracy"] * 8)
     assert np.mean([row["loss"] for row in figures[-4:]]) < 0.8 * np.mean([row["loss"] for row in figures[:4]])
 
 
-def test_ide_trains_on_cross_entropy_alone(records_directory, tmp_path):
+def test_ide_trains_on_cross_entropy_alone_and_knows_its_share_of_a_peak(records_directory, tmp_path, monkeypatch):
+    monkeypatch.setattr(utilisation, "peak_flops", lambda kind, compute: 1e9)
     config = tiny(records_directory, "ide")
-    run(config, tmp_path, total=1)
+    one = run(config, tmp_path, total=1)
     row = rows(tmp_path)[0]
+    model = nnx.merge(one._graphdef, one.state.params, one.state.stats)
+    flops = utilisation.forward_flops(model, (1, *tiny_records.SIZE))
+    assert float(row["model_flops_utilisation"]) == pytest.approx(float(row["clips_per_second"]) * 3 * flops / 1e9)
     assert row["triplet"] == "" and row["loss"] == row["id_loss"] != ""
 
 

@@ -45,6 +45,18 @@ def write(directory: Path, tracklets: list[records.TrackletRecord]) -> Path:
     return directory
 
 
+def damage(directory: Path, split: str, *positions: int) -> Path:
+    """Flips a bit in the payload of some records."""
+    index = records.load_index(directory, split)
+    for position in positions:
+        with (directory / str(index.shard_names[index.shards[position]])).open("r+b") as file:
+            file.seek(index.frame_offsets[index.frame_start[position]])
+            [byte] = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte ^ 1]))
+    return directory
+
+
 def write_all(directory: Path) -> Path:
     """Eight training identities (the first with one tracklet), four others to search; one distractor."""
     rng = np.random.default_rng(0)

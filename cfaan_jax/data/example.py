@@ -8,7 +8,7 @@ import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import DamagedRecord
 
 HEADER_BYTES = 12  # length (8) and its checksum (4), before the payload
 FOOTER_BYTES = 4  # checksum of the payload, behind it
@@ -92,14 +92,14 @@ def unframe(record: bytes, where: str) -> bytes:
         where: file and record, for the error.
 
     Raises:
-        InputError: cut short, or a checksum does not fit.
+        DamagedRecord: cut short, or a checksum does not fit.
     """
     length, payload = record[:8], record[HEADER_BYTES:-FOOTER_BYTES]
     whole = len(record) >= HEADER_BYTES + FOOTER_BYTES and struct.unpack("<Q", length)[0] == len(payload)
     if not whole or record[8:HEADER_BYTES] != _masked_checksum(length) \
             or record[-FOOTER_BYTES:] != _masked_checksum(payload):
-        raise InputError(f"{where} is damaged (length or checksum wrong); delete the file and run "
-                         "data_prep/build_tfrecords.py again: it makes only what is missing")
+        raise DamagedRecord(f"{where} is damaged (length or checksum wrong); delete the file and run "
+                            "data_prep/build_tfrecords.py again: it makes only what is missing")
     return payload
 
 
@@ -107,7 +107,7 @@ def read_file(path: str | Path) -> Iterator[tuple[int, bytes]]:
     """Yields (offset of the payload, payload) for every record of a TFRecord file.
 
     Raises:
-        InputError: a record is damaged or cut short.
+        DamagedRecord: a record is damaged or cut short.
     """
     size = Path(path).stat().st_size
     with open(path, "rb") as file:

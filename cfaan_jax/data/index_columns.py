@@ -5,17 +5,18 @@ from dataclasses import fields
 import numpy as np
 
 from cfaan_jax.data import example
+from cfaan_jax.data.index import Index
 
 _TEXTS = ("shard_names", "names", "action_names")
 _OF_TRACKLETS = ("shards", "record_offsets", "record_lengths", "track_ids", "pids", "camids")
 _OF_FRAMES = ("frame_lengths", "candidates", "actions")
 
 
-def check(index) -> None:
+def check(index: Index) -> None:
     """Raises ValueError where columns do not fit each other or point outside their shards; no shard is read.
 
     Args:
-        index: a `data.records.Index` of columns as they were found.
+        index: of columns as they were found.
     """
     for field in fields(index):
         column = getattr(index, field.name)
@@ -32,7 +33,7 @@ def check(index) -> None:
     _check_places(index)
 
 
-def _check_places(index) -> None:
+def _check_places(index: Index) -> None:
     start = index.frame_start.astype(np.int64)
     if start[0] != 0 or start[-1] != index.frame_offsets.size or (start[1:] <= start[:-1]).any():
         raise ValueError("frame_start does not count the frames")

@@ -8,19 +8,20 @@ uncompressed in the shards, so that the index can name the place of every frame.
 """
 
 import argparse
-import mmap
-import re
+import io
 import sys
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.data import example, index_columns
+from cfaan_jax import memory
+from cfaan_jax.data import example, index_columns, storage
 from cfaan_jax.data.images import decoded, size_of
-from cfaan_jax.errors import InputError
+from cfaan_jax.data.index import BUILD_AGAIN, Index, find_shards, index_path, local_shards, present_splits
+from cfaan_jax.errors import DamagedRecord, InputError, status_of
 from cfaan_jax.files import from_json, read_npz, written_whole
 from cfaan_jax.progress import Progress
 
@@ -28,8 +29,7 @@ SCHEMA_VERSION = 1
 SPLITS = ("train", "query", "gallery")
 MANIFEST = "manifest.json"
 
-_BUILD_AGAIN = "run data_prep/build_tfrecords.py again: it makes only what is missing"
-_SHARD = re.compile(r"(?P<dataset>.+)-(?P<split>[a-z]+)\.tfrecord-\d{5}-of-(?P<total>\d{5})")
+_KEPT = 64  # records of object storage: evaluation takes clips of a tracklet one after the other
 _PER_FRAME = ("frames", "rectangles", "boxes", "actions", "candidates", "sources")
 
 
@@ -111,12 +111,15 @@ def load_manifest(directory: str | Path) -> dict:
     Raises:
         InputError: there is none, or it is of another version.
     """
-    path = Path(directory) / MANIFEST
+    folder = storage.opened(directory)
+    path = folder.place(MANIFEST)
     try:
-        manifest = from_json(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        content = folder.read(MANIFEST)
+    except storage.Missing:
         raise InputError(f"{path} is missing: {directory} holds no finished records; make them with "
                          "data_prep/build_tfrecords.py, or correct config.data.records") from None
+    try:
+        manifest = from_json(content)
     except ValueError as error:
         raise InputError(f"{path}: not readable as JSON ({error}); restore it, or build the records again into "
                          "another folder") from None
@@ -130,45 +133,14 @@ def load_manifest(directory: str | Path) -> dict:
     return manifest
 
 
-@dataclass(frozen=True, eq=False)
-class Index:
-    """Where everything lies in the S shards of one split, and what is needed without reading them.
-
-    N tracklets, F frames, one array a column; frames of tracklet i are rows `frame_start[i]` to `frame_start[i + 1]` of
-    the frame columns; offsets are bytes from the start of the shard.
-    """
-
-    shard_names: np.ndarray  # str [S], file names
-    shard_sizes: np.ndarray  # int64 [S], bytes: recognises a shard that is not the one the index was made from
-    shards: np.ndarray  # int64 [N], position in shard_names
-    record_offsets: np.ndarray  # int64 [N], of the payload
-    record_lengths: np.ndarray  # int64 [N], of the payload
-    names: np.ndarray  # str [N]
-    track_ids: np.ndarray  # int64 [N]
-    pids: np.ndarray  # int64 [N]
-    camids: np.ndarray  # int64 [N]
-    frame_start: np.ndarray  # int64 [N + 1]
-    frame_offsets: np.ndarray  # int64 [F]
-    frame_lengths: np.ndarray  # int64 [F]
-    image_sizes: np.ndarray  # int32 [F, 2], height and width
-    rectangles: np.ndarray  # int32 [F, 4]
-    candidates: np.ndarray  # int32 [F]
-    actions: np.ndarray  # uint8 [F], position in action_names
-    action_names: np.ndarray  # str [different actions]
-
-
-def index_path(directory: str | Path, split: str) -> Path:
-    """Where the index of a split lies."""
-    return Path(directory) / f"index-{split}.npz"
-
-
 def rebuild_index(directory: str | Path, split: str) -> Path:
     """Reads all shards of a split, checks every byte, and writes their index; the same shards give the same index.
 
     Raises:
         InputError: shards are missing, or a record is damaged or cut short.
     """
-    shards = _find_shards(Path(directory), split)
+    folder = Path(directory)
+    shards = local_shards(folder, split)
     rows = []
     with Progress(f"checking and indexing {split}", len(shards)) as progress:
         for number, shard in enumerate(shards):
@@ -177,15 +149,15 @@ def rebuild_index(directory: str | Path, split: str) -> Path:
                     rows.append(_index_row(number, offset, payload))
                 except ValueError as error:
                     raise InputError(f"{shard}: record {position}: {error}; delete this file and "
-                                     f"{_BUILD_AGAIN}") from None
+                                     f"{BUILD_AGAIN}") from None
             progress.advance()
     if not rows:
-        raise InputError(f"{shards[0]}: an empty file; delete it and {_BUILD_AGAIN}")
+        raise InputError(f"{shards[0]}: an empty file; delete it and {BUILD_AGAIN}")
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     columns["frame_start"] = np.cumsum(np.concatenate([[0], columns.pop("lengths")]))
     columns["action_names"], codes = np.unique(columns["actions"], return_inverse=True)
     columns["actions"] = codes.astype(np.uint8)
-    path = index_path(directory, split)
+    path = index_path(folder, split)
     with written_whole(path) as file:
         np.savez(file, schema_version=SCHEMA_VERSION, shard_names=np.array([shard.name for shard in shards]),
                  shard_sizes=np.array([shard.stat().st_size for shard in shards], np.int64), **columns)
@@ -211,21 +183,10 @@ def _index_row(shard: int, offset: int, payload: bytes) -> dict[str, np.ndarray]
         "actions": np.array(record.actions)}
 
 
-def _find_shards(directory: Path, split: str) -> list[Path]:
-    """The shards of a split in order, all of them or an InputError."""
-    found = {path.name: match for path in directory.glob(f"*-{split}.tfrecord-*")
-             if (match := _SHARD.fullmatch(path.name))}
-    series = {(match["dataset"], match["total"]) for match in found.values()}
-    if len(series) > 1:
-        raise InputError(f"{directory}: shards of split {split} from different runs, such as {min(found)} and "
-                         f"{max(found)}; delete those that do not belong here")
-    dataset, total = next(iter(series), ("", "00000"))
-    names = [f"{dataset}-{split}.tfrecord-{number:05d}-of-{total}" for number in range(int(total))]
-    missing = [name for name in names if name not in found]
-    if missing or not names:
-        raise InputError(f"{directory / missing[0] if missing else directory}: "
-                         f"{'this shard is missing' if missing else f'no shard of split {split}'}; {_BUILD_AGAIN}")
-    return [directory / name for name in names]
+def _index_again(directory: str | Path) -> str:
+    """The command that makes the index of a folder again."""
+    command = "python -m cfaan_jax.data.records --rebuild_index"
+    return f"{command} COPY, on a local copy" if storage.is_address(directory) else f"{command} {directory}"
 
 
 def load_index(directory: str | Path, split: str) -> Index:
@@ -234,31 +195,37 @@ def load_index(directory: str | Path, split: str) -> Index:
     Raises:
         InputError: the index is missing or damaged, or a shard is missing or not the one that was indexed.
     """
-    directory, path = Path(directory), index_path(directory, split)
-    rebuild = f"python -m cfaan_jax.data.records --rebuild_index {directory}"
-    shards = _find_shards(directory, split)
+    folder, rebuild = storage.opened(directory), _index_again(directory)
+    name = index_path(directory, split).name
+    path, sizes = folder.place(name), folder.sizes()
+    shards = find_shards(directory, sizes, split)
     try:
-        arrays = read_npz(path)
+        content = folder.read(name)
+    except storage.Missing:
+        raise InputError(f"{path} is missing; make it with: {rebuild}") from None
+    try:
+        arrays = read_npz(io.BytesIO(content))
         version = int(arrays["schema_version"])
         index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
         index_columns.check(index)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; make it with: {rebuild}") from None
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is damaged ({error}); make it again with: {rebuild}") from None
-    if version != SCHEMA_VERSION or index.shard_names.tolist() != [shard.name for shard in shards]:
+    if version != SCHEMA_VERSION or index.shard_names.tolist() != shards:
         raise InputError(f"{path} is stale, made from other shards than those in the folder; make it again with: "
                          f"{rebuild}")
     for shard, size in zip(shards, index.shard_sizes.tolist(), strict=True):
-        if shard.stat().st_size != size:
-            raise InputError(f"{shard} has {shard.stat().st_size} bytes, its index says {size}: cut short, or not the "
-                             f"file that was indexed; delete it and {_BUILD_AGAIN}, or, if the file is right, make "
-                             f"the index again with: {rebuild}")
+        if sizes[shard] != size:
+            raise InputError(f"{folder.place(shard)} has {sizes[shard]} bytes, its index says {size}: cut short, or "
+                             f"not the file that was indexed; delete it and {BUILD_AGAIN}, or, if the file is right, "
+                             f"make the index again with: {rebuild}")
     return index
 
 
 class RecordSet:
     """The tracklets of one split, with random access to single frames; safe to use from several threads.
+
+    On a local disk frames are read from where they lie. From object storage one read brings all of a tracklet, and the
+    latest ones are kept. In both cases a record is verified before the first of its frames is given out.
 
     Attributes:
         directory, split: where they came from.
@@ -266,18 +233,18 @@ class RecordSet:
         track_ids, pids, camids, lengths: int64 `[N]`; lengths are numbers of frames.
     """
 
-    def __init__(self, directory: Path, split: str, index: Index):
+    def __init__(self, directory: str | Path, split: str, index: Index):
         self.directory, self.split, self._index = directory, split, index
         self.names = index.names.tolist()
         self.track_ids, self.pids, self.camids = index.track_ids, index.pids, index.camids
         self.lengths = np.diff(index.frame_start)
+        self._folder = storage.opened(directory)
         self._verified = np.zeros(len(self.names), bool)
-        self._maps: dict[int, mmap.mmap] = {}
-        self._lock = threading.Lock()
+        self._payload = self._mapped if self._folder.mapped else storage.Recent(self._read, _KEPT)
 
     @classmethod
     def open(cls, directory: str | Path, split: str) -> "RecordSet":
-        """Opens a split of finished records.
+        """Opens a split of finished records, in a local folder or at an address such as gs://bucket/records.
 
         Raises:
             InputError: they are not finished, there is no such split, the index is missing or damaged, or a shard is
@@ -289,16 +256,40 @@ class RecordSet:
                              "such tracklets")
         index, expected = load_index(directory, split), counts[split]["tracklets"]
         if len(index.names) != expected:
-            raise InputError(f"{index_path(directory, split)}: {len(index.names)} tracklets, but the manifest counts "
-                             f"{expected}; delete the shard that was cut short and {_BUILD_AGAIN}")
-        return cls(Path(directory), split, index)
+            raise InputError(f"{directory}/{index_path(directory, split).name}: {len(index.names)} tracklets, but "
+                             f"{MANIFEST} counts {expected}; delete the shard that was cut short and {BUILD_AGAIN}")
+        return cls(directory, split, index)
+
+    def only(self, wanted: np.ndarray) -> "RecordSet":
+        """Some of the tracklets, bool `[N]`."""
+        return RecordSet(self.directory, self.split, self._index.only(wanted))
+
+    def hold(self, workers: int) -> None:
+        """Reads all records into memory, in order and verified, so that no frame is read again.
+
+        Args:
+            workers: reading threads.
+
+        Raises:
+            InputError: they do not fit, or one is damaged.
+        """
+        size, room = int(self._index.record_lengths.sum()), memory.available()
+        if room is not None and size > room:
+            raise InputError(f"config.data.cache: split {self.split} of {self.directory} takes {size / 2**30:.1f} GiB, "
+                             f"but {room / 2**30:.1f} GiB of memory are available; leave it off")
+        with ThreadPoolExecutor(workers) as pool, Progress(f"reading {self.split} into memory", len(self)) as progress:
+            payloads = []
+            for payload in pool.map(self._read, range(len(self))):
+                payloads.append(payload)
+                progress.advance()
+        self._payload = payloads.__getitem__
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def shard(self, i: int) -> Path:
+    def shard(self, i: int) -> str | Path:
         """The file that tracklet i lies in."""
-        return self.directory / str(self._index.shard_names[self._index.shards[i]])
+        return self._folder.place(str(self._index.shard_names[self._index.shards[i]]))
 
     def image_sizes(self, i: int) -> np.ndarray:
         """Height and width of the stored frames of tracklet i, int32 `[n, 2]`."""
@@ -320,75 +311,82 @@ class RecordSet:
     def frame(self, i: int, k: int) -> bytes:
         """The JPEG file of frame k of tracklet i.
 
-        The whole record is read and verified once, when the first of its frames is asked for.
-
         Raises:
-            InputError: it is damaged, or not the one that was indexed.
+            DamagedRecord: the record is damaged, or not the one that was indexed.
+            InputError: it cannot be read.
         """
         if not 0 <= k < self.lengths[i]:
             raise IndexError(f"tracklet {self.names[i]} has {self.lengths[i]} frames, asked for frame {k}")
-        if not self._verified[i]:
-            self._verify(i)
         row = self._index.frame_start[i] + k
-        offset = self._index.frame_offsets[row]
-        return self._map(i)[offset:offset + self._index.frame_lengths[row]]
+        start = self._index.frame_offsets[row] - self._index.record_offsets[i]
+        return bytes(self._payload(i)[start:start + self._index.frame_lengths[row]])
 
     def image(self, i: int, k: int) -> np.ndarray:
-        """Frame k of tracklet i, uint8 `[h, w, 3]`, RGB; InputError when it cannot be decoded."""
+        """Frame k of tracklet i, uint8 `[h, w, 3]`, RGB; `DamagedRecord` when it cannot be decoded."""
         image = decoded(self.frame(i, k))
-        if image is None:
-            raise InputError(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; delete "
-                             "this shard and run data_prep/build_tfrecords.py again")
+        if image is None or image.shape[:2] != tuple(self.image_sizes(i)[k].tolist()):
+            raise DamagedRecord(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; "
+                                "delete this shard and run data_prep/build_tfrecords.py again")
         return image
 
     def record(self, i: int) -> TrackletRecord:
-        """The whole record of tracklet i, its checksums verified.
+        """The whole record of tracklet i; errors as those of `frame`."""
+        return decode(bytes(self._payload(i)))
 
-        Raises:
-            InputError: it is damaged.
-        """
+    def _mapped(self, i: int) -> memoryview:
+        """The payload where it lies, verified once for each tracklet and process."""
+        if not self._verified[i]:
+            self._read(i)
+            self._verified[i] = True
+        return self._framed(i)[example.HEADER_BYTES:-example.FOOTER_BYTES]
+
+    def _framed(self, i: int) -> bytes | memoryview:
+        """The record with its lengths and checksums."""
         offset, length = self._index.record_offsets[i], self._index.record_lengths[i]
-        start, end = offset - example.HEADER_BYTES, offset + length + example.FOOTER_BYTES
-        where = f"{self.shard(i)}: tracklet {self.names[i]}"
-        return decode(example.unframe(self._map(i)[start:end], where))
+        return self._folder.part(str(self._index.shard_names[self._index.shards[i]]), offset - example.HEADER_BYTES,
+                                 offset + length + example.FOOTER_BYTES)
 
-    def _verify(self, i: int) -> None:
-        record = self.record(i)
-        if record.name != self.names[i] or len(record.frames) != self.lengths[i]:
-            raise InputError(f"{self.shard(i)}: tracklet {record.name} of {len(record.frames)} frames lies where the "
-                             f"index has {self.names[i]} of {self.lengths[i]}; make the index again with: "
-                             f"python -m cfaan_jax.data.records --rebuild_index {self.directory}")
-        self._verified[i] = True
+    def _read(self, i: int) -> bytes:
+        """The payload, read and verified: its checksums, and that it is what the index says."""
+        where = f"{self.shard(i)}: tracklet {self.names[i]}"
+        payload = example.unframe(bytes(self._framed(i)), where)
+        try:
+            record = decode(payload)
+        except ValueError as error:
+            raise DamagedRecord(f"{where}: {error}; delete this shard and {BUILD_AGAIN}") from None
+        if not self._is_indexed(i, payload, record):
+            raise DamagedRecord(f"{self.shard(i)}: tracklet {record.name} of {len(record.frames)} frames lies where "
+                                f"the index has {self.names[i]} of {self.lengths[i]}, or with other content; make the "
+                                f"index again with: {_index_again(self.directory)}")
+        return payload
+
+    def _is_indexed(self, i: int, payload: bytes, record: TrackletRecord) -> bool:
+        index, rows = self._index, self._rows(i)
+        starts = index.frame_offsets[rows] - index.record_offsets[i]
+        frames = tuple(payload[start:start + length]
+                       for start, length in zip(starts, index.frame_lengths[rows], strict=True))
+        return (frames == record.frames and np.array_equal(record.rectangles, index.rectangles[rows])
+                and (record.name, record.track_id, record.pid, record.camid)
+                == (self.names[i], index.track_ids[i], index.pids[i], index.camids[i]))
 
     def _rows(self, i: int) -> slice:
         return slice(self._index.frame_start[i], self._index.frame_start[i + 1])
-
-    def _map(self, i: int) -> mmap.mmap:
-        number = int(self._index.shards[i])
-        with self._lock:
-            if number not in self._maps:
-                with open(self.shard(i), "rb") as file:
-                    self._maps[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            return self._maps[number]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.data.records",
                                      description="Rebuilds the indexes of a folder of records from its shards.")
-    parser.add_argument("--rebuild_index", required=True, type=Path, metavar="FOLDER",
-                        help="folder written by data_prep/build_tfrecords.py")
+    parser.add_argument("--rebuild_index", required=True, type=Path, metavar="FOLDER", help="folder of records")
     folder = parser.parse_args(arguments).rebuild_index
-    try:
-        present = {match["split"] for path in folder.glob("*.tfrecord-*") if (match := _SHARD.fullmatch(path.name))}
-        if not present:
+
+    def rebuild() -> None:
+        if not (present := present_splits(folder)):
             raise InputError(f"{folder}: no shard there; give the --out of data_prep/build_tfrecords.py")
-        for split in sorted(present):
+        for split in present:
             print(rebuild_index(folder, split))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return status_of(rebuild)
 
 
 if __name__ == "__main__":

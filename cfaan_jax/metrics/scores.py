@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import protocols as known
@@ -44,9 +45,19 @@ class Score:
     gallery_size: int
 
 
-def score(distmat, q_pids, g_pids, q_camids, g_camids, protocol: str = "mars", q_second=None, g_second=None,
+def score(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike, q_camids: ArrayLike, g_camids: ArrayLike,
+          protocol: str = "mars", q_second: ArrayLike | None = None, g_second: ArrayLike | None = None,
           max_rank: int = 50, check_sizes: bool = False) -> Score:
     """Scores distances [Q, G] between queries and exactly the gallery of one protocol.
+
+    Below, the second query finds its person behind somebody else; the first row of the gallery shows the first query's
+    person under the query's own camera, and is ignored.
+
+    >>> from cfaan_jax import metrics
+    >>> found = metrics.score([[0.0, 0.2, 0.3], [0.5, 0.2, 0.4]], q_pids=[1, 2], g_pids=[1, 1, 2], q_camids=[1, 1],
+    ...                       g_camids=[1, 2, 2], protocol="mars")
+    >>> found.cmc[:2].tolist(), found.mAP, found.first.tolist()
+    ([0.5, 1.0], 0.75, [1, 2])
 
     Args:
         distmat: [Q, G], smaller is nearer; equal distances rank in the gallery's order. Where it would not fit memory:
@@ -66,10 +77,19 @@ def score(distmat, q_pids, g_pids, q_camids, g_camids, protocol: str = "mars", q
                      check_sizes)[protocol]
 
 
-def score_all(distmat, q_pids, g_pids, q_camids, g_camids, protocols: str | Sequence[str], q_second=None, g_second=None,
-              max_rank: int = 50, check_sizes: bool = False, *, q_corrected=None, g_corrected=None,
+def score_all(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike, q_camids: ArrayLike,
+              g_camids: ArrayLike, protocols: str | Sequence[str], q_second: ArrayLike | None = None,
+              g_second: ArrayLike | None = None, max_rank: int = 50, check_sizes: bool = False, *,
+              q_corrected: ArrayLike | None = None, g_corrected: ArrayLike | None = None,
               galleries: Mapping[str, np.ndarray] | None = None) -> dict[str, Score]:
-    """Scores distances under several protocols from one ranking; arguments as for `score`, and:
+    """Scores distances under several protocols from one ranking; arguments as for `score`, and those below.
+
+    A distractor (pid 0) under the query's camera is a wrong answer, but the revised rules ignore it:
+
+    >>> from cfaan_jax import metrics
+    >>> found = metrics.score_all([[0.1, 0.2]], [1], [0, 1], [1], [1, 2], protocols=["mars", "mars_revised"])
+    >>> {name: score.mAP for name, score in found.items()}
+    {'mars': 0.5, 'mars_revised': 1.0}
 
     Args:
         protocols: names, or "all".

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,26 +48,30 @@ class About:
     Attributes:
         dataset, note: name of the data set, and the caveat that goes with it ("" = none).
         aligned: whether the tracklets went through Re-Detect and Link.
-        model: name of the network; seed: of its training.
-        weights: "last", "best" or "untrained".
+        model: name of the network; seed: of its training, None where nobody knows it.
+        weights: "last", "best" or "untrained", or where they come from.
         clips: which clips of a tracklet were averaged.
         distance: by which features are compared, one of `DISTANCES`.
+        left_out: test tracklets that are missing here because they are damaged.
     """
 
     dataset: str
     note: str
     aligned: bool
     model: str
-    seed: int
+    seed: int | None
     weights: str
     clips: str
     distance: str = "cosine"
+    left_out: int = 0
 
     def line(self) -> str:
         """One line of text."""
         tracklets = f"{'aligned' if self.aligned else 'raw'} tracklets of {self.dataset}"
-        line = f"{self.model}, {tracklets}, weights {self.weights}, clips {self.clips}, seed {self.seed}"
+        line = f"{self.model}, {tracklets}, weights {self.weights}, clips {self.clips}"
+        line += "" if self.seed is None else f", seed {self.seed}"
         line += "" if self.distance == "cosine" else f", {self.distance} distance"
+        line += f"; damaged test tracklets left out: {self.left_out:,}" if self.left_out else ""
         return f"{line}; {self.note}" if self.note else line
 
 
@@ -116,6 +120,15 @@ class Search:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error
         return found
+
+    def without(self, rows: np.ndarray) -> "Search":
+        """The same search without some tracklets.
+
+        Args:
+            rows: bool [N], which ones.
+        """
+        kept = {name: getattr(self, name)[~rows] for name in ("features", "names", "track_ids", "pids", "camids")}
+        return replace(self, num_queries=int((~rows[:self.num_queries]).sum()), **kept)
 
     def _check(self) -> None:
         """ValueError for arrays that do not belong together, and for a feature that is not finite."""

@@ -69,5 +69,7 @@ class BatchNorm(nnx.Module):
 
     def _update(self, mean: jax.Array, var: jax.Array, samples: int) -> None:
         unbiased = var * (samples / max(samples - 1, 1))
-        self.mean[...] = (1 - MOMENTUM) * self.mean[...] + MOMENTUM * jax.lax.stop_gradient(mean)
-        self.var[...] = (1 - MOMENTUM) * self.var[...] + MOMENTUM * jax.lax.stop_gradient(unbiased)
+        # `mean[...] = ` asks the traced array for its sharding, for which JAX looks through all of the program so far:
+        # that took most of the time of tracing a step.
+        self.mean.set_value((1 - MOMENTUM) * self.mean[...] + MOMENTUM * jax.lax.stop_gradient(mean))
+        self.var.set_value((1 - MOMENTUM) * self.var[...] + MOMENTUM * jax.lax.stop_gradient(unbiased))

@@ -1,6 +1,7 @@
 """ResNet-50 in torchvision's first layout, with the last stride at 1 (paper, section 4.2)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -30,6 +31,8 @@ class ResNetSettings:
         stem_relu: whether a ReLU follows the first normalisation. The released c2d and non-local networks lack it.
         groups: groups of the batch that share statistics in training, see `BatchNorm`.
         compute: in which numbers it computes, see `precision`.
+        remat: in training, keep of each bottleneck and block of attention only what goes in, and compute the rest again
+            for the gradients: less memory, a third more operations.
     """
 
     width: int = 64
@@ -37,6 +40,7 @@ class ResNetSettings:
     stem_relu: bool = True
     groups: int = 1
     compute: str = "float32"
+    remat: bool = False
 
     @property
     def channels(self) -> int:
@@ -137,6 +141,7 @@ class ResNet(nnx.Module):
         self.conv1 = Convolution(3, settings.width, 7, 2, rng)
         self.bn1 = BatchNorm(settings.width, groups=settings.groups)
         self.stem_relu, self.depths, self.compute = settings.stem_relu, settings.depths, settings.compute
+        self.remat = settings.remat
         self.stages, self.attention = nnx.List([]), nnx.List([])
         *stages, last = places(settings, clip_size)
         for stage in stages:
@@ -161,14 +166,20 @@ class ResNet(nnx.Module):
         x = stem_max_pool(nnx.relu(x) if self.stem_relu else x)
         for bottlenecks, attention in zip(self.stages, self.attention, strict=True):
             for block, attend in zip(bottlenecks, attention, strict=True):
-                x = block(x, frames)
+                x = self._through(Bottleneck.__call__, block, x, frames)
                 if attend is not None:
                     if attend is until:
                         return x.reshape(-1, frames, *x.shape[1:])
-                    x = on_clips(attend, x, frames)
+                    x = self._through(on_clips, attend, x, frames)
         if self.last_stage is not None:
-            x = on_clips(self.last_stage, x, frames)
+            x = self._through(on_clips, self.last_stage, x, frames)
         return x.reshape(-1, frames, *x.shape[1:])
+
+    def _through(self, call: Callable, module: nnx.Module, x: jax.Array, frames: int) -> jax.Array:
+        """`call(module, x, frames)`, of which only the inputs are kept for the gradients if that was asked for."""
+        if not self.remat or self.bn1.use_running_average:
+            return call(module, x, frames)
+        return nnx.remat(lambda module, x: call(module, x, frames))(module, x)
 
 
 def places(settings: ResNetSettings, clip_size: tuple[int, int, int]) -> list[list[Place]]:

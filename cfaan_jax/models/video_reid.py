@@ -136,10 +136,16 @@ class VideoReID(nnx.Module):
 
 def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tuple[int, int] = (256, 128),
            width: int = 64, depths: tuple[int, ...] = (3, 4, 6, 3), bn_groups: int = 1, compute: str = "float32",
-           head: str = "own", seed: int = 0, **options) -> VideoReID:
+           remat: bool = False, head: str = "own", seed: int = 0, **options) -> VideoReID:
     """Builds a network with freshly drawn weights, in evaluation mode; call `.train()` on it to train.
 
-        model = create("cfaan", num_classes=625, scales=4, heads=8, positional="relative")
+    Without width and depths this is the published network:
+
+    >>> from cfaan_jax import models
+    >>> model = models.create("cfaan", num_classes=625, scales=4, heads=8, positional="relative", width=8,
+    ...                       depths=(1, 1, 1, 1))
+    >>> model.name, model.feature_size, model.any_length
+    ('cfaan', 256, False)
 
     Args:
         name: one of `SYSTEMS`.
@@ -149,6 +155,7 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
         width, depths: see `ResNetSettings`; the defaults are ResNet-50.
         bn_groups: groups of the training batch with statistics of their own, see `BatchNorm`.
         compute: "float32", or "bfloat16" for the activations of everything before the pooling, see `precision`.
+        remat: compute the activations inside bottlenecks and blocks again for the gradients, see `ResNetSettings`.
         head: "own": that of the network's publication; "cfaan": that of CF-AAN (paper, section 3.3) in its place.
         seed: of the initial weights.
         **options: the fields of the settings that `SYSTEMS` names, such as those of `AxialSettings` for cfaan.
@@ -167,7 +174,7 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
     if compute not in COMPUTE:
         raise InputError(f"compute={compute!r}: choose one of {', '.join(COMPUTE)}")
     own, additions, rng = head == "own", system.additions(**options), np.random.default_rng(seed)
-    settings = ResNetSettings(width, tuple(depths), system.stem_relu, bn_groups, compute)
+    settings = ResNetSettings(width, tuple(depths), system.stem_relu, bn_groups, compute, remat)
     clip_size = (clip_length, *image_size)
     backbone = ResNet(settings, clip_size, additions, rng)
     frame_weights = additions.frame_weights(places(settings, clip_size)[-1][-1], rng)

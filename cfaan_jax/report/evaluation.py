@@ -5,22 +5,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.metrics import Score, protocols
 from cfaan_jax.metrics.search import Answer, Search
 from cfaan_jax.report import attention, curves, details, examples
-from cfaan_jax.report.frames import TrackletFrames, fitted
+from cfaan_jax.report.frames import IN_STRIP, TrackletFrames, strip
 from cfaan_jax.report.listed import Chosen, Listed, choose, near, near_name, who
 from cfaan_jax.report.page import PageFolder, pages
 from cfaan_jax.report.ranked_lists import Entry, RankedList, draw
 from cfaan_jax.report.tables import Content
 
 _FEW = 12  # queries in the pictures and among the examples
-_FRAMES = 3  # of a query, and in the pages of every tracklet
-_HEIGHT, _WIDTH = 192, 96  # of one of them
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def _summary(site: PageFolder, evaluation: Evaluation, metrics_csv: Path) -> Non
 def _ranked(site: PageFolder, evaluation: Evaluation, chosen: Chosen, frames: TrackletFrames) -> None:
     found, listed = evaluation.found, chosen.all()
     rows = {row for each in listed for row in (each.row, *(answer.row for answer in each.answers))}
-    tracklets = {row: {"name": str(found.names[row]), "who": who(found, row), "strip": _strip(site, row, frames)}
+    tracklets = {row: {"name": str(found.names[row]), "who": who(found, row), "strip": strip(site, row, frames)}
                  for row in sorted(rows)}
     queries = [each.row for each in listed]
     site.page("ranked.html", [site.static("ranked.js")], score=evaluation.score, chosen=chosen, tracklets=tracklets,
@@ -112,17 +109,11 @@ def _ranked(site: PageFolder, evaluation: Evaluation, chosen: Chosen, frames: Tr
               camid_choices=sorted(set(found.camids[queries].tolist())))
 
 
-def _strip(site: PageFolder, row: int, frames: TrackletFrames) -> dict:
-    """Some frames of a tracklet side by side, as one file: its name and the number of frames."""
-    cells = [np.asarray(fitted(frame, _HEIGHT, _WIDTH, "gray")) for frame in frames.spread(row, _FRAMES)]
-    return {"file": site.picture(f"tracklet-{row}", np.concatenate(cells, axis=1)), "frames": len(cells)}
-
-
 def _picture(evaluation: Evaluation, kind: str, listed: Sequence[Listed], frames: TrackletFrames, path: Path) -> None:
     found, score = evaluation.found, evaluation.score
     lists = [RankedList(
         f"{found.names[each.row]}: {who(found, each.row)}, AP {each.ap:.1%}",
-        [Entry(frame, (), "query") for frame in frames.spread(each.row, _FRAMES)],
+        [Entry(frame, (), "query") for frame in frames.spread(each.row, IN_STRIP)],
         [Entry(frames.spread(answer.row, 1)[0], _caption(found, answer), answer.kind) for answer in each.answers])
         for each in listed]
     draw(lists, path, f"{kind} queries by average precision under {score.protocol}: mAP {score.mAP:.1%}, gallery "

@@ -10,7 +10,10 @@ from cfaan_jax.data.loader import read_clip
 from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import Search
+from cfaan_jax.report.page import PageFolder
 
+IN_STRIP = 3  # frames of a tracklet in a strip
+_HEIGHT, _WIDTH = 192, 96  # of one of them
 _REMEDY = "config.eval.raw_records must name the same data set packed with --detector=none, or nothing"
 
 
@@ -23,7 +26,9 @@ class TrackletFrames:
 
     def __init__(self, found: Search, directory: str | Path):
         self._queries = found.num_queries
-        self.parts = [RecordSet.open(directory, split) for split in ("query", "gallery")]
+        searched = found.names[:found.num_queries], found.names[found.num_queries:]
+        self.parts = [records.only(np.isin(records.names, names)) for records, names in  # damaged ones may be left out
+                      zip((RecordSet.open(directory, split) for split in ("query", "gallery")), searched, strict=True)]
 
     def place(self, row: int) -> tuple[RecordSet, int]:
         """The split in which a tracklet lies, and where."""
@@ -56,6 +61,12 @@ def fitted(frame: np.ndarray, height: int, width: int, background: str) -> Image
     cell = Image.new("RGB", (width, height), background)
     cell.paste(image.resize(size, Image.Resampling.BILINEAR), ((width - size[0]) // 2, (height - size[1]) // 2))
     return cell
+
+
+def strip(site: PageFolder, row: int, frames: TrackletFrames) -> dict:
+    """Some frames of a tracklet side by side, as one file: its name and the number of frames."""
+    cells = [np.asarray(fitted(frame, _HEIGHT, _WIDTH, "gray")) for frame in frames.spread(row, IN_STRIP)]
+    return {"file": site.picture(f"tracklet-{row}", np.concatenate(cells, axis=1)), "frames": len(cells)}
 
 
 class RawQueries:

@@ -120,17 +120,52 @@ def pages(folder: Path, site: Mapping[str, str], about: str) -> Iterator[PageFol
                 shutil.copy2(folder / name, path / name)
 
 
+def delete(folder: Path) -> None:
+    """Deletes the pages in a folder, what they show, and the folder if nothing else lies in it.
+
+    Raises:
+        InputError: it holds no pages.
+    """
+    own, _ = _listed(folder)
+    # From the files that are there: what a list of them says may lie anywhere.
+    there = sorted(folder.rglob("*"), reverse=True)  # a folder behind what lies in it
+    for path in there:
+        if not path.is_dir() and path.relative_to(folder).as_posix() in own - {_CONTENT}:
+            path.unlink()
+    (folder / _CONTENT).unlink()  # the last one: until then the same call finishes it
+    for path in (*there, folder):
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def is_one(folder: Path) -> bool:
+    """Whether a folder holds pages."""
+    try:
+        return bool(_listed(folder))
+    except InputError:
+        return False
+
+
 def _foreign(folder: Path, first: str) -> list[str]:
     """Files in a folder of pages that were not written with them."""
     if not folder.exists() or folder.is_dir() and not any(folder.iterdir()):
         return []
-    try:
-        content = from_json((folder / _CONTENT).read_text())
-        if content["first"] != first:
-            raise ValueError("other pages")
-        own = {_CONTENT, *content["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder} is there and holds no such pages, so it is not replaced; name another folder or "
-                         "move this one away") from None
+    own, found = _listed(folder)
+    if found != first:
+        raise _no_pages(folder)
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     return sorted(there - own)
+
+
+def _listed(folder: Path) -> tuple[set[str], str]:
+    """The files that were written with the pages in a folder, and the first page."""
+    try:
+        content = from_json((folder / _CONTENT).read_text())
+        return {_CONTENT, *content["files"]}, content["first"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _no_pages(folder) from None
+
+
+def _no_pages(folder: Path) -> InputError:
+    return InputError(f"{folder} is there and holds no such pages, so it is not replaced; name another folder or move "
+                      "this one away")

@@ -11,12 +11,13 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cfaan_jax.data.records import RecordSet, load_manifest
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, status_of
 from cfaan_jax.metrics import corrections, suspects
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.progress import Progress
@@ -131,15 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=300, help="how many tracklets to ask about (default 300)")
     parser.add_argument("--corrections", type=Path, help="an earlier review to go on with, .csv or .mat")
     flags = parser.parse_args(arguments)
-    try:
-        if flags.count < 1:
-            raise InputError(f"--count={flags.count}: must be at least 1")
-        asked = write(Search.load(flags.features), flags.records, flags.out, flags.count, flags.corrections)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return status_of(partial(_run, flags))
+
+
+def _run(flags: argparse.Namespace) -> None:
+    if flags.count < 1:
+        raise InputError(f"--count={flags.count}: must be at least 1")
+    asked = write(Search.load(flags.features), flags.records, flags.out, flags.count, flags.corrections)
     print(f"{len(asked)} tracklets to look at: open {flags.out / _PAGE}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -84,4 +84,5 @@ def _imported_when_called(name: str) -> Callable[..., Dataset]:
 
 # A reader's own needs (SciPy, the tracker of `video`) are imported only when that data set is opened.
 DATASETS: dict[str, Callable[..., Dataset]] = {
-    name: _imported_when_called(name) for name in ("mars", "mars_dl", "dukev", "synthetic", "video")}
+    name: _imported_when_called(name)
+    for name in ("mars", "mars_dl", "dukev", "ilids", "prid", "lsvid", "synthetic", "video")}

@@ -27,7 +27,7 @@ NAME_FILES = {"train": "train_name.txt", "test": "test_name.txt"}
 IMAGE_FOLDERS = {"train": "bbox_train", "test": "bbox_test"}
 KEYS = {"train": "track_train_info", "test": "track_test_info", "query": "query_IDX"}
 # What the released metadata holds.
-_RELEASED = {
+RELEASED = {
     "training tracklets": 8298, "training identities": 625, "training frames": 509_914,
     "test tracklets": 12_180, "test frames": 681_089, "junk tracklets": 870, "distractor tracklets": 3248,
     "test identities": 634, "query tracklets": 1980, "query identities": 626}
@@ -90,8 +90,8 @@ def read_metadata(info: Path) -> Metadata:
     metadata = Metadata(train, test, _read_queries(info / INFO_FILES["query"], len(test)))
     sizes = metadata.sizes()
     telling = ("training tracklets", "test tracklets", "query tracklets")
-    if sum(sizes[name] == _RELEASED[name] for name in telling) >= 2:
-        wrong = [f"{sizes[name]:,} {name} instead of {count:,}" for name, count in _RELEASED.items()
+    if sum(sizes[name] == RELEASED[name] for name in telling) >= 2:
+        wrong = [f"{sizes[name]:,} {name} instead of {count:,}" for name, count in RELEASED.items()
                  if sizes[name] != count]
         if wrong:
             raise InputError(f"{info}: this looks like MARS but has {', '.join(wrong)}; "

@@ -2,11 +2,17 @@
 
 Persons are detected in full frames, linked into tracks by SORT (Bewley et al. 2016: a Kalman filter and the overlap of
 boxes) and cut out; a track begins at its second detection, which is when SORT knows it. With one camera there is
-nobody to find again elsewhere, so the first and the second half of a track stand for two cameras. Half of the tracks,
-drawn by `seed`, are for training; of the others the first halves are the queries and the second halves the gallery.
-This makes an easy test, and a person who leaves and comes back counts as two: the note of the data set says so.
+nobody to find again elsewhere, so the first and the second half of a track stand for two cameras. A share of the
+tracks, drawn by `seed`, is for training; of the others the first halves are the queries and the second halves the
+gallery. This makes an easy test, and a person who leaves and comes back counts as two: the note of the data set says
+so.
+
+Several files, joined as folders are in PATH (a.mp4:b.mp4), are cameras 1, 2 and so on. Nobody knows who is who there,
+so nobody is for training and every track is a person of its own: the first camera's tracks are the queries, all others
+the gallery.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +36,7 @@ except ImportError as error:
 
 NOTE = ("pseudo-cameras: the first and second half of a track count as two cameras; identities are those of an "
         "automatic tracker")
+UNKNOWN = "tracks are those of an automatic tracker; nobody knows who is who, so each counts as a person of its own"
 SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"))
 CROP_SIZE = (256, 128)  # as in MARS
 _MARGIN = 0.1           # context above and below a person, as a share of the box's height
@@ -64,11 +71,12 @@ class _Track:
 
 def open(root: Path, *, detector: str | detectors.Detector = "hog", confidence: float | None = None,
          input_size: tuple[int, int] | None = None, minimum_length: int = 16, minimum_height: int = 32,
-         stride: int = 1, seed: int = 0) -> Dataset:
-    """Detects, tracks and cuts out the persons of one video or of all videos in a folder.
+         stride: int = 1, training_share: float = 0.5, seed: int = 0) -> Dataset:
+    """Detects, tracks and cuts out the persons of one video, of all videos in a folder, or of one video a camera.
 
     Args:
-        root: a video file, or a folder with files of the kinds in `SUFFIXES`.
+        root: a video file, or a folder with files of the kinds in `SUFFIXES`; or several files, joined by `os.pathsep`,
+            each a camera.
         detector: its name (see `detectors.create`) or a detector.
         confidence: lowest score of a detection; None takes the detector's default.
         input_size: `(height, width)` at which the detector sees a full frame; None scales the longer side to 960
@@ -76,10 +84,11 @@ def open(root: Path, *, detector: str | detectors.Detector = "hog", confidence: 
         minimum_length: tracks with fewer frames are dropped; at least 2.
         minimum_height: detections with fewer rows, in pixels of the video, are ignored.
         stride: only every so many frames of the video is used.
-        seed: draws the tracks that are for training.
+        training_share: of the tracks, from 0 to 1, for training; several cameras have none.
+        seed: draws them.
 
     Raises:
-        InputError: no video, a video that OpenCV cannot read, or fewer than two tracks.
+        InputError: no video, a video that OpenCV cannot read, fewer than two tracks, or a camera without any.
     """
     for flag, value, least in (("minimum_length", minimum_length, 2), ("video_stride", stride, 1),
                                ("minimum_height", minimum_height, 1), ("seed", seed, 0)):
@@ -87,23 +96,38 @@ def open(root: Path, *, detector: str | detectors.Detector = "hog", confidence: 
             raise InputError(f"--{flag}={value}: must be at least {least}")
     if confidence is not None and not np.isfinite(confidence):
         raise InputError(f"--video_confidence={confidence}: give a number")
-    tracks = []
-    for number, path in enumerate(_videos(Path(root)), start=1):
+    if not 0 <= training_share < 1:
+        raise InputError(f"--training_share={training_share}: must be at least 0 and below 1")
+    root, tracks = Path(root), []
+    videos = _videos(root)
+    cameras = len(videos) > 1 and not root.is_dir()
+    remedy = "lower the minimum length or the confidence, or give a larger input size"
+    for number, path in enumerate(videos, start=1):
         looks = detector if not isinstance(detector, str) else detectors.create(
             detector, confidence=confidence, input_size=input_size, default_size=_full_frame_size(path, detector),
             flag="--video_detector")
         found = _follow(path, looks, stride, minimum_height)
         kept = sorted((track for track in found.values() if len(track) >= minimum_length), key=lambda t: t[0][0])
+        if cameras and not kept:
+            raise InputError(f"{path}: no track of at least {minimum_length} frames; {remedy}")
         tracks += [_Track(number, index, *zip(*track, strict=True)) for index, track in enumerate(kept, start=1)]
+    if cameras:
+        return Dataset("video", _cameras(tracks), UNKNOWN)
     if len(tracks) < 2:
-        raise InputError(f"{root}: {len(tracks)} tracks of at least {minimum_length} frames, but training and test "
-                         "need one each; lower the minimum length or the confidence, or give a larger input size")
-    return Dataset("video", _halves(tracks, seed), NOTE)
+        raise InputError(f"{root}: {len(tracks)} tracks of at least {minimum_length} frames, but two are needed; "
+                         f"{remedy}")
+    return Dataset("video", _halves(tracks, int(len(tracks) * training_share), seed), NOTE)
 
 
-def _halves(tracks: Sequence[_Track], seed: int) -> list[Tracklet]:
-    """Half of the tracks for training (both halves of each), then the queries, then the gallery."""
-    training = set(np.random.default_rng(seed).permutation(len(tracks))[:len(tracks) // 2].tolist())
+def _cameras(tracks: Sequence[_Track]) -> list[Tracklet]:
+    """The tracks of the first video as queries, then all others as the gallery."""
+    return [Tracklet(f"V{track.video:02d}T{track.number:04d}", "query" if track.video == 1 else "gallery", row, row + 1,
+                     track.video, track.sources, _Crops(track.files)) for row, track in enumerate(tracks)]
+
+
+def _halves(tracks: Sequence[_Track], for_training: int, seed: int) -> list[Tracklet]:
+    """So many tracks for training (both halves of each), then the queries, then the gallery."""
+    training = set(np.random.default_rng(seed).permutation(len(tracks))[:for_training].tolist())
     train, query, gallery = [], [], []
     for index, track in enumerate(tracks):
         middle = len(track.files) // 2
@@ -119,6 +143,11 @@ def _halves(tracks: Sequence[_Track], seed: int) -> list[Tracklet]:
 def _videos(root: Path) -> list[Path]:
     if root.is_file():
         return [root]
+    if os.pathsep in str(root):
+        files = [Path(each) for each in str(root).split(os.pathsep)]
+        if missing := [path for path in files if not path.is_file()]:
+            raise InputError(f"{root}: no video '{missing[0]}'; join the names of video files by '{os.pathsep}'")
+        return files
     found = sorted(path for path in root.glob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
         raise InputError(f"{root}: no video there; give a video file or a folder with {', '.join(sorted(SUFFIXES))}")

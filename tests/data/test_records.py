@@ -271,7 +271,7 @@ def test_a_shard_cut_short_is_found(folder, lost):
 def test_a_shard_that_lost_whole_records_is_found_when_the_index_was_rebuilt(folder, every):
     shard(folder, 1).write_bytes(example.frame(encode(every[3])))
     rebuild_index(folder, "train")
-    with pytest.raises(InputError, match="4 tracklets, but the manifest counts 5"):
+    with pytest.raises(InputError, match="4 tracklets, but manifest.json counts 5"):
         RecordSet.open(folder, "train")
 
 

@@ -199,7 +199,8 @@ def test_a_disk_error_leaves_whole_shards_and_the_same_command_goes_on(root, tmp
     command = [sys.executable, "data_prep/build_tfrecords.py", *raw(root, tmp_path / "out", "--shard_size=3")]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False,
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    assert done.returncode == 1 and "run the same command again when the cause is gone" in done.stderr
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'out'}") and "File too large; raise the limit" in done.stderr
     assert list(contents(tmp_path / "out")) == ["unfinished.json"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from data_prep import detectors
 from data_prep.detectors.ultralytics_yolo import import_ultralytics
 
 if not (find_spec("torch") and find_spec("ultralytics")):
-    pytest.skip("PyTorch is not installed (tests/requirements.txt has it for Python 3.11)", allow_module_level=True)
+    pytest.skip("PyTorch is not installed (tests/requirements-torch.txt has it for 3.11)", allow_module_level=True)
 torch, ultralytics = import_ultralytics()
 
 SIZE = (320, 320)

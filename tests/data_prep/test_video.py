@@ -101,6 +101,29 @@ def test_half_of_the_tracks_train_and_the_others_are_searched(clip):
         assert query.sources[0].startswith("yard.avi#")
 
 
+def test_no_track_is_for_training_if_none_is_wanted(clip):
+    assert [t.split for t in open_video(clip, training_share=0).tracklets] == ["query"] * 4 + ["gallery"] * 4
+    with pytest.raises(InputError, match="--training_share=1: must be at least 0 and below 1"):
+        open_video(clip, training_share=1)
+
+
+def test_several_files_are_cameras_and_every_track_a_person_of_its_own(tmp_path):
+    files = [write_video(tmp_path / "a.avi", {"red": WALKERS["red"], "green": WALKERS["green"]}),
+             write_video(tmp_path / "b.avi", {"green": WALKERS["green"]}),
+             write_video(tmp_path / "c.avi", {"blue": WALKERS["blue"]})]
+    dataset = open_video(":".join(map(str, files)))
+    assert "nobody knows who is who" in dataset.note
+    assert [(t.name, t.split, t.track_id, t.pid, t.camid) for t in dataset.tracklets] == [
+        ("V01T0001", "query", 0, 1, 1), ("V01T0002", "query", 1, 2, 1), ("V02T0001", "gallery", 2, 3, 2),
+        ("V03T0001", "gallery", 3, 4, 3)]
+    assert [len(t) for t in dataset.tracklets] == [39, 35, 35, 23]
+    assert colour_of(decode(dataset.tracklets[3].read(0))) == "blue"
+    with pytest.raises(InputError, match=r"no video '.*gone\.avi'; join the names of video files by ':'"):
+        open_video(f"{files[0]}:{tmp_path / 'gone.avi'}")
+    with pytest.raises(InputError, match=r"b\.avi: no track of at least 37 frames"):
+        open_video(f"{files[0]}:{files[1]}", minimum_length=37)
+
+
 def test_same_seed_same_tracklets(clip):
     def facts(seed):
         return [(t.name, t.split, t.pid, t.sources, tuple(map(t.read, range(len(t)))))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from cfaan_jax import processes
 from cfaan_jax.errors import InputError
+from tests import tiny_records
 from tests.layout import KEPT, TOTAL
 
 LAYOUTS = {"one": [1], "eight": [8], "pair": [4, 4]}  # devices of each process
@@ -24,6 +26,7 @@ NOISE = "model/backbone.bn1.bias.value"
 
 
 def start(records: Path, root: Path, name: str) -> list[subprocess.Popen]:
+    """Starts a layout on damaged records; the first of several processes has a copy of its own that is whole."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -38,7 +41,8 @@ def start(records: Path, root: Path, name: str) -> list[subprocess.Popen]:
             environment |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(len(LAYOUTS[name])),
                             "JAX_PROCESS_ID": str(rank)}
         started.append(subprocess.Popen(
-            [sys.executable, "-m", "tests.layout", records, root, name, RESUMED[name]], env=environment, text=True,
+            [sys.executable, "-m", "tests.layout", records if rank or len(LAYOUTS[name]) == 1 else root / "whole", root,
+             name, RESUMED[name]], env=environment, text=True,
             cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     return started
 
@@ -47,7 +51,9 @@ def start(records: Path, root: Path, name: str) -> list[subprocess.Popen]:
 def runs(tmp_path_factory, records_directory) -> tuple[Path, dict[str, list[str]]]:
     """The folder of all runs, and what each process printed."""
     root = tmp_path_factory.mktemp("layouts")
-    started = {name: start(records_directory, root, name) for name in LAYOUTS}
+    damaged = shutil.copytree(shutil.copytree(records_directory, root / "whole"), root / "damaged")
+    tiny_records.damage(tiny_records.damage(damaged, "train", 4), "gallery", 1)
+    started = {name: start(damaged, root, name) for name in LAYOUTS}
     printed = {}
     try:
         for name, members in started.items():
@@ -124,6 +130,8 @@ def test_every_layout_has_the_same_evaluations_written_once(runs):
         for weights in kinds:
             np.testing.assert_allclose(features(root / name, weights), expected, atol=0.01 * np.abs(expected).max())
         assert [row["step"] for row in rows(root / name) if row["mAP"]] == [str(TOTAL)] * (name == "pair")
+        assert [row["left_out"] for row in results] == [1] * len(kinds)
+        assert printed[name][0].count("left out: ") == 2  # one in training, one in the gallery
         assert printed[name][0].count("report: ") == len(kinds)
         assert (root / name / "report/last-test_0/index.html").is_file()
     assert printed["pair"][1].count("clips") == 0

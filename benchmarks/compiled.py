@@ -1,0 +1,124 @@
+"""The programs of a training and an evaluation step, compiled for any devices without arrays, and what they cost."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, Sharding
+from jax.stages import Compiled
+from ml_collections import ConfigDict
+
+from cfaan_jax import evaluate, optim, train
+from cfaan_jax.experiment import create_model
+from cfaan_jax.objective import initial_centres
+from cfaan_jax.sharding import over_batch, replicated
+
+CLASSES = 625  # training identities of MARS
+_STEPS_PER_EPOCH = 78
+_COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+# The result of an operation, its name and its channel; of one in two halves the second half, which gives the result.
+_COLLECTIVE = re.compile(rf"= (?P<shape>\(.*?\)|\S+) (?P<kind>{'|'.join(_COLLECTIVES)})(-done)?\("
+                         r"(?:.*?channel_id=(?P<channel>\d+))?")
+_ARRAY = re.compile(r"(?P<kind>[a-z]+)(?P<bits>\d+)\w*\[(?P<shape>[\d,]*)\]")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one run of a compiled program takes on each device.
+
+    Attributes:
+        arguments: bytes of what goes in: network, optimiser's state, its part of the batch.
+        temporary: bytes of what is computed on the way, at the most.
+        peak: bytes held at once, at the most.
+        flops: floating point operations as the compiler counts them.
+        traffic: bytes read and written in memory as the compiler counts them.
+        collectives: for each kind of exchange between devices how many there are, and the bytes of their results.
+    """
+
+    arguments: int
+    temporary: int
+    peak: int
+    flops: float
+    traffic: float
+    collectives: dict[str, tuple[int, int]]
+
+    @property
+    def exchanged(self) -> int:
+        """Bytes of the results of all exchanges."""
+        return sum(size for _, size in self.collectives.values())
+
+
+def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Compiled:
+    """The training step of `train.make_step`.
+
+    Raises:
+        ValueError: the state that it gives is of another kind than what it takes, so that the next step compiles again.
+    """
+    model = nnx.eval_shape(lambda: create_model(config, classes))
+    model.train()
+    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
+    optimizer = optim.create(config.optim, _STEPS_PER_EPOCH)
+    state = jax.eval_shape(lambda params, stats: train.TrainState(
+        params, stats, optimizer.init(params), jnp.zeros((), jnp.int32),
+        initial_centres(config.loss, model, classes, config.seed)), params, stats)
+    state, clips = _placed(state, replicated(mesh)), config.data.identities * config.data.tracklets
+    frames, rectangles = _batch(config, clips, over_batch(mesh, clips))
+    labels = jax.ShapeDtypeStruct((clips,), jnp.int32, sharding=over_batch(mesh, clips))
+    step = train.make_step(graphdef, optimizer, config, model.stride, mesh).trace(
+        state, {"frames": frames, "rectangles": rectangles, "labels": labels})
+    compiled = step.lower().compile()
+    if _kinds(state) != _kinds(step.out_info[0]) or not all(
+            where.is_fully_replicated for where in jax.tree.leaves(compiled.output_shardings[0])):
+        raise ValueError("a step gives a state of another kind than what it took: the next step compiles again")
+    return compiled
+
+
+def evaluation_step(config: ConfigDict, mesh: Mesh) -> Compiled:
+    """The step of `evaluate.extract`: a batch of clips to features."""
+    model = nnx.eval_shape(lambda: create_model(config, CLASSES))
+    graphdef, state = nnx.split(model)
+    arrays, structure = jax.tree.flatten(_placed(state, replicated(mesh)))
+    clips = _batch(config, config.eval.batch, over_batch(mesh, config.eval.batch))
+    return evaluate.compiled_features(graphdef, structure, replicated(mesh)).lower(arrays, *clips).compile()
+
+
+def costs(compiled: Compiled) -> Costs:
+    """Reads what the compiler says of a program."""
+    memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
+    return Costs(memory.argument_size_in_bytes, memory.temp_size_in_bytes, memory.peak_memory_in_bytes,
+                 analysis["flops"], analysis["bytes accessed"], collectives(compiled.as_text()))
+
+
+def collectives(program: str) -> dict[str, tuple[int, int]]:
+    """How many exchanges of each kind stand in the text of a compiled program, and the bytes of their results."""
+    found: dict[str, tuple[int, int]] = {}
+    channels = set()  # a TPU's program names an exchange that goes on beside other work several times
+    for match in _COLLECTIVE.finditer(program):
+        if match["channel"] in channels:
+            continue
+        channels |= {match["channel"]} - {None}
+        count, size = found.get(match["kind"], (0, 0))
+        found[match["kind"]] = count + 1, size + _bytes(match["shape"])
+    return found
+
+
+def _bytes(shape: str) -> int:
+    return sum(int(array["bits"]) // 8 * math.prod(int(n) for n in array["shape"].split(",") if n)
+               for array in _ARRAY.finditer(shape))
+
+
+def _batch(config: ConfigDict, clips: int, where: Sharding) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    shape = clips, config.data.clip_length
+    return (jax.ShapeDtypeStruct((*shape, *config.data.image_size, 3), jnp.uint8, sharding=where),
+            jax.ShapeDtypeStruct((*shape, 4), jnp.int32, sharding=where))
+
+
+def _placed(tree, where: Sharding):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
+
+
+def _kinds(tree) -> list[tuple]:
+    return [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(tree)]

@@ -1,0 +1,50 @@
+"""The configs of MARS, with flags that shrink the network: what several benchmarks run."""
+
+import argparse
+
+from ml_collections import ConfigDict
+
+from cfaan_jax import experiment, models
+from configs import mars
+
+_SECTIONS = {"width": "model", "depths": "model", "compute": "model", "image_size": "data", "workers": "data"}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that `chosen` reads."""
+    parser.add_argument("--variant", choices=mars.VARIANTS, default="cfaan", help="of configs/mars.py (default cfaan)")
+    parser.add_argument("--width", type=int, help="config.model.width; unset: that of the variant, as with all below")
+    parser.add_argument("--depths", type=integers, help="config.model.depths, as in 1,1,2,1")
+    parser.add_argument("--compute", choices=models.COMPUTE, help="config.model.compute")
+    parser.add_argument("--image_size", type=integers, help="config.data.image_size, as in 256,128")
+    parser.add_argument("--workers", type=int, help="config.data.workers")
+
+
+def chosen(flags: argparse.Namespace) -> ConfigDict:
+    """The config of the variant with what the flags change; weights are random, which cost the same as others.
+
+    Raises:
+        InputError: values that no run can work with.
+    """
+    config = mars.get_config(flags.variant)
+    config.model.pretrained, config.data.records = "none", "made here"
+    for name, section in _SECTIONS.items():
+        if getattr(flags, name) is not None:
+            config[section][name] = getattr(flags, name)
+    experiment.check(config)
+    return config
+
+
+def caveat(flags: argparse.Namespace) -> list[str]:
+    """What must stand beside figures of another network than the paper's; nothing beside those of its own."""
+    config, paper = chosen(flags), mars.get_config()
+    fields = [(section, name) for name, section in _SECTIONS.items() if name not in ("workers", "compute")]
+    if flags.variant == "cfaan" and all(config[section][name] == paper[section][name] for section, name in fields):
+        return []
+    described = ", ".join(f"{name} {config[section][name]}" for section, name in fields)
+    return [f"This is not the paper's network: {flags.variant}, {described}; nor are the figures those of the paper's."]
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """Numbers with commas between them."""
+    return tuple(int(part) for part in text.split(","))

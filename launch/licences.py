@@ -1,0 +1,28 @@
+"""Prints every package that is installed here with its version and licence, as the table in docs/dependencies.md."""
+
+import re
+from importlib import metadata
+
+from cfaan_jax.report.tables import markdown
+
+_LONGEST = 60  # characters; some packages put the whole text where its name belongs
+
+
+def licence(package: metadata.PackageMetadata) -> str:
+    """What a package says of its licence: an SPDX expression, or else a name, or else the classifiers."""
+    named = package.get("License-Expression") or package.get("License") or ""
+    if 0 < len(named) <= _LONGEST and "\n" not in named and named != "UNKNOWN":
+        return named
+    classified = [each.rpartition(" :: ")[2] for each in package.get_all("Classifier", [])
+                  if each.startswith("License :: ") and each != "License :: OSI Approved"]
+    return ", ".join(classified) or (named.strip().splitlines() or ["not said"])[0][:_LONGEST]
+
+
+def main() -> None:
+    installed = {re.sub(r"[-_.]+", "-", each.name).lower(): each for each in metadata.distributions()}
+    print(markdown(["package", "version", "licence"], [[name, each.version, licence(each.metadata)]
+                                                       for name, each in sorted(installed.items())]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Records on object storage, and in memory."""
+
+import shutil
+import uuid
+from collections import Counter
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from cfaan_jax import memory
+from cfaan_jax.data import loader, storage
+from cfaan_jax.data.clips import test_clips as clips_of
+from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.data.samplers import IdentitySampler
+from cfaan_jax.errors import DamagedRecord, InputError
+from tests import tiny_records
+
+
+@pytest.fixture
+def address(records_directory) -> str:
+    """The tiny records as objects."""
+    address = f"memory://{uuid.uuid4()}/records"
+    fsspec.filesystem("memory").put(f"{records_directory}/", f"{address}/", recursive=True)
+    return address
+
+
+@pytest.fixture
+def reads(monkeypatch) -> Counter:
+    """How often each object was read from now on."""
+    counts, read = Counter(), MemoryFileSystem.cat_file
+
+    def counted(self, path, start=None, end=None, **options):
+        counts[path.rpartition("/")[2]] += 1
+        return read(self, path, start, end, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", counted)
+    return counts
+
+
+def test_objects_give_what_files_give(address, records_directory):
+    assert load_manifest(address) == load_manifest(records_directory)
+    for split in ("train", "query", "gallery"):
+        there, here = RecordSet.open(address, split), RecordSet.open(records_directory, split)
+        assert there.names == here.names and str(there.shard(0)).startswith(address)
+        for i, length in enumerate(here.lengths):
+            assert [there.frame(i, k) for k in range(length)] == [here.frame(i, k) for k in range(length)]
+            assert there.record(i).frames == here.record(i).frames
+
+
+def test_one_read_brings_a_tracklet(address, reads):
+    records = RecordSet.open(address, "train")
+    assert sorted(reads.values()) == [1, 1]  # manifest and index
+    reads.clear()
+    sampler = IdentitySampler(records.pids, 8, 3, seed=0)
+    for _ in range(2):
+        drawn = loader.TrainBatches(records, sampler, 3, tiny_records.SIZE, 1)[0]
+        assert len(drawn["frames"]) == 24
+        assert sum(reads.values()) == len(set(sampler.batch(0)))
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_evaluation_reads_each_tracklet_once(address, reads, workers, records_directory):
+    records = RecordSet.open(address, "gallery")
+    reads.clear()
+    batches = loader.ClipBatches(records, "all_sampled", 2, tiny_records.SIZE, 2, workers)
+    read = list(batches)
+    assert sum(len(clips_of(n, 2, "all_sampled")) for n in records.lengths) > sum(reads.values()) == len(records)
+    local = RecordSet.open(records_directory, "gallery")
+    for batch, same in zip(read, loader.ClipBatches(local, "all_sampled", 2, tiny_records.SIZE, 2), strict=True):
+        np.testing.assert_array_equal(batch["frames"], same["frames"])
+
+
+def test_few_records_are_kept():
+    made = []
+    recent = storage.Recent(lambda i: made.append(i) or bytes([i]), 2)
+    assert [recent(i) for i in (1, 2, 1, 3, 1, 2)] == [b"\1", b"\2", b"\1", b"\3", b"\1", b"\2"]
+    assert made == [1, 2, 3, 2]
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_records_held_in_memory_are_read_once(request, tmp_path, records_directory, reads, remote):
+    place = request.getfixturevalue("address") if remote else shutil.copytree(records_directory, tmp_path / "copy")
+    records, expected = RecordSet.open(place, "train"), RecordSet.open(records_directory, "train")
+    reads.clear()
+    records.hold(workers=2)
+    assert sum(reads.values()) == (len(records) if remote else 0)
+    fsspec.filesystem("memory").store.clear()
+    shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+    for i in range(len(records)):
+        assert records.frame(i, 1) == expected.frame(i, 1)
+
+
+def test_records_that_do_not_fit_into_memory_are_refused(records_directory, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 10_000)
+    with pytest.raises(InputError, match=r"config.data.cache: split train of .* GiB, but 0.0 GiB .* leave it off"):
+        RecordSet.open(records_directory, "train").hold(workers=1)
+
+
+def test_memory_is_known_on_linux():
+    room = memory.available()
+    assert room is None or 1 << 20 < room < 1 << 50
+
+
+def test_what_is_damaged_is_found_in_memory_too(tmp_path, records_directory):
+    records = RecordSet.open(tiny_records.damage(shutil.copytree(records_directory, tmp_path / "r"), "train", 3),
+                             "train")
+    with pytest.raises(DamagedRecord, match=records.names[3]):
+        records.hold(workers=2)
+
+
+def test_what_vanishes_or_breaks_is_named_with_the_remedy(address, monkeypatch):
+    records, files = RecordSet.open(address, "train"), fsspec.filesystem("memory")
+    files.rm(str(records.shard(0)))
+    with pytest.raises(InputError, match=f"{records.shard(0)} is missing; restore it") as raised:
+        records.frame(0, 0)
+    assert not isinstance(raised.value, DamagedRecord)
+    with pytest.raises(InputError, match="this shard is missing|no shard of split train"):
+        RecordSet.open(address, "train")
+    with pytest.raises(InputError, match="memory://elsewhere/records/manifest.json is missing.*config.data.records"):
+        RecordSet.open("memory://elsewhere/records", "train")
+
+    def broken(*_, **__):
+        raise RuntimeError("no credentials")
+
+    records = RecordSet.open(address, "query")
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", broken)
+    with pytest.raises(InputError, match=r"cannot be read \(RuntimeError: no credentials\); see to its path"):
+        records.frame(0, 0)
+
+
+def test_an_address_that_nothing_reads_names_what_is_missing():
+    with pytest.raises(InputError, match="nowhere://records: Protocol not known"):
+        RecordSet.open("nowhere://records", "train")
+    fsspec.register_implementation("lacking", "no_such_package.Files", errtxt="Install lackingfs", clobber=True)
+    with pytest.raises(InputError, match="lacking://records: Install lackingfs; install the package"):
+        RecordSet.open("lacking://records", "train")
+
+
+def test_a_local_shard_that_vanishes_or_is_emptied_is_named(tmp_path, records_directory):
+    for harm, said in ((lambda path: path.unlink(), "is missing"), (lambda path: path.write_bytes(b""), "cannot be")):
+        records = RecordSet.open(shutil.copytree(records_directory, tmp_path / said), "query")
+        harm(records.shard(0))
+        with pytest.raises(InputError, match=said):
+            records.frame(0, 0)

@@ -1,0 +1,277 @@
+"""The code in the README and in docs/: Python runs, every command parses, and what nothing checks says why not."""
+
+import argparse
+import doctest
+import pkgutil
+import re
+import runpy
+import shlex
+import sys
+import textwrap
+import warnings
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+from flax import nnx
+
+from cfaan_jax import experiment, export, main, models, weights
+from cfaan_jax.checkpoint import Checkpoints, Standing
+from cfaan_jax.models.additions import Additions, Place
+from cfaan_jax.models.heads import HeadSettings, whole_average
+from cfaan_jax.models.systems import SYSTEMS, System, TorchLayout
+from configs import mars
+from data_prep import alignment, build_tfrecords
+from tests.documented import REPOSITORY, blocks, calls, inside, sentences
+
+# Blocks that are neither run nor parsed, by page and first line, and why not.
+UNCHECKED = {
+    ("export.md", 'model.load_state_dict(safetensors.torch.load_file("network.safetensors"))'):
+        "needs PyTorch and the code of the network's authors",
+    ("tables.md", "[1] python -m cfaan_jax.main --config=configs/quickstart.py:nonlocal "
+                  "--workdir=runs/tables/synthetic/nonlocal-raw-seed0 "
+                  "--config.data.records=runs/tables/drawn/seed-0/records/raw --config.seed=0 "
+                  "--config.eval.corrections=runs/tables/drawn/seed-0/synthetic/corrections.csv "
+                  "'--config.optim.milestones=(13, 17)' --config.train.epochs=20"):
+        "is what the command above it prints",
+}
+SMALL = dict(width=8, depths=(1, 1, 1, 1))
+TORCH_FILES = {"checkpoint.pth": "cfaan", "fastreid.pth": "c2d"}  # and the network in it
+SIZE = dict(clip_length=2, image_size=(64, 32))
+PYTHON = [block for block in blocks() if block.language == "python" and block.name not in UNCHECKED]
+SHELL = [block for block in blocks() + sentences() if block.language == "bash" and block.name not in UNCHECKED]
+
+
+def test_every_block_is_checked_or_says_why_not():
+    found = blocks()
+    unchecked = {block.name for block in found if block.language not in ("python", "bash")}
+    assert unchecked <= set(UNCHECKED), f"mark these as python or bash, or say why not: {unchecked - set(UNCHECKED)}"
+    assert set(UNCHECKED) <= {block.name for block in found}
+
+
+# ---- Python
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A workdir with an export, of a small network."""
+    config, workdir = mars.get_config("c2d"), tmp_path_factory.mktemp("mars")
+    config.model.update(SMALL)
+    config.data.update(SIZE)
+    model = experiment.create_model(config, 3)
+    experiment.claim(config, workdir)
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save("last", Standing(1, 3), model=nnx.state(model))
+    export.write(model, config, workdir / "export-last", "last")
+    return workdir
+
+
+def images() -> np.ndarray:
+    """Two images of one person, of whom there is a picture in the middle of a video, too."""
+    person = np.random.default_rng(0).integers(0, 256, (80, 40, 3), np.uint8)
+    Path("a").mkdir()
+    for name in ("001", "002"):
+        cv2.imwrite(f"a/{name}.jpg", person)
+    return person
+
+
+def of_readme() -> dict:
+    images()
+    return {"clips": np.zeros((1, 2, 64, 32, 3), np.float32), "array": np.zeros((3, 50, 25, 3), np.uint8)}
+
+
+def of_library() -> dict:
+    frame = np.zeros((100, 96, 3), np.uint8)
+    frame[10:90, 20:60] = images()
+    video = cv2.VideoWriter("street.avi", cv2.VideoWriter_fourcc(*"FFV1"), 10, (96, 100))
+    for _ in range(2):
+        video.write(frame)
+    video.release()
+    return {}
+
+
+def of_evaluation() -> dict:
+    rng = np.random.default_rng(0)
+    np.save("query.npy", rng.normal(size=(4, 8)).astype(np.float32))
+    np.save("gallery.npy", rng.normal(size=(9, 8)).astype(np.float32))
+    return {"q_pids": [1, 2, 3, 4], "g_pids": [1, 2, 3, 4, 1, 2, 3, 4, 0], "q_camids": [1] * 4, "g_camids": [2] * 9}
+
+
+def of_new_system() -> dict:
+    names = (Additions, ClassVar, HeadSettings, Place, System, TorchLayout, dataclass, np, whole_average)
+    named = {getattr(each, "__name__", ""): each for each in names}
+    return named | {"ClassVar": ClassVar, "np": np, "SYSTEMS": SYSTEMS.copy(), "Smoothing": lambda *_: None}
+
+
+PREPARED = {"README.md": of_readme, "evaluation.md": of_evaluation, "library.md": of_library,
+            "new_system.md": of_new_system}
+
+
+def torch_file(path: Path) -> dict:
+    """What the .pth files of the pages hold; that such files are read is tested elsewhere."""
+    state = weights.to_torch(models.create(TORCH_FILES[path.name], num_classes=625))
+    if path.name == "fastreid.pth":
+        state = {name.replace("base.", "backbone."): array for name, array in state.items()} | {"heads.weight": 0}
+    return {"model": state}
+
+
+@pytest.fixture
+def in_small(monkeypatch, tmp_path, trained, records_directory):
+    """Networks of any size become small ones, .pth files hold those, and all lies where the pages have it.
+
+    A call for features of clips is traced, not computed: operation by operation that would take a minute to compile.
+    """
+    create, features = models.create, models.VideoReID.features
+    monkeypatch.setattr(models, "create", lambda name, **given: create(name, **given | SMALL | SIZE))
+    monkeypatch.setattr(models.VideoReID, "features",
+                        lambda model, *clips: jax.eval_shape(partial(features, model), *clips))
+    monkeypatch.setattr(weights.files, "_read_torch", torch_file)
+    for name in TORCH_FILES:
+        Path(tmp_path, name).touch()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/mars").symlink_to(trained)
+    (tmp_path / "records").symlink_to(records_directory)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", dict.fromkeys(block.page for block in PYTHON))
+def test_python_runs(page, in_small):
+    names = PREPARED.get(page, dict)()
+    for block in (each for each in PYTHON if each.page == page):
+        code = textwrap.dedent(block.content)
+        if code.startswith(">>> "):
+            example = doctest.DocTestParser().get_doctest(code, names, f"{page}:{block.line}", page, block.line)
+            assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, clear_globs=False).failed == 0
+            names.update(example.globs)
+            continue
+        if code.startswith('"'):  # an entry of the registry
+            code = f"SYSTEMS |= {{{code}}}"
+        exec(compile("\n" * (block.line - 1) + code, page, "exec"), names)
+
+
+@cache
+def public_names() -> tuple[str, ...]:
+    """What docs/library.md lists."""
+    first = [token.content for page, token, _ in inside("code_inline") if page == "library.md"]
+    return tuple(dict.fromkeys(name for name in first if re.fullmatch(r"cfaan_jax(\.\w+)+", name)))
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_examples_of_the_library_run(name, capsys):
+    found = doctest.DocTestFinder(recurse=False).find(pkgutil.resolve_name(name), name, globs={})
+    if any(found_one.examples for found_one in found):
+        [example] = found
+        assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0, capsys.readouterr().out
+    else:  # then that page has one
+        owner, last = name.split(".")[-2:]
+        called = f"{owner}.{last}" if owner != owner.lower() else last
+        assert any(re.search(rf"\b{called}\b", block.content) for block in PYTHON if block.page == "library.md")
+
+
+# ---- commands
+
+
+class Parsed(Exception):
+    """Raised where a command has parsed its flags and would begin to work."""
+
+
+@cache
+def check_main(*arguments: str) -> None:
+    with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["main", *arguments])
+        main.parse(sys.argv)
+        if config := main.flags.FLAGS.config:
+            config.eval.corrections = ""  # would have to exist
+            experiment.check(config)
+
+
+@cache
+def check_build(*arguments: str) -> None:
+    given = build_tfrecords.parse(list(arguments))
+    build_tfrecords._dataset_options(given)
+    build_tfrecords._check(given, alignment.settings_from(given))
+
+
+@cache
+def check_module(module: str, *arguments: str) -> None:
+    """Starts a module, and stops it behind its flags."""
+    known = argparse.ArgumentParser.parse_known_args
+
+    def parse_known_args(parser, args=None, namespace=None):
+        _, rest = known(parser, args, namespace)
+        if module == "benchmarks.data_prep":
+            check_build("--out=records", *rest)
+        else:
+            assert all(each.startswith("--config.") for each in rest), f"{module}: {rest}"
+        raise Parsed
+
+    def parse_args(parser, args=None, namespace=None):
+        if rest := known(parser, args, namespace)[1]:
+            parser.error(f"unrecognised: {rest}")
+        raise Parsed
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # most modules are imported already
+        patch.setattr(sys, "argv", [module, *arguments])
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_args)
+        with pytest.raises(Parsed):
+            runpy.run_module(module, run_name="__main__")
+
+
+def check(call: list[str]) -> None:
+    """Fails for a command that would be refused, or that nothing here knows."""
+    match call:
+        case ["python", "-m", "cfaan_jax.main", *rest] | ["cfaan", *rest]:
+            check_main(*rest)
+        case ["python", "data_prep/build_tfrecords.py", *rest] | ["cfaan-build-records", *rest]:
+            check_build(*rest)
+        case ["python", "-m", "pytest", *_] | ["ruff", "check", "."]:
+            pass
+        case ["python", "-m", module, *rest]:
+            check_module(module, *rest)
+        case ["python", "docs/pictures.py", _]:
+            assert (REPOSITORY / "docs/pictures.py").is_file()
+        case ["pip", "install", *rest] | ["pip-audit", *rest]:
+            for file in (each for flag, each in zip(rest, rest[1:], strict=False) if flag == "-r"):
+                assert (REPOSITORY / file).is_file(), file
+        case ["sbatch", *rest]:
+            assert "launch/slurm.sh" in rest
+            check_main(*rest[rest.index("launch/slurm.sh") + 1:])
+        case ["kubectl", "apply", "-f", file]:
+            assert (REPOSITORY / file).is_file(), file
+        case ["mkdocs", "build" | "serve", *rest]:
+            assert set(rest) <= {"--strict"}
+        case _:
+            pytest.fail(f"nothing here checks this command: {shlex.join(call)}")
+
+
+@pytest.mark.parametrize("block", SHELL, ids=lambda block: f"{block.page}:{block.line}")
+def test_commands_parse(block, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(REPOSITORY)
+    found = calls(block.content, tmp_path)
+    assert found, "this block comes to no command"
+    for call in found:
+        try:
+            check(call)
+        except SystemExit as left:  # 0: --help
+            assert not left.code, f"{shlex.join(call)}\n{capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("call, words", [
+    (["cfaan", "--mode=search", "--query=a"], "--gallery is missing"),
+    (["cfaan", "--config=configs/mars.py", "--workdir=a", "--config.model.wodth=1"], "no such field"),
+    (["cfaan-build-records", "--dataset=mars", "--root=a", "--out=b", "--detectors=hog"], "--detectors"),
+    (["python", "-m", "cfaan_jax.report.summary", "--out=a", "--to=b", "c.json"], "--to=b"),
+])
+def test_a_wrong_command_would_be_found(call, words, monkeypatch, capsys):
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(SystemExit):
+        check(call)
+    assert words in capsys.readouterr().err
