@@ -56,7 +56,8 @@ def draw_records(folder: Path, seed: int) -> Path:
         path = folder / f"{_SHARD_NAME}-{number:05d}-of-{_SHARDS:05d}"
         path.write_bytes(b"".join(framed[number * own:(number + 1) * own]))
     (folder / records.MANIFEST).write_text(json.dumps({
-        "schema_version": records.SCHEMA_VERSION, "counts": {_SPLIT: {"tracklets": _TRACKLETS}}}))
+        "schema_version": records.SCHEMA_VERSION, "dataset": "drawn", "note": "", "aligned": False,
+        "counts": {_SPLIT: {"tracklets": _TRACKLETS}}, "settings": {}}))
     records.rebuild_index(folder, _SPLIT)
     return folder
 

@@ -78,7 +78,9 @@ def _index(folder: Path):
     (folder / "a-train.tfrecord-00000-of-00001").write_bytes(example.frame(records.encode(_record())))
     path = records.rebuild_index(folder, "train")
     counts = {"train": {"tracklets": 1}}
-    (folder / records.MANIFEST).write_text(json.dumps({"schema_version": records.SCHEMA_VERSION, "counts": counts}))
+    (folder / records.MANIFEST).write_text(json.dumps({
+        "schema_version": records.SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts,
+        "settings": {}}))
     whole, names = path.read_bytes(), [field.name for field in fields(records.Index)]
     with np.load(path) as arrays:
         good = {name: arrays[name] for name in arrays.files}

@@ -1,6 +1,7 @@
 """What ends a command: wrong input, or a machine that cannot go on."""
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
 
@@ -59,5 +60,10 @@ def explained(error: OSError) -> str:
 
 def run_command(main: Callable[[], object]) -> None:
     """Runs a command and ends the process with a status that is not 0 if something went wrong, see `status_of`."""
-    if status := status_of(main):
+    try:
+        status = status_of(main)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        status = 128 + signal.SIGINT
+    if status:
         sys.exit(status)

@@ -107,12 +107,14 @@ def forget(paths: Sequence[Path], person: Person, really: bool) -> None:
 
 def look(paths: Sequence[Path]) -> Places:
     """Everything below the paths that this project writes about people."""
-    places = Places()
+    places, seen = Places(), set()
     for path in paths:
         if not path.is_dir():
             raise InputError(f"{path}: there is no such folder; name records, a workdir or extracted features")
         for place, folders, files in os.walk(path):
-            _look_into(Path(place), folders, files, places)
+            if (folder := Path(place).resolve()) not in seen:  # paths may repeat or hold each other
+                seen.add(folder)
+                _look_into(Path(place), folders, files, places)
     if not any(vars(places).values()):
         raise InputError(f"{', '.join(map(str, paths))}: holds nothing that this project writes; name records, a "
                          "workdir or extracted features")

@@ -6,19 +6,20 @@
 #   bash launch/demo.sh a.mp4 [b.mp4 ...] [--weights=WHERE] [--out=FOLDER] [--video_detector=hog] [--FLAG=VALUE ...]
 #
 # WHERE: a workdir, a folder that --mode=export wrote, an .onnx file of a re-identification network, or weights of CF-AAN
-# from torch; usually what the quickstart trained, which has seen drawn pedestrians only. FOLDER: usually demo, here. Other
-# flags go to data_prep/build_tfrecords.py: --video_stride=3, or --detector=hog --linker=largest for Re-Detect and Link.
+# from torch; usually what the quickstart trained, which has seen drawn pedestrians only. FOLDER: usually runs/demo, here; it
+# shows people, so delete it when it has served. Other flags go to data_prep/build_tfrecords.py: --video_stride=3, or
+# --detector=hog --linker=largest for Re-Detect and Link.
 
 here="$PWD"
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-videos=() more=() out=demo weights="$repository/runs/quickstart/cfaan-aligned" needs=(requirements.txt)
+videos=() more=() out=runs/demo weights="$repository/runs/quickstart/cfaan-aligned" needs=(requirements.txt)
 for argument in "$@"; do
     case "$argument" in
         --weights=*) weights="${argument#*=}" ;;
         --out=*) out="${argument#*=}" ;;
-        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         --*=*) more+=("$argument") ;;
         -*) echo "error: unknown argument '$argument'; see: bash launch/demo.sh --help" >&2; exit 2 ;;
         *) videos+=("$argument") ;;

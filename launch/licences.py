@@ -1,5 +1,6 @@
 """Prints every package that is installed here with its version and licence, as the table in docs/dependencies.md."""
 
+import argparse
 import re
 from importlib import metadata
 
@@ -10,7 +11,9 @@ _LONGEST = 60  # characters; some packages put the whole text where its name bel
 
 def licence(package: metadata.PackageMetadata) -> str:
     """What a package says of its licence: an SPDX expression, or else a name, or else the classifiers."""
-    named = package.get("License-Expression") or package.get("License") or ""
+    if expression := package.get("License-Expression"):
+        return expression
+    named = package.get("License") or ""
     if 0 < len(named) <= _LONGEST and "\n" not in named and named != "UNKNOWN":
         return named
     classified = [each.rpartition(" :: ")[2] for each in package.get_all("Classifier", [])
@@ -19,6 +22,7 @@ def licence(package: metadata.PackageMetadata) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m launch.licences", description=__doc__).parse_args()
     installed = {re.sub(r"[-_.]+", "-", each.name).lower(): each for each in metadata.distributions()}
     print(markdown(["package", "version", "licence"], [[name, each.version, licence(each.metadata)]
                                                        for name, each in sorted(installed.items())]))

@@ -143,6 +143,12 @@ def test_nothing_of_the_person_is_left_and_the_others_stay_as_they_were(everythi
     assert not list(everything.rglob("*.lock"))
 
 
+def test_paths_may_repeat_and_hold_each_other(everything):
+    forget.main(["--yes", f"--pid={GONE}", str(everything / "run"), str(everything), f"{everything}/./records"])
+    assert traces(everything) == []
+    check_records(everything / "records")
+
+
 def test_tensorflow_datasets_reads_what_is_left(everything):
     import tensorflow_datasets as tfds
     forget.main(["--yes", f"--pid={GONE}", str(everything)])

@@ -1,4 +1,4 @@
-"""A disk that takes no more: one clear line, nothing half-written, and the same command goes on afterwards.
+"""What ends a command. On a full disk: one clear line, nothing half-written, and the same command goes on afterwards.
 
 The kernel refuses the writes: beyond the limit that a process sets on the size of its files (RLIMIT_FSIZE) every write
 fails. A full disk does the same with another number. Packing has its own such test, tests/data_prep/test_build.py.
@@ -8,6 +8,7 @@ import errno
 import json
 import resource
 import shutil
+import signal
 from collections import namedtuple
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 
 from cfaan_jax import checkpoint, evaluate, extract, forget
 from cfaan_jax.data import records
-from cfaan_jax.errors import InputError, explained, status_of
+from cfaan_jax.errors import InputError, explained, run_command, status_of
 from cfaan_jax.metric_log import MetricLog
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import review, summary
@@ -120,10 +121,9 @@ def test_features_of_an_evaluation(mine, tmp_path, capsys):
     evaluate.main([str(path), "--protocols=mars"])
 
 
-def test_results_of_several_runs(tmp_path, capsys):
-    row = dict.fromkeys((*summary.FIGURES, *summary._KEY, "gallery_size", "num_valid"), 1) | {
-        "note": "", "model": "c2d", "weights": "last", "protocol": "mars", "clips": "test"}
-    (tmp_path / "results.json").write_text(json.dumps([row]))
+def test_results_of_several_runs(mine, tmp_path, capsys):
+    found = search_of(mine)
+    (tmp_path / "results.json").write_text(json.dumps(evaluate.results(found, found.score(["mars"]), None)))
     fails_and_goes_on(lambda: summary.main([f"--out={tmp_path / 'all.json'}", str(tmp_path / "results.json")]),
                       tmp_path, capsys, tmp_path / "all.json")
 
@@ -173,6 +173,12 @@ def test_a_path_that_is_gone_or_no_folder_is_named(mine, tmp_path, capsys, comma
         assert command(gone, mine) in (1, 2)
         said = capsys.readouterr().err
         assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(capsys):
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: signal.raise_signal(signal.SIGINT))
+    assert left.value.code == 130 and capsys.readouterr().err == "stopped\n"
 
 
 @pytest.mark.parametrize("number, remedy", [

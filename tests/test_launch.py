@@ -46,8 +46,8 @@ def test_the_demo_tracks_then_searches(tmp_path):
     found = started(tmp_path, "demo.sh", "python", ["a b.mp4", "c.mp4", "--weights=net.onnx", "--video_stride=3"],
                     CFAAN_VENV="none")
     assert found == [str(LAUNCH.parent / "data_prep/build_tfrecords.py"), "--dataset=video", "--root=a b.mp4:c.mp4",
-                     "--training_share=0", "--out=demo/records", "--detector=none", "--video_stride=3",
-                     "-m", "cfaan_jax.demo", "demo/records", "--weights=net.onnx", "--out=demo/report"]
+                     "--training_share=0", "--out=runs/demo/records", "--detector=none", "--video_stride=3",
+                     "-m", "cfaan_jax.demo", "runs/demo/records", "--weights=net.onnx", "--out=runs/demo/report"]
 
 
 @pytest.mark.parametrize("arguments, words", [

@@ -41,7 +41,8 @@ def write(directory: Path, tracklets: list[records.TrackletRecord]) -> Path:
     counts = {split: {"tracklets": len(members), "frames": sum(len(each.frames) for each in members)}
               for split, members in splits.items()}
     (directory / records.MANIFEST).write_text(json.dumps({
-        "schema_version": records.SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts}))
+        "schema_version": records.SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts,
+        "settings": {}}))
     return directory
 
 

@@ -15,6 +15,7 @@ from cfaan_jax.data.index import Index, index_path, local_shards, present_splits
 from cfaan_jax.data.records import MANIFEST, decode, load_index, load_manifest, rebuild_index
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import write_whole, written_whole
+from cfaan_jax.progress import Progress
 
 BEGUN = "deleting.json"
 
@@ -61,9 +62,14 @@ def manifest(directory: Path) -> dict:
 
 def find(directory: Path, person: Person) -> list[Held]:
     """Their tracklets, read from the shards themselves, each verified."""
-    return [Held(shard, split, record.name, len(record.frames)) for split in present_splits(directory)
-            for shard in _shards(directory, split) for record, _ in _records(shard)
-            if person.shown(record.name, record.pid)]
+    places = [(split, shard) for split in present_splits(directory) for shard in _shards(directory, split)]
+    held = []
+    with Progress(f"looking through {directory}", len(places)) as progress:
+        for split, shard in places:
+            held += [Held(shard, split, record.name, len(record.frames)) for record, _ in _records(shard)
+                     if person.shown(record.name, record.pid)]
+            progress.advance()
+    return held
 
 
 def delete(directory: Path, person: Person) -> None:

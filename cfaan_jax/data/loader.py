@@ -4,6 +4,8 @@ Each kind of batch is a random-access source: `source[i]` is a pure function of 
 state of reading is one integer, and a resumed run sees the batches that it would have seen.
 """
 
+import sys
+import threading
 from collections.abc import Iterator
 
 import grain
@@ -13,6 +15,30 @@ from PIL import Image
 from cfaan_jax.data.clips import test_clips, train_indices
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
+
+
+class _Memory:
+    """Arrays that are given out again once nobody holds them or a part of them: fresh memory costs a tenth of decoding.
+
+    What nobody holds would be freed, and its memory given to somebody else, just the same: this only comes before. JAX
+    holds what it was given until it needs it no more, also where it copies nothing.
+    """
+
+    _KEPT = 64  # arrays
+
+    def __init__(self):
+        self._arrays, self._lock = [], threading.Lock()
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of that shape, uint8, with any content."""
+        with self._lock:
+            for array in self._arrays:
+                if array.shape == shape and sys.getrefcount(array) == 3:  # in the list, in `array`, in this call
+                    return array
+            fresh = np.empty(shape, np.uint8)
+            if len(self._arrays) < self._KEPT:
+                self._arrays.append(fresh)
+            return fresh
 
 
 class TrainBatches:
@@ -35,6 +61,7 @@ class TrainBatches:
                  steps: int, sampling: str = "restricted", rows: slice = slice(None)):
         self._records, self._sampler, self._steps, self._sampling = records, sampler, steps, sampling
         self._clip_length, self._image_size, self._rows = clip_length, tuple(image_size), rows
+        self._memory = _Memory()
 
     def __len__(self) -> int:
         return self._steps
@@ -45,7 +72,7 @@ class TrainBatches:
         drawn = [(position, train_indices(self._records.lengths[position], self._clip_length, rng, self._sampling))
                  for position in self._sampler.batch(step)][self._rows]
         positions = np.array([position for position, _ in drawn])
-        frames = np.empty((len(drawn), self._clip_length, *self._image_size, 3), np.uint8)
+        frames = self._memory.take((len(drawn), self._clip_length, *self._image_size, 3))
         rectangles = np.empty((len(drawn), self._clip_length, 4), np.int32)
         for row, (position, indices) in enumerate(drawn):
             rectangles[row] = read_into(frames[row], self._records, position, indices)
@@ -75,7 +102,7 @@ class ClipBatches:
         self._indices = np.concatenate(clips)
         self._tracklets = np.repeat(np.arange(len(clips)), [len(each) for each in clips])
         self._records, self._image_size = records, tuple(image_size)
-        self._batch_size, self._workers = batch_size, workers
+        self._batch_size, self._workers, self._memory = batch_size, workers, _Memory()
         self._rows = range(batch_size)[rows]
         lengths = (self._indices >= 0).sum(1)
         self._batches = [(int(length), same[start:start + batch_size]) for length in np.unique(lengths)[::-1]
@@ -87,12 +114,13 @@ class ClipBatches:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         (height, width), (length, clips) = self._image_size, self._batches[index]
         shape = (len(self._rows), length)
-        frames = np.zeros((*shape, height, width, 3), np.uint8)
+        frames = self._memory.take((*shape, height, width, 3))
         rectangles = np.tile(np.array([0, height, 0, width], np.int32), (*shape, 1))
         tracklet = np.full(self._batch_size, -1, np.int32)
         tracklet[:len(clips)] = self._tracklets[clips]
         for row, clip in enumerate(clips[self._rows.start:self._rows.stop]):
             rectangles[row] = read_into(frames[row], self._records, self._tracklets[clip], self._indices[clip, :length])
+        frames[max(len(clips) - self._rows.start, 0):] = 0
         return {"frames": frames, "rectangles": rectangles, "tracklet": tracklet}
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
@@ -128,9 +156,10 @@ def read_clip(records: RecordSet, position: int, indices: np.ndarray,
 
 def read_into(frames: np.ndarray, records: RecordSet, position: int, indices: np.ndarray) -> np.ndarray:
     """As `read_clip`, but into given frames, uint8 `[T, H, W, 3]`, so that nothing is copied. Returns rectangles."""
-    position, image_size = int(position), frames.shape[1:3]
-    for k in np.unique(indices):  # a short tracklet repeats frames
-        frames[indices == k] = _decode(records, position, int(k), image_size)
+    position, image_size, read = int(position), frames.shape[1:3], {}
+    for row, k in enumerate(indices.tolist()):
+        frames[row] = frames[read[k]] if k in read else _decode(records, position, k, image_size)
+        read[k] = row  # a short tracklet repeats frames
     return _scale(records.rectangles(position)[indices], records.image_sizes(position)[indices], image_size)
 
 

@@ -30,6 +30,7 @@ SPLITS = ("train", "query", "gallery")
 MANIFEST = "manifest.json"
 
 _KEPT = 64  # records of object storage: evaluation takes clips of a tracklet one after the other
+_IN_MANIFEST = {"dataset": str, "note": str, "aligned": bool, "counts": dict, "settings": dict}
 _PER_FRAME = ("frames", "rectangles", "boxes", "actions", "candidates", "sources")
 
 
@@ -127,7 +128,10 @@ def load_manifest(directory: str | Path) -> dict:
         found = manifest.get("schema_version") if isinstance(manifest, dict) else None
         raise InputError(f"{path}: schema version {found!r}, this program reads {SCHEMA_VERSION}; build the records "
                          "again into another folder")
-    if not isinstance(manifest.get("counts"), dict) or not isinstance(manifest.get("settings", {}), dict):
+    counts = manifest.get("counts")
+    if not (all(isinstance(manifest.get(name), kind) for name, kind in _IN_MANIFEST.items()) and all(
+            split in SPLITS and isinstance(count, dict) and isinstance(count.get("tracklets"), int)
+            for split, count in counts.items())):
         raise InputError(f"{path}: damaged, it says nothing of what lies here; restore it, or build the records again "
                          "into another folder")
     return manifest
@@ -208,7 +212,7 @@ def load_index(directory: str | Path, split: str) -> Index:
         version = int(arrays["schema_version"])
         index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
         index_columns.check(index)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}); make it again with: {rebuild}") from None
     if version != SCHEMA_VERSION or index.shard_names.tolist() != shards:
         raise InputError(f"{path} is stale, made from other shards than those in the folder; make it again with: "
@@ -238,6 +242,7 @@ class RecordSet:
         self.names = index.names.tolist()
         self.track_ids, self.pids, self.camids = index.track_ids, index.pids, index.camids
         self.lengths = np.diff(index.frame_start)
+        self._shards = index.shard_names[index.shards].tolist()
         self._folder = storage.opened(directory)
         self._verified = np.zeros(len(self.names), bool)
         self._payload = self._mapped if self._folder.mapped else storage.Recent(self._read, _KEPT)
@@ -289,7 +294,7 @@ class RecordSet:
 
     def shard(self, i: int) -> str | Path:
         """The file that tracklet i lies in."""
-        return self._folder.place(str(self._index.shard_names[self._index.shards[i]]))
+        return self._folder.place(self._shards[i])
 
     def image_sizes(self, i: int) -> np.ndarray:
         """Height and width of the stored frames of tracklet i, int32 `[n, 2]`."""
@@ -343,8 +348,7 @@ class RecordSet:
     def _framed(self, i: int) -> bytes | memoryview:
         """The record with its lengths and checksums."""
         offset, length = self._index.record_offsets[i], self._index.record_lengths[i]
-        return self._folder.part(str(self._index.shard_names[self._index.shards[i]]), offset - example.HEADER_BYTES,
-                                 offset + length + example.FOOTER_BYTES)
+        return self._folder.part(self._shards[i], offset - example.HEADER_BYTES, offset + length + example.FOOTER_BYTES)
 
     def _read(self, i: int) -> bytes:
         """The payload, read and verified: its checksums, and that it is what the index says."""

@@ -43,11 +43,13 @@ class LocalFolder:
 
     def part(self, name: str, start: int, end: int) -> memoryview:
         """Bytes from start to end, not copied; fewer if the file ends before."""
-        with self._lock, _told(self.place(name)):
-            if name not in self._maps:
-                with open(self.place(name), "rb") as file:
-                    self._maps[name] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if name not in self._maps:
+            self._map(name)
         return self._maps[name][start:end]
+
+    def _map(self, name: str) -> None:
+        with self._lock, _told(self.place(name)), open(self.place(name), "rb") as file:
+            self._maps.setdefault(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 class ObjectFolder:

@@ -2,6 +2,7 @@
 
 import io
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -135,3 +136,22 @@ def test_a_jpeg_whose_end_is_lost_is_none():
     for kept in range(2, len(whole) - 1, 7):
         assert images.decoded(whole[:kept]) is None
         assert images.decoded(whole[:kept] + bytes(len(whole) - kept)) is None, kept
+
+
+def test_memory_of_a_batch_is_used_again_when_nobody_holds_it(train_records):
+    batches = train_batches(train_records)
+    held, part = batches[0], batches[1]["frames"][2:4, 0]
+    alone = jax.device_put(batches[2]["frames"])
+    expected = [np.array(each) for each in (held["frames"], part, alone)]
+    places = {batches[step]["frames"].ctypes.data for step in range(3, 20)}
+    assert len(places) == 1 and held["frames"].ctypes.data not in places
+    for now, before in zip((held["frames"], part, alone), expected, strict=True):
+        np.testing.assert_array_equal(now, before)
+
+
+def test_what_fills_up_the_last_batch_is_empty(records_directory):
+    batches = loader.ClipBatches(RecordSet.open(records_directory, "query"), "test", 3, tiny_records.SIZE, 3)
+    assert (batches[0]["tracklet"] >= 0).all()
+    last = batches[1]
+    assert (last["tracklet"] >= 0).tolist() == [True, False, False]
+    assert not last["frames"][1:].any() and last["frames"][0].any()

@@ -43,7 +43,8 @@ def write_folder(folder: Path, every: list[TrackletRecord], shards=SHARDS, split
     """Shards and manifest, without index."""
     folder.mkdir(exist_ok=True)
     (folder / "manifest.json").write_text(json.dumps(
-        {"schema_version": records.SCHEMA_VERSION, "counts": {split: {"tracklets": len(every)}}}))
+        {"schema_version": records.SCHEMA_VERSION, "dataset": "toy", "note": "", "aligned": False,
+         "counts": {split: {"tracklets": len(every)}}, "settings": {}}))
     rest, paths = iter(every), []
     for number, count in enumerate(shards):
         paths.append(folder / f"toy-{split}.tfrecord-{number:05d}-of-{len(shards):05d}")
@@ -330,8 +331,20 @@ def test_missing_files_are_named_with_the_remedy(folder):
         RecordSet.open(folder, "train")
 
 
+def test_an_index_packed_in_an_unknown_way_is_damaged(folder):
+    path = records.index_path(folder, "train")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1 << 5  # says that it holds patches
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="index-train.npz is damaged.*patched"):
+        RecordSet.open(folder, "train")
+
+
 @pytest.mark.parametrize(("content", "said"), [
-    ("{", "not readable as JSON"), ('{"schema_version": 0}', "schema version 0"), ("[]", "schema version None")])
+    ("{", "not readable as JSON"), ('{"schema_version": 0}', "schema version 0"), ("[]", "schema version None"),
+    *((json.dumps({"schema_version": 1, "dataset": "a", "note": "", "aligned": False, "settings": {}, "counts": {}}
+                  | changed), "damaged") for changed in ({"counts": {"train": {"trackletz": 1}}}, {"aligned": "no"},
+                                                         {"counts": {"trAin": {"tracklets": 1}}}, {"note": None}))])
 def test_a_strange_manifest_is_refused(tmp_path, content, said):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=f"manifest.json.*{said}"):
