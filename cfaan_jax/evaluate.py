@@ -209,9 +209,9 @@ def _write(found: Search, model: nnx.Module, config: ConfigDict, workdir: Path) 
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / f"features-{which}-{settings.clips}.npz")
     scores, rows = _score(found, settings.protocols, settings.corrections, settings.max_rank, settings.rerank)
-    _merge(workdir, rows)
     table = score_table(rows)
     page = evaluation.write(evaluation.Evaluation(found, scores, table, model, config), workdir)
+    _merge(workdir, rows)  # last: where they are, training takes the evaluation for finished
     show(found.about.line(), *table)
     print(f"report: {page}")
     return rows

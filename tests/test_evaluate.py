@@ -295,6 +295,17 @@ def test_raw_records_of_something_else_show_before_the_work(config, tmp_path, mo
     assert not (tmp_path / "run").exists()
 
 
+def test_an_evaluation_that_was_cut_off_counts_as_not_done(config, tmp_path, monkeypatch):
+    """Results that lay there before the report would keep training from ever writing it."""
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate.evaluation, "write", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert (tmp_path / "features-last-all_sampled.npz").exists() and not (tmp_path / "results.json").exists()
+
+
 def test_a_block_that_is_not_there_shows_before_the_work(config, tmp_path, monkeypatch):
     config.model.name, config.eval.attention_block = "cfaan", 5
     monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were taken"))
