@@ -49,7 +49,10 @@ _DISTRIBUTED = flags.DEFINE_enum("distributed", "auto", ["auto", "yes", "no"],
                                  "Whether other processes take part: auto: if variables of the environment or srun say "
                                  "so; yes: always, needed on TPU slices of several hosts; see docs/scaling.md.")
 _INPUT = flags.DEFINE_string("input", None, "extract: records, or a folder with a folder of images for each tracklet.")
-_OUT = flags.DEFINE_string("out", None, "extract: folder to write features.npy, ids.csv and about.json to.")
+_OUT = flags.DEFINE_string("out", None, "extract: folder to write features to, with the ids of the tracklets.")
+_FORMAT = flags.DEFINE_enum("format", "npy", extract.FORMATS,
+                            "extract: npy: writes features.npy, ids.csv and about.json; parquet: features.parquet, "
+                            "which needs pyarrow.")
 _QUERY = flags.DEFINE_string("query", None, "search: a folder that extract wrote.")
 _GALLERY = flags.DEFINE_string("gallery", None, "search: another, or the same one.")
 _TOP = flags.DEFINE_integer("top", 10, "search: how many tracklets to show for each query.", lower_bound=1)
@@ -80,7 +83,7 @@ def _run() -> None:
         elif mode == "export":
             print(f"exported: {export.write(model, config, Path(workdir) / f'export-{which}', which)}")
         else:
-            print(f"features: {extract.extract(model, config, _INPUT.value, _OUT.value, which)}")
+            print(f"features: {extract.extract(model, config, _INPUT.value, _OUT.value, which, _FORMAT.value)}")
 
 
 def _network(config: ConfigDict, workdir: str) -> VideoReID:
