@@ -1,6 +1,6 @@
-"""A network as files for other programs: `network.stablehlo`, its description, and weights under torch's names.
+"""A network as files for other programs: StableHLO, ONNX, weights under torch's names, and a description.
 
-The first runs with jax and flatbuffers alone, on CPUs, NVIDIA GPUs and TPUs, on any number of clips:
+`network.stablehlo` runs with jax and flatbuffers alone, on CPUs, NVIDIA GPUs and TPUs, on any number of clips:
 
     network = jax.export.deserialize(bytearray(pathlib.Path("network.stablehlo").read_bytes()))
     features = network.call(frames, rectangles)
@@ -19,11 +19,11 @@ from flax import nnx
 from jax import export
 from ml_collections import ConfigDict
 
-from cfaan_jax import weights
+from cfaan_jax import processes, weights
 from cfaan_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import features_of, name_of
-from cfaan_jax.exported import DESCRIPTION, NETWORK, WEIGHTS, Description, ExportedNetwork
+from cfaan_jax.exported import DESCRIPTION, NETWORK, ONNX, WEIGHTS, Description, ExportedNetwork
 from cfaan_jax.files import folder_written_whole
 from cfaan_jax.models import VideoReID
 from cfaan_jax.models.heads import masked_average
@@ -35,6 +35,8 @@ _CLIPS = 3  # that an export is compared on
 
 def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) -> Path:
     """Writes the files of a network, after each was read back and gave the network's own features on random clips.
+
+    Of several processes the first one alone does it. Where `network.onnx` cannot be had, a line says why.
 
     Args:
         model: the network.
@@ -48,17 +50,28 @@ def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) 
     Raises:
         InputError: features from a file differ from those of the network by more than `TOLERANCE`.
     """
-    folder, description = Path(folder), describe(model, config, which)
+    folder = Path(folder)
+    processes.on_first(lambda: _write(model, describe(model, config, which), folder))
+    return folder
+
+
+def _write(model: VideoReID, description: Description, folder: Path) -> None:
     frames, rectangles = _random_clips(description)
     expected = np.asarray(features_of(model)(frames, rectangles))
+    described = json.dumps(asdict(description) | _in_words(description), indent=2) + "\n"
     with folder_written_whole(folder) as unfinished:
         content = stablehlo(model, description)
         _compare(folder / NETWORK, ExportedNetwork(content, description)(frames, rectangles), expected)
         (unfinished / NETWORK).write_bytes(content)
         (unfinished / WEIGHTS).write_bytes(safetensors.numpy.save(weights.to_torch(model)))
         _compare(folder / WEIGHTS, features_of(_filled(model, unfinished / WEIGHTS))(frames, rectangles), expected)
-        (unfinished / DESCRIPTION).write_text(json.dumps(asdict(description) | _in_words(description), indent=2) + "\n")
-    return folder
+        content, reason = onnx(model, description, described)
+        if content is None:
+            print(f"{ONNX} is left out: {reason}")
+        else:
+            _compare(folder / ONNX, _in_onnxruntime(content, frames, rectangles), expected)
+            (unfinished / ONNX).write_bytes(content)
+        (unfinished / DESCRIPTION).write_text(described)
 
 
 def describe(model: VideoReID, config: ConfigDict, which: str) -> Description:
@@ -77,9 +90,44 @@ def stablehlo(model: VideoReID, description: Description) -> bytes:
     """
     clips, length = export.symbolic_shape("clips, frames" if model.any_length else f"clips, {description.clip_length}")
     network: Callable = jax.jit(features_of(model))
-    return export.export(network, platforms=PLATFORMS)(
-        jax.ShapeDtypeStruct((clips, length, *description.image_size, 3), jnp.uint8),
-        jax.ShapeDtypeStruct((clips, length, 4), jnp.int32)).serialize()
+    return export.export(network, platforms=PLATFORMS)(*_inputs(clips, length, description).values()).serialize()
+
+
+def onnx(model: VideoReID, description: Description, described: str) -> tuple[bytes | None, str]:
+    """The network, its weights in it, as an ONNX file for any number of clips of `description.clip_length` frames.
+
+    Args:
+        model, description: of the network.
+        described: goes into the file.
+
+    Returns:
+        the file, and ""; or None, and why there can be none.
+    """
+    try:
+        import onnxruntime  # noqa: F401 - what is not tried is not written
+
+        from cfaan_jax import onnx_graph
+    except ImportError as error:
+        return None, f"it needs {error.name}; pip install -r data_prep/requirements-onnx.txt"
+    (clips,) = export.symbolic_shape("clips")
+    inputs = _inputs(clips, description.clip_length, description)
+    try:
+        return onnx_graph.convert(features_of(model), clips, inputs, "features", {"description": described}), ""
+    except onnx_graph.NotConverted as error:
+        return None, f"the network has {error}, for which there is no conversion"
+
+
+def _inputs(clips: int, length: int, description: Description) -> dict[str, jax.ShapeDtypeStruct]:
+    """What a network takes, for so many clips of so many frames; both may be symbols."""
+    return {"frames": jax.ShapeDtypeStruct((clips, length, *description.image_size, 3), jnp.uint8),
+            "rectangles": jax.ShapeDtypeStruct((clips, length, 4), jnp.int32)}
+
+
+def _in_onnxruntime(content: bytes, frames: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
+    import onnxruntime
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {"frames": frames, "rectangles": rectangles})
+    return found
 
 
 def _filled(model: VideoReID, path: Path) -> VideoReID:

@@ -12,6 +12,7 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.models.heads import joined_branches
 
 NETWORK, DESCRIPTION, WEIGHTS = "network.stablehlo", "network.json", "network.safetensors"
+ONNX = "network.onnx"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cfaan_jax import inputs, weights
+from cfaan_jax import inputs, processes, weights
 from cfaan_jax.data.records import MANIFEST, SPLITS, RecordSet, load_manifest
 from cfaan_jax.data.storage import is_address
 from cfaan_jax.errors import InputError
@@ -21,6 +21,8 @@ from cfaan_jax.models import VideoReID
 from cfaan_jax.report.tables import Content
 
 FEATURES, IDS, ABOUT = "features.npy", "ids.csv", "about.json"
+PARQUET = "features.parquet"  # ids, features and what is said about them in one file
+FORMATS = ("npy", "parquet")
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
@@ -38,8 +40,11 @@ class Extracted(NamedTuple):
     about: dict
 
 
-def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: str | Path, which: str) -> Path:
+def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: str | Path, which: str,
+            form: str = "npy") -> Path:
     """Writes the features of all tracklets in a folder: `features.npy`, `ids.csv` (row, id) and `about.json`.
+
+    Several processes share the work; the first one alone writes.
 
     Args:
         model: the network.
@@ -47,11 +52,14 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
         source: a record set, or a folder with one folder of images for each tracklet; images go by their names.
         folder: to write; it takes the place of an older one.
         which: what the weights are called.
+        form: one of `FORMATS`; "parquet" writes `features.parquet` in the place of the three files.
 
     Raises:
-        InputError: no tracklets there, or an image that cannot be read.
+        InputError: no tracklets there, an image that cannot be read, or pyarrow is needed and not installed.
     """
     folder = Path(folder)
+    if form == "parquet":
+        _parquet()  # before the work, not after it
     extractor = FeatureExtractor(
         model, clip_length=config.data.clip_length, image_size=config.data.image_size, clips=config.eval.clips,
         batch_size=config.eval.batch, workers=config.data.workers)
@@ -59,20 +67,52 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
     found = Features([name for part in parts for name in part.ids], np.concatenate([part.features for part in parts]))
     about = dict(network=config.model.name, weights=which, fingerprint=_fingerprint(model), clips=config.eval.clips,
                  distance=config.eval.distance)
-    write(folder, Extracted(found.ids, found.features, about))
+    processes.on_first(lambda: write(folder, Extracted(found.ids, found.features, about), form))
     return folder
 
 
-def write(folder: Path, found: Extracted) -> None:
-    """Writes a folder that `read` reads; it takes the place of an older one."""
+def write(folder: Path, found: Extracted, form: str = "npy") -> None:
+    """Writes a folder that `read` reads, in one of `FORMATS`; it takes the place of an older one."""
+    files = _as_parquet(found) if form == "parquet" else _as_npy(found)
+    with folder_written_whole(folder) as unfinished:
+        for name, content in files.items():
+            (unfinished / name).write_bytes(content)
+
+
+def format_of(folder: Path) -> str | None:
+    """In which of `FORMATS` a folder holds features; None if it holds none."""
+    if (folder / PARQUET).exists():
+        return "parquet"
+    return "npy" if (folder / FEATURES).exists() and (folder / IDS).exists() else None
+
+
+def _as_npy(found: Extracted) -> dict[str, bytes | memoryview]:
     # NumPy's own way to a file does not notice when the disk is full at its end.
     features, table = io.BytesIO(), io.StringIO()
     np.save(features, found.features)
     csv.writer(table, lineterminator="\n").writerows([("row", "id"), *enumerate(found.ids)])
-    with folder_written_whole(folder) as unfinished:
-        (unfinished / FEATURES).write_bytes(features.getbuffer())
-        (unfinished / IDS).write_text(table.getvalue(), encoding="utf-8")
-        (unfinished / ABOUT).write_text(json.dumps(found.about, indent=2) + "\n")
+    return {FEATURES: features.getbuffer(), IDS: table.getvalue().encode(),
+            ABOUT: (json.dumps(found.about, indent=2) + "\n").encode()}
+
+
+def _as_parquet(found: Extracted) -> dict[str, memoryview]:
+    arrow, parquet = _parquet()
+    rows = arrow.FixedSizeListArray.from_arrays(arrow.array(found.features.ravel()), found.features.shape[1])
+    table = arrow.table({"id": arrow.array(found.ids, arrow.string()), "feature": rows}, metadata={
+        "about": json.dumps(found.about)})
+    content = io.BytesIO()
+    parquet.write_table(table, content)
+    return {PARQUET: content.getbuffer()}
+
+
+def _parquet():
+    """The modules that write and read Parquet."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise InputError("features as Parquet need pyarrow: pip install pyarrow") from None
+    return pyarrow, parquet
 
 
 def _fingerprint(model: VideoReID) -> str:
@@ -105,15 +145,32 @@ def read(folder: str | Path) -> Extracted:
     """Reads a folder that `extract` wrote; InputError if it is none, or a damaged one."""
     folder = Path(folder)
     try:
-        features = np.load(folder / FEATURES, allow_pickle=False)
-        with (folder / IDS).open(newline="", encoding="utf-8") as file:
-            ids = [row["id"] for row in csv.DictReader(file)]
-        about = from_json((folder / ABOUT).read_text())
+        ids, features, about = (_from_parquet if format_of(folder) == "parquet" else _from_npy)(folder)
         if features.ndim != 2 or len(features) != len(ids) or about["distance"] not in DISTANCES:
             raise ValueError(f"features of shape {features.shape} for {len(ids)} ids")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: no readable features ({error}); --mode=extract writes them") from error
     return Extracted(ids, features, about)
+
+
+def _from_npy(folder: Path) -> Extracted:
+    features = np.load(folder / FEATURES, allow_pickle=False)
+    with (folder / IDS).open(newline="", encoding="utf-8") as file:
+        ids = [row["id"] for row in csv.DictReader(file)]
+    return Extracted(ids, features, from_json((folder / ABOUT).read_text()))
+
+
+def _from_parquet(folder: Path) -> Extracted:
+    arrow, parquet = _parquet()
+    try:
+        table = parquet.read_table(folder / PARQUET, columns=["id", "feature"])
+        rows, kind = table["feature"].combine_chunks(), table.schema.field("feature").type
+        if not arrow.types.is_fixed_size_list(kind) or kind.value_type != arrow.float32() or rows.null_count:
+            raise ValueError(f"features of type {kind}")
+        features = rows.flatten().to_numpy().reshape(len(rows), kind.list_size)
+        return Extracted(table["id"].to_pylist(), features, from_json(table.schema.metadata[b"about"]))
+    except arrow.ArrowException as error:
+        raise ValueError(error) from error
 
 
 def search(query: Extracted, gallery: Extracted, count: int) -> Content:

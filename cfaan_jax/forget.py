@@ -133,7 +133,7 @@ def _look_into(folder: Path, folders: list[str], files: list[str], places: Place
             raise InputError(f"{folder}: holds records that are not finished, in which nobody can be found; finish "
                              "them with data_prep/build_tfrecords.py, or delete the folder")
         places.records.append(folder)
-    if {extract.FEATURES, extract.IDS} <= set(files):
+    if extract.format_of(folder):
         places.extracted.append(folder)
     if page.is_one(folder):
         places.pages.append(folder)
@@ -214,7 +214,8 @@ def _in_extracted(folder: Path, names: frozenset[str]) -> Found | None:
         return None
     rest = found._replace(ids=[name for name in found.ids if name not in names], features=found.features[~rows])
     gone = [name for name in found.ids if name in names]
-    return Found(folder, f"rows of {_counted(gone)}", partial(extract.write, folder, rest), gone)
+    write = partial(extract.write, folder, rest, extract.format_of(folder))
+    return Found(folder, f"rows of {_counted(gone)}", write, gone)
 
 
 def _remove(path: Path) -> None:

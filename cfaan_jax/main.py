@@ -1,7 +1,8 @@
 """Training, evaluation, export, features and search, from the command line.
 
     python -m cfaan_jax.main --config=FILE --workdir=FOLDER [--mode=evaluate|export] [--config.FIELD=VALUE ...]
-    python -m cfaan_jax.main --config=FILE --workdir=FOLDER --mode=extract --input=TRACKLETS --out=FEATURES
+    python -m cfaan_jax.main --config=FILE --workdir=FOLDER --mode=extract --input=TRACKLETS --out=FEATURES \\
+        [--format=parquet]
     python -m cfaan_jax.main --mode=search --query=FEATURES --gallery=FEATURES [--top=10]
 
 --config names a Python file with get_config(), such as configs/mars.py or configs/mars.py:c2d; any of its fields can be
@@ -18,6 +19,7 @@ JAX_ENABLE_COMPILATION_CACHE=false keeps none.
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,21 +40,32 @@ _NETWORK = ("config", "workdir")
 _NEEDS = {"train": _NETWORK, "evaluate": _NETWORK, "export": _NETWORK, "extract": (*_NETWORK, "input", "out"),
           "search": ("query", "gallery")}  # the flags without which a mode cannot work
 
+_GROUPS = {
+    "What to do:": ("mode", "distributed"),
+    "The network (train, evaluate, export, extract):": _NETWORK,
+    "For --mode=extract:": ("input", "out", "format"),
+    "For --mode=search:": ("query", "gallery", "top"),
+}  # of flags, as --help shows them
+
 _CONFIG = config_flags.DEFINE_config_file("config", None,
                                           "Python file with get_config(); a colon and a variant may follow.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this experiment: checkpoints, figures, results.")
 _MODE = flags.DEFINE_enum("mode", "train", list(_NEEDS),
                           "train: train, or go on, then score; evaluate: score config.eval.weights; export: write them "
-                          "to WORKDIR/export-<weights>, as StableHLO and under torch's names; extract: write features "
-                          "of the tracklets in --input; search: print those of --gallery nearest to those of --query.")
+                          "to WORKDIR/export-<weights>, as StableHLO, as ONNX and under torch's names; extract: write "
+                          "features of the tracklets in --input; search: print those of --gallery nearest to those of "
+                          "--query.")
 _DISTRIBUTED = flags.DEFINE_enum("distributed", "auto", ["auto", "yes", "no"],
                                  "Whether other processes take part: auto: if variables of the environment or srun say "
                                  "so; yes: always, needed on TPU slices of several hosts; see docs/scaling.md.")
-_INPUT = flags.DEFINE_string("input", None, "extract: records, or a folder with a folder of images for each tracklet.")
-_OUT = flags.DEFINE_string("out", None, "extract: folder to write features.npy, ids.csv and about.json to.")
-_QUERY = flags.DEFINE_string("query", None, "search: a folder that extract wrote.")
-_GALLERY = flags.DEFINE_string("gallery", None, "search: another, or the same one.")
-_TOP = flags.DEFINE_integer("top", 10, "search: how many tracklets to show for each query.", lower_bound=1)
+_INPUT = flags.DEFINE_string("input", None, "Records, or a folder with a folder of images for each tracklet.")
+_OUT = flags.DEFINE_string("out", None, "Folder to write features to, with the ids of the tracklets.")
+_FORMAT = flags.DEFINE_enum("format", "npy", extract.FORMATS,
+                            "npy: writes features.npy, ids.csv and about.json; parquet: features.parquet, "
+                            "which needs pyarrow.")
+_QUERY = flags.DEFINE_string("query", None, "A folder that extract wrote.")
+_GALLERY = flags.DEFINE_string("gallery", None, "Another, or the same one.")
+_TOP = flags.DEFINE_integer("top", 10, "How many tracklets to show for each query.", lower_bound=1)
 
 
 def main(_: Sequence[str]) -> int:
@@ -80,7 +93,7 @@ def _run() -> None:
         elif mode == "export":
             print(f"exported: {export.write(model, config, Path(workdir) / f'export-{which}', which)}")
         else:
-            print(f"features: {extract.extract(model, config, _INPUT.value, _OUT.value, which)}")
+            print(f"features: {extract.extract(model, config, _INPUT.value, _OUT.value, which, _FORMAT.value)}")
 
 
 def _network(config: ConfigDict, workdir: str) -> VideoReID:
@@ -124,7 +137,7 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 def _config_alone(argv: Sequence[str]) -> ConfigDict | None:
     """The config as its file gives it, whatever the other flags say; None if there is no --config."""
-    if not any(each.lstrip("-").partition("=")[0] == "config" for each in argv):
+    if not _names_config(argv):
         return None
     alone = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, flag_values=alone, sys_argv=argv[:1])
@@ -133,6 +146,10 @@ def _config_alone(argv: Sequence[str]) -> ConfigDict | None:
     if path and not Path(path).is_file():
         raise InputError(f"--config={path}: there is no such file; configs/ holds the experiments of this project")
     return alone["config"].value
+
+
+def _names_config(argv: Sequence[str]) -> bool:
+    return any(each.lstrip("-").partition("=")[0] == "config" for each in argv)
 
 
 def _check_fields(config: ConfigDict, given: Sequence[str]) -> None:
@@ -159,15 +176,20 @@ def _explain(error: BaseException) -> str:
 
 
 def _help(argv: Sequence[str]) -> str:
-    names = ("config", "workdir", "mode", "distributed", "input", "out", "query", "gallery", "top")
-    own = [flags.FLAGS[name] for name in names]
-    lines = [__doc__, *(f"  --{flag.name}: {flag.help}" for flag in own)]
-    if any(each.lstrip("-").startswith("config=") for each in argv):
-        parse(argv + ["--workdir="])
+    lines = [__doc__.strip()]
+    for title, names in _GROUPS.items():
+        lines += ["", title, *(_described(flags.FLAGS[name]) for name in names)]
+    if _names_config(argv):
+        parse(argv + ["--workdir=", "--mode=train"])  # which needs no more
         fields = _CONFIG.value.to_dict()
         lines += ["", "Fields of this config:",
                   *(f"  --config.{name}={value}" for name, value in flatten(fields).items())]
     return "\n".join(lines)
+
+
+def _described(flag: flags.Flag) -> str:
+    return textwrap.fill(f"--{flag.name}: {flag.help}", width=120, initial_indent="  ", subsequent_indent="      ",
+                         break_long_words=False, break_on_hyphens=False)
 
 
 def _keep_compiled_programs() -> None:

@@ -2,8 +2,8 @@
 
     python -m tests.layout RECORDS ROOT NAME OTHER
 
-trains in ROOT/NAME, keeping the folder as it is at step 4 in ROOT/NAME-4, then goes on in ROOT/NAME-from-OTHER from
-what another layout kept.
+trains in ROOT/NAME, keeping the folder as it is at step 4 in ROOT/NAME-4; several processes extract features to
+ROOT/NAME-features and export to ROOT/NAME-export; then goes on in ROOT/NAME-from-OTHER from what another layout kept.
 """
 
 import shutil
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import jax
 
-from cfaan_jax import processes, train
-from cfaan_jax.checkpoint import Checkpoints
+from cfaan_jax import export, extract, processes, train
+from cfaan_jax.checkpoint import Checkpoints, restore_model
 from cfaan_jax.interrupt import StopSignal
 from tests.test_train import tiny
 
@@ -57,6 +57,10 @@ def main(records: str, root: str, name: str, other: str) -> None:
     config.eval.update(clips="test_0", protocols=("mars",), report_lists=1)
     train.Checkpoints = KeepingCheckpoints
     train.train(config, Path(root, name))
+    if jax.process_count() > 1:
+        model, _ = restore_model(Path(root, name))
+        print(f"features: {extract.extract(model, config, records, Path(root, f'{name}-features'), 'last')}")
+        print(f"exported: {export.write(model, config, Path(root, f'{name}-export'), 'last')}")
     kept, resumed = Path(root, f"{other}-{KEPT}"), Path(root, f"{name}-from-{other}")
     processes.on_first(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
     config.train.evaluate_every = 0

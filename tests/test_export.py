@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from cfaan_jax import FeatureExtractor, evaluate, export, weights
@@ -69,6 +70,32 @@ def test_a_process_without_this_package_gets_the_same_features(made, tmp_path):
         same(np.load(tmp_path / f"{variant}.npy"), evaluate.features_of(made[variant][0])(*given[variant]))
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_onnx_file_gives_the_same_features_for_any_number_of_clips(made, variant):
+    model, folder = made[variant]
+    session = onnxruntime.InferenceSession(folder / "network.onnx", providers=["CPUExecutionProvider"])
+    described = session.get_modelmeta().custom_metadata_map["description"]
+    assert described == (folder / "network.json").read_text()
+    for count in (1, 5):
+        frames, rectangles = clips(count)
+        [found] = session.run(None, {"frames": frames, "rectangles": rectangles})
+        same(found, evaluate.features_of(model)(frames, rectangles))
+
+
+def test_without_an_onnx_file_the_reason_is_told(made, monkeypatch):
+    config = shrunk("c2d", compute="bfloat16")
+    narrow = create_model(config, num_classes=3)
+    content, reason = export.onnx(narrow, export.describe(narrow, config, "last"), "")
+    assert content is None and "numbers of type bfloat16" in reason
+    for name in ("onnx", "onnxruntime"):
+        with monkeypatch.context() as patched:
+            patched.delitem(sys.modules, "cfaan_jax.onnx_graph")
+            patched.delattr("cfaan_jax.onnx_graph")
+            patched.setitem(sys.modules, name, None)
+            content, reason = export.onnx(narrow, export.describe(narrow, config, "last"), "")
+        assert content is None and reason.startswith(f"it needs {name}; pip install -r data_prep/requirements-onnx.txt")
+
+
 def test_the_description_says_how_to_compare(made):
     described = {variant: json.loads((folder / "network.json").read_text()) for variant, (_, folder) in made.items()}
     assert [described[each]["branches"] for each in described] == [1, 2, 1]
@@ -93,15 +120,16 @@ def test_weights_fill_a_network_of_other_weights(made):
     np.testing.assert_array_equal(*(evaluate.features_of(each)(*clips(2)) for each in (model, other)))
 
 
-@pytest.mark.parametrize("broken, file", [("stablehlo", "network.stablehlo"), ("to_torch", "network.safetensors")])
+@pytest.mark.parametrize("broken, file", [
+    ("stablehlo", "network.stablehlo"), ("to_torch", "network.safetensors"), ("onnx", "network.onnx")])
 def test_an_export_that_differs_is_not_written(made, tmp_path, monkeypatch, broken, file):
     model, folder = made["p3d"]
-    if broken == "stablehlo":
+    if broken != "to_torch":
         config = shrunk("p3d")
         config.seed = 1
         other = create_model(config, num_classes=3)
-        right = export.stablehlo
-        monkeypatch.setattr(export, "stablehlo", lambda _, description: right(other, description))
+        right = getattr(export, broken)
+        monkeypatch.setattr(export, broken, lambda _, *description: right(other, *description))
     else:
         state = weights.to_torch(model)
         state["bn1.weight"] = 1.1 * state["bn1.weight"]
@@ -111,13 +139,14 @@ def test_an_export_that_differs_is_not_written(made, tmp_path, monkeypatch, brok
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize("kept", [0, 1, 2])
 def test_a_full_disk_leaves_no_export(made, tmp_path, monkeypatch, kept):
     """Files are refused behind the first ones. What is compared in between needs no disk."""
     model, folder = made["p3d"]
     monkeypatch.setattr(export, "stablehlo", lambda *_: (folder / "network.stablehlo").read_bytes())
+    monkeypatch.setattr(export, "onnx", lambda *_: ((folder / "network.onnx").read_bytes(), ""))
     monkeypatch.setattr(export, "features_of", lambda _: lambda frames, rectangles: np.ones(1))
-    for name in ("_compare", "_filled", "ExportedNetwork"):
+    for name in ("_compare", "_filled", "_in_onnxruntime", "ExportedNetwork"):
         monkeypatch.setattr(export, name, lambda *_: lambda *_: None)
     write_bytes, written = Path.write_bytes, []
 

@@ -1,5 +1,8 @@
 """Features as files, and a search among them."""
 
+import json
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -49,6 +52,48 @@ def test_folders_of_images_are_tracklets_and_find_themselves(model, config, tmp_
     assert found.ids == ["anna", "ben, the elder"]
     rows = extract.search(found, found, count=1).rows
     assert [(row[0], row[2], row[3]) for row in rows] == [(name, name, "1.0000") for name in found.ids]
+
+
+def test_parquet_holds_ids_features_and_what_made_them(model, config, records_directory, tmp_path):
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    from pyarrow import parquet
+    arrays = extract.read(extract.extract(model, config, records_directory, tmp_path / "npy", "last"))
+    folder = extract.extract(model, config, records_directory, tmp_path / "out", "last", "parquet")
+    assert [path.name for path in folder.iterdir()] == ["features.parquet"]
+    table = parquet.read_table(folder / "features.parquet")
+    assert table.column_names == ["id", "feature"] and table["id"].to_pylist() == arrays.ids
+    np.testing.assert_array_equal(np.float32(table["feature"].to_pylist()), arrays.features)
+    assert json.loads(table.schema.metadata[b"about"]) == arrays.about
+    found = extract.read(folder)
+    assert (found.ids, found.about) == (arrays.ids, arrays.about)
+    np.testing.assert_array_equal(found.features, arrays.features)
+    assert extract.search(found, arrays, count=3).rows == extract.search(arrays, arrays, count=3).rows
+    extract.write(folder, arrays._replace(ids=[], features=arrays.features[:0]), "parquet")
+    assert extract.read(folder).features.shape == (0, model.feature_size)
+
+
+def test_other_and_damaged_parquet_is_refused(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    from pyarrow import parquet
+    kinds = {"list": arrow.list_(arrow.float32()), "double": arrow.list_(arrow.float64(), 2)}
+    for name, kind in kinds.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        parquet.write_table(arrow.table({"id": ["a"], "feature": arrow.array([[1.0, 2.0]], kind)},
+                                        metadata={"about": json.dumps(ABOUT)}), folder / "features.parquet")
+        with pytest.raises(InputError, match="no readable features .features of type"):
+            extract.read(folder)
+    extract.write(tmp_path / "cut", extract.Extracted(["a"], np.ones((1, 2), np.float32), ABOUT), "parquet")
+    path = tmp_path / "cut/features.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="no readable features"):
+        extract.read(tmp_path / "cut")
+
+
+def test_parquet_without_pyarrow_is_refused_before_the_work(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match="pip install pyarrow"):
+        extract.extract(None, None, tmp_path, tmp_path / "out", "last", "parquet")
 
 
 def test_the_nearest_come_first():

@@ -1,4 +1,5 @@
 import io
+import re
 
 from rich.console import Console
 
@@ -49,3 +50,10 @@ def test_a_pause_counts_neither_as_time_nor_as_an_end(monkeypatch):
 
 def test_a_terminal_gets_a_bar(monkeypatch):
     assert "3/3" in run(monkeypatch, terminal=True)
+
+
+def test_a_terminal_gets_colours_unless_there_are_to_be_none(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    for no_color in ("", "1"):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        assert bool(re.search("\x1b\\[[0-9;]*m", run(monkeypatch, terminal=True))) != bool(no_color)

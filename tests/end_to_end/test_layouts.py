@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from cfaan_jax import processes
+from cfaan_jax import extract, processes
 from cfaan_jax.errors import InputError
 from tests import tiny_records
 from tests.layout import KEPT, TOTAL
@@ -135,6 +135,20 @@ def test_every_layout_has_the_same_evaluations_written_once(runs):
         assert printed[name][0].count("report: ") == len(kinds)
         assert (root / name / "report/last-test_0/index.html").is_file()
     assert printed["pair"][1].count("clips") == 0
+
+
+def test_several_processes_extract_and_export_once(runs):
+    root, printed = runs
+    with np.load(root / "pair/features-last-test_0.npz") as stored:
+        evaluated = dict(zip(stored["names"].tolist(), stored["features"], strict=True))
+    found = extract.read(root / "pair-features")
+    extracted = dict(zip(found.ids, found.features, strict=True))
+    assert evaluated.keys() < extracted.keys()
+    for name, feature in evaluated.items():
+        np.testing.assert_allclose(extracted[name], feature, atol=1e-5 * np.abs(feature).max())
+    assert {path.name for path in (root / "pair-export").iterdir()} > {"network.stablehlo", "network.json"}
+    for words in ("features: ", "exported: "):
+        assert [words + str(root) in text for text in printed["pair"]] == [True, False]
 
 
 @pytest.mark.parametrize("environment, expected", [

@@ -236,5 +236,10 @@ def test_bad_flags_are_named(arguments, expected):
 
 def test_help_answers_and_lists_the_fields():
     base = [sys.executable, "-m", "cfaan_jax.main", "--help"]
-    assert "--workdir" in succeed(base)
-    assert "--config.optim.learning_rate=0.0001" in succeed([*base, "--config=configs/mars.py"])
+    text = succeed(base)
+    titles = ("What to do:", "The network (", "For --mode=extract:", "For --mode=search:")
+    groups = [text.index(title) for title in titles]
+    assert groups == sorted(groups) and groups[1] < text.index("  --workdir: ") < groups[2] < text.index("  --format: ")
+    assert max(map(len, text.splitlines())) <= 120 and "--verbosity" not in text
+    for given in (["--config=configs/mars.py"], ["--config", "configs/mars.py", "--mode=extract"]):
+        assert "--config.optim.learning_rate=0.0001" in succeed([*base, *given])
