@@ -72,7 +72,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
 
 def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) -> None:
     """Trains and scores in a folder in which nobody else trains."""
-    processes.on_first(lambda: (claim(config, workdir), environment.note(workdir, config.seed)))
+    processes.on_first(lambda: claim(config, workdir))
     total = config.train.epochs * sampler.steps_per_epoch
     with StopSignal(alone=jax.process_count() == 1) as stop:
         with Checkpoints(workdir) as checkpoints:
@@ -85,6 +85,7 @@ def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) ->
                 print(f"{workdir} is finished: {total} steps, results in {Path(workdir) / 'results.json'}; "
                       "score it again with --mode=evaluate")
                 return
+            processes.on_first(lambda: environment.note(workdir, config.seed))
             if not done:
                 Run(config, workdir, sampler, checkpoints, stop).train(total)
                 missing = [kind for kind in KINDS if checkpoints.step(kind) is not None]

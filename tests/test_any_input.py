@@ -23,6 +23,8 @@ def own_flags(monkeypatch):
     monkeypatch.setattr(sys, "argv", sys.argv)
     yield
     flags.FLAGS.unparse_flags()
+    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+        delattr(flags.FLAGS, name)
 
 
 @st.composite

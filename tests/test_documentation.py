@@ -185,6 +185,8 @@ class Parsed(Exception):
 def check_main(*arguments: str) -> None:
     with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["main", *arguments])
+        for name in [name for name in main.flags.FLAGS if name.startswith("config.")]:  # of an earlier command
+            delattr(main.flags.FLAGS, name)
         main.parse(sys.argv)
         if config := main.flags.FLAGS.config:
             config.eval.corrections = ""  # would have to exist

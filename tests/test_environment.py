@@ -1,7 +1,9 @@
 """What a run ran in: an entry with every start, the state of the repository where there is one."""
 
 import json
+import shlex
 import subprocess
+import sys
 
 import pytest
 
@@ -16,7 +18,7 @@ def test_every_start_adds_an_entry(tmp_path):
     assert [each["seed"] for each in starts] == [3, 3, 4]
     for each in starts:
         assert each["packages"]["jax"] and each["backend"] == "cpu" and sum(each["devices"].values()) >= 1
-        assert "pytest" in each["command"] and each["time"].endswith("+00:00")
+        assert each["command"] == shlex.join(sys.orig_argv) and each["time"].endswith("+00:00")
 
 
 @pytest.mark.parametrize("content", ["{", "{}"])

@@ -19,6 +19,7 @@ from cfaan_jax.evaluate import results, score_table
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import attention, evaluation
+from cfaan_jax.report import frames as pictures
 from cfaan_jax.report.frames import read_stored
 from tests import tiny_records
 from tests.opened_page import open_page
@@ -166,7 +167,7 @@ def test_thumbnails_are_loaded_when_they_come_into_view(browser):
         assert picture.get_attribute("loading") == "lazy"
         browser.run("arguments[0].scrollIntoView()", picture)
         browser.run("return arguments[0].decode()", picture)
-        assert browser.run("return arguments[0].naturalWidth", picture) == 3 * evaluation._WIDTH
+        assert browser.run("return arguments[0].naturalWidth", picture) == 3 * pictures._WIDTH
     one = browser.all(".card:not(.query) img")[0]
     assert one.size["width"] == 72
     browser.all("#frames")[0].click()
