@@ -34,6 +34,7 @@ from tests.documented import REPOSITORY, blocks, calls, inside, sentences
 UNCHECKED = {
     ("export.md", 'model.load_state_dict(safetensors.torch.load_file("network.safetensors"))'):
         "needs PyTorch and the code of the network's authors",
+    ("export.md", "import tensorflow as tf"): "needs TensorFlow beside jax",
     ("tables.md", "[1] python -m cfaan_jax.main --config=configs/quickstart.py:nonlocal "
                   "--workdir=runs/tables/synthetic/nonlocal-raw-seed0 "
                   "--config.data.records=runs/tables/drawn/seed-0/records/raw --config.seed=0 "

@@ -242,6 +242,14 @@ def test_tracklets_can_be_named_where_no_identity_is_known(everything):
     assert name not in RecordSet.open(everything / "records", "gallery").names
 
 
+def test_a_person_goes_from_features_as_parquet_as_well(everything):
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    extract.write(everything / "features", extracted(), "parquet")
+    forget.main(["--tracklet", NAMES[0], "--yes", str(everything / "features")])
+    assert [path.name for path in (everything / "features").iterdir()] == ["features.parquet"]
+    assert NAMES[0] not in extract.read(everything / "features").ids
+
+
 def test_who_is_in_no_test_split_is_in_no_report(everything):
     forget.main(["--yes", "--pid=1", str(everything)])
     assert (everything / "review/files.json").exists()
