@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from cfaan_jax.report.tables import Content
 FEATURES, IDS, ABOUT = "features.npy", "ids.csv", "about.json"
 PARQUET = "features.parquet"  # ids, features and what is said about them in one file
 FORMATS = ("npy", "parquet")
+_FILES = (FEATURES, IDS, ABOUT, PARQUET)
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
@@ -55,9 +57,11 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
         form: one of `FORMATS`; "parquet" writes `features.parquet` in the place of the three files.
 
     Raises:
-        InputError: no tracklets there, an image that cannot be read, or pyarrow is needed and not installed.
+        InputError: no tracklets there, an image that cannot be read, something else in the folder to write, or pyarrow
+            is needed and not installed.
     """
     folder = Path(folder)
+    check_out(folder)
     if form == "parquet":
         _parquet()  # before the work, not after it
     extractor = FeatureExtractor(
@@ -71,10 +75,25 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
     return folder
 
 
+def check_out(folder: Path) -> None:
+    """InputError for a folder that holds anything else than extracted features, which writing them would delete."""
+    if not folder.name:
+        raise InputError(f"--out={folder}: give the name of a new folder")
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.exists() and not folder.is_dir() or there - set(_FILES):
+        raise InputError(f"--out={folder}: {'is a file' if not there else f'holds {min(there - set(_FILES))}'}, which "
+                         "is no part of extracted features; name a new folder, it is written as a whole")
+
+
 def write(folder: Path, found: Extracted, form: str = "npy") -> None:
-    """Writes a folder that `read` reads, in one of `FORMATS`; it takes the place of an older one."""
+    """Writes a folder that `read` reads, in one of `FORMATS`; it takes the place of an older one.
+
+    Other files that lie there stay.
+    """
     files = _as_parquet(found) if form == "parquet" else _as_npy(found)
     with folder_written_whole(folder) as unfinished:
+        for other in (each for each in (folder.iterdir() if folder.is_dir() else ()) if each.name not in _FILES):
+            (shutil.copytree if other.is_dir() else shutil.copy2)(other, unfinished / other.name)
         for name, content in files.items():
             (unfinished / name).write_bytes(content)
 

@@ -33,7 +33,8 @@ _REMAINS = """What this cannot undo:
   weights that were trained with these tracklets (checkpoints, exports) have seen the person: train again without them
   figures that were computed with them (results.json, metrics.csv, tables) stay: evaluate again
   the raw data set, exported images, corrections, logs, copies and backups lie elsewhere: delete the person there too"""
-_REPORT_AGAIN = "goes whole; --mode=evaluate, or cfaan_jax.report.review, writes one without them"
+_REPORT_AGAIN = "goes whole; --mode=evaluate, cfaan_jax.report.review or cfaan_jax.demo writes one without them"
+_NUMBERED_ANEW = ("video", "synthetic")  # data sets that count their people from 1 for each source
 
 
 @dataclass
@@ -166,6 +167,10 @@ def find(places: Places, person: Person) -> list[Found]:
     if len(datasets := {each.dataset for each in labelled}) > 1:
         raise InputError(f"the data sets {' and '.join(sorted(datasets))} number their people each in its own way; "
                          "give the folders of one at a time")
+    roots = {str(deletion.manifest(each.path).get("root")) for each in records if each.dataset in _NUMBERED_ANEW}
+    if len(roots) > 1:
+        raise InputError(f"the records made from {' and '.join(sorted(roots))} number their people each in its own "
+                         "way; give the folders of one at a time")
     names = person.names.union(*(each.names for each in labelled))
     extracted = [each for folder in places.extracted if (each := _in_extracted(folder, names))]
     # Who is in no test split is in no report; where nothing but reports was given, they are what was meant.

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -119,3 +120,26 @@ def test_what_holds_nothing_is_named(model, config, tmp_path):
         extract.extract(model, config, tmp_path, tmp_path / "out", "last")
     with pytest.raises(InputError, match="no readable features"):
         extract.read(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["images", "notes", "file"])
+def test_a_folder_of_something_else_is_not_replaced(tmp_path, what):
+    folder = tmp_path / "out"
+    if what == "file":
+        folder.write_text("mine")
+    else:
+        folder.mkdir()
+        (folder / "features.npy").touch()
+        (folder / f"{what}.txt").write_text("mine")
+    with pytest.raises(InputError, match=f"--out={folder}: .*; name a new folder"):
+        extract.check_out(folder)
+    with pytest.raises(InputError, match="give the name of a new folder"):
+        extract.check_out(Path("."))
+
+
+def test_what_else_lies_beside_features_stays(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").write_text("mine")
+    found = extract.Extracted(["a"], np.ones((1, 2), np.float32), {"distance": "cosine"})
+    extract.write(tmp_path / "out", found)
+    assert (tmp_path / "out/notes.txt").read_text() == "mine" and extract.read(tmp_path / "out").ids == ["a"]

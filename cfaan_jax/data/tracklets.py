@@ -34,6 +34,10 @@ class ImageTracklets:
     def __init__(self, tracklets: Mapping[str, Tracklet], rectangles: Mapping[str, np.ndarray] | None = None):
         if not tracklets:
             raise InputError("no tracklets are given; a tracklet is a list of images, or an array [T, h, w, 3]")
+        for name, each in tracklets.items():
+            if isinstance(each, str | bytes | Path):
+                raise InputError(f"tracklet {name}: a single path or file; give the list of its frames, for example "
+                                 "sorted(Path(folder).iterdir())")
         self.names, self._frames = list(tracklets), [list(each) for each in tracklets.values()]
         self._rectangles, self._sizes = dict(rectangles or {}), {}
         self.lengths = np.array([len(each) for each in self._frames], np.int64)
@@ -104,6 +108,8 @@ def of_video(path: str | Path, boxes: Mapping[str, Mapping[int, Sequence[float]]
     wanted: dict[int, list[str]] = {}
     for name, own in boxes.items():
         for number in own:
+            if number < 0:
+                raise InputError(f"track {name}: a box in frame {number}; number frames from 0")
             wanted.setdefault(int(number), []).append(name)
     crops: dict[str, list[np.ndarray]] = {name: [] for name in boxes}
     capture = cv2.VideoCapture(str(path))
