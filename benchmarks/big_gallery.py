@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks import command
 from cfaan_jax import metrics
+from cfaan_jax.errors import run_command
 from cfaan_jax.metrics.big_gallery import CosineDistances
 from cfaan_jax.report.tables import show
 
@@ -139,4 +140,4 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import command
+from cfaan_jax.errors import run_command
 from cfaan_jax.report.tables import show
 
 
@@ -35,4 +36,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -23,6 +23,7 @@ from cfaan_jax import evaluate, models
 from cfaan_jax.data import example, records
 from cfaan_jax.data.clips import MODES
 from cfaan_jax.data.loader import ClipBatches
+from cfaan_jax.errors import run_command
 from cfaan_jax.experiment import create_model
 from cfaan_jax.report.tables import show
 from cfaan_jax.sharding import data_mesh, over_batch, placed, replicated
@@ -114,4 +115,4 @@ def _picture(rng: np.random.Generator) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -27,6 +27,7 @@ from cfaan_jax.data.clips import train_indices
 from cfaan_jax.data.loader import TrainBatches, read_ahead
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
+from cfaan_jax.errors import run_command
 from cfaan_jax.report.tables import show
 
 IDENTITIES, TRACKLETS, CLIP_LENGTH = 8, 4, 6
@@ -112,4 +113,4 @@ def _plain(data: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

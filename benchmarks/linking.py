@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks import command
 from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
+from cfaan_jax.errors import run_command
 from cfaan_jax.report.summary import mean
 from cfaan_jax.report.tables import show
 
@@ -99,4 +100,4 @@ def _make_largest(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

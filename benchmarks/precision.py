@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks import command
 from cfaan_jax import evaluate, models
 from cfaan_jax.checkpoint import restore_model
+from cfaan_jax.errors import run_command
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.tables import show
 
@@ -52,4 +53,4 @@ def compare(workdir: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks import allocated, command, fewest_seconds, mars_sizes, seconds
 from cfaan_jax import metrics
+from cfaan_jax.errors import run_command
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report.tables import show
@@ -66,4 +67,4 @@ def _score(search: Search, distances: np.ndarray, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

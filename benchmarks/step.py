@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import command
 from cfaan_jax import evaluate, optim, train, utilisation
+from cfaan_jax.errors import run_command
 from cfaan_jax.experiment import create_model
 from cfaan_jax.objective import initial_centres
 from cfaan_jax.report.tables import show
@@ -215,4 +216,4 @@ def _threads() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import command
 from cfaan_jax import metrics
 from cfaan_jax.data.records import RecordSet
+from cfaan_jax.errors import run_command
 from cfaan_jax.metrics import protocols, suspects
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.review import crowded
@@ -72,4 +73,4 @@ def _figures(seeds: list[dict], name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

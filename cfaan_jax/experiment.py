@@ -38,6 +38,20 @@ _TUPLES = (
     ("train", "loggers", str, "names"), ("eval", "protocols", str, "names"),
 )
 
+# Fields that hold a number, or several in a tuple: (section, name, lowest, highest). None is not looked at.
+_RANGES = (
+    *(("model", name, 1, 4096) for name in ("width", "depths")), ("data", "image_size", 1, 4096),
+    ("data", "clip_length", 1, 4096), ("augment", "erasing_area", 0, 1), ("augment", "erasing_aspect", 1e-3, 1e3),
+    *(("loss", f"{name}_weight", 0, 1e6) for name in ("triplet", "id", "centre", "osm_caa", "attention")),
+    ("loss", "margin", 0, 1e6), ("loss", "smoothing", 0, 1), ("loss", "centre_rate", 0, 1e6),
+    ("loss", "osm_caa_margin", 0, 1e6), ("loss", "osm_caa_negative_share", 0, 1), ("loss", "osm_caa_sigma", 1e-6, 1e6),
+    ("optim", "learning_rate", 0, 1e6), ("optim", "weight_decay", 0, 1e6), ("optim", "gamma", 0, 1),
+    ("optim", "milestones", 1, 1_000_000), ("optim", "warmup_epochs", 0, 1_000_000), ("optim", "warmup_factor", 0, 1),
+    ("train", "epochs", 1, 1_000_000), ("train", "checkpoint_every", 0, 1_000_000),
+    ("train", "evaluate_every", 0, 1_000_000),
+    ("eval", "max_rank", 1, 2**31 - 1),
+)
+
 _SECTIONS = ("model", "data", "augment", "loss", "optim", "train", "eval")  # of every config
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
@@ -47,6 +61,7 @@ FREE = ("eval", "data.workers", "data.cache", "train.profile", "train.loggers")
 def check(config: ConfigDict) -> None:
     """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
     _check_tuples(config)
+    _check_ranges(config)
     identities, parts, groups = config.data.identities, config.train.accumulate, config.model.bn_groups
     batch = identities * config.data.tracklets // max(parts, 1)  # what goes through the network at once
     corrections, profile = config.eval.corrections, config.train.profile
@@ -54,9 +69,12 @@ def check(config: ConfigDict) -> None:
     for wrong, message in (
             (not config.data.records, "config.data.records is not given; name the folder that "
                                       "data_prep/build_tfrecords.py wrote: --config.data.records=FOLDER"),
-            (config.seed < 0, f"config.seed={config.seed}: must not be negative"),
+            (not 0 <= config.seed < 2**31, f"config.seed={config.seed}: must lie between 0 and {2**31 - 1}"),
             *((config.data[name] < 1, f"config.data.{name}={config.data[name]}: must be at least 1")
-              for name in ("clip_length", "identities", "tracklets")),
+              for name in ("identities", "tracklets")),
+            *((len(config.augment[name]) != 2 or config.augment[name][0] > config.augment[name][1],
+               f"config.augment.{name}={config.augment[name]}: give the lowest and the highest value, as in 0.02,0.4")
+              for name in ("erasing_area", "erasing_aspect")),
             (len(config.data.image_size) != 2,
              f"config.data.image_size={config.data.image_size}: give height and width, as in 256,128"),
             *((not 0 <= config.augment[name] <= 1,
@@ -77,7 +95,6 @@ def check(config: ConfigDict) -> None:
              f"config.model.bn_groups={groups} does not divide the batch of {batch} clips (config.data.identities x "
              "config.data.tracklets / config.train.accumulate); choose a divisor"),
             (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
-            (config.train.epochs < 1, f"config.train.epochs={config.train.epochs}: must be at least 1"),
             (unknown, f"config.train.loggers={config.train.loggers}: choose among {', '.join(LOGGERS)}, several as in "
                       "\"('tensorboard','wandb')\""),
             (profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
@@ -93,6 +110,14 @@ def _check_tuples(config: ConfigDict) -> None:
         value = config[section][name]
         if not all(isinstance(each, kinds) and not isinstance(each, bool) for each in value):
             raise InputError(f"config.{section}.{name}={value!r}: give {what}, with commas between them")
+
+
+def _check_ranges(config: ConfigDict) -> None:
+    for section, name, low, high in _RANGES:
+        value = config[section].get(name)
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(low <= each <= high for each in values):  # NaN lies in no range
+            raise InputError(f"config.{section}.{name}={value!r}: must lie between {low} and {high}")
 
 
 def _check_loss(config: ConfigDict) -> None:
@@ -117,11 +142,17 @@ def create_model(config: ConfigDict, num_classes: int) -> nnx.Module:
                          image_size=tuple(config.data.image_size), seed=config.seed, **settings)
 
 
-def initial_model(config: ConfigDict, num_classes: int) -> nnx.Module:
-    """The network with which training starts: `create_model`, with the weights of `config.model.pretrained` in it."""
+def initial_model(config: ConfigDict, num_classes: int, *, classifies: bool = True) -> nnx.Module:
+    """The network with which training starts: `create_model`, with the weights of `config.model.pretrained` in it.
+
+    Args:
+        config: of the experiment.
+        num_classes: identities that it tells apart.
+        classifies: False: only features are wanted, so the file may lack the classifier or have another one.
+    """
     model = create_model(config, num_classes)
     if config.model.pretrained != "none":
-        weights.load_torch(model, config.model.pretrained)
+        weights.load_torch(model, config.model.pretrained, skip=() if classifies else [weights.classifier_of(model)])
     return model
 
 

@@ -167,7 +167,10 @@ def read(folder: str | Path) -> Extracted:
         ids, features, about = (_from_parquet if format_of(folder) == "parquet" else _from_npy)(folder)
         if features.ndim != 2 or len(features) != len(ids) or about["distance"] not in DISTANCES:
             raise ValueError(f"features of shape {features.shape} for {len(ids)} ids")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if features.dtype.kind != "f" or not features.shape[1] or not np.isfinite(features).all():
+            raise ValueError(f"features of {features.dtype} {list(features.shape)}, which must be finite numbers")
+    # Damaged arrays and tables have errors of many kinds.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, csv.Error) as error:
         raise InputError(f"{folder}: no readable features ({error}); --mode=extract writes them") from error
     return Extracted(ids, features, about)
 

@@ -130,7 +130,7 @@ class FeatureExtractor:
             InputError: unreadable, or the weights of another network.
         """
         model = models.create(name, num_classes=1, clip_length=clip_length, image_size=image_size, **(network or {}))
-        weights.load_torch(model, path, skip=("classifier.*",))
+        weights.load_torch(model, path, skip=[weights.classifier_of(model)])
         return cls(model, clip_length=clip_length, image_size=image_size, **options)
 
     @classmethod

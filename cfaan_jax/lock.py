@@ -38,8 +38,8 @@ def held(path: Path, doing: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _acquired(path)
     except OSError as error:  # a file in its place, no permission, a full disk, a file system without locks
-        raise InputError(f"{path.parent}: cannot be locked for one process ({error.strerror}); free it, or give "
-                         "another folder") from error
+        raise InputError(f"{path.parent}: cannot be locked for one process ({error.strerror}); it must be a folder "
+                         "in which you may write; free it, or give another folder") from error
     try:
         _refuse_other_machine(path, _read(path))
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "doing": doing,

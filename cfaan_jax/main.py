@@ -18,6 +18,7 @@ JAX_ENABLE_COMPILATION_CACHE=false keeps none.
 """
 
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -76,6 +77,9 @@ def main(_: Sequence[str]) -> int:
     except Interrupted as interrupted:
         print(f"stopped by {interrupted}; everything done so far is saved, the same command goes on", file=sys.stderr)
         return 128 + interrupted.signum
+    except KeyboardInterrupt:  # while nothing is under way that would be lost
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _run() -> None:
@@ -87,7 +91,7 @@ def _run() -> None:
         query, gallery = extract.read(_QUERY.value), extract.read(_GALLERY.value)
         show(f"{len(gallery.ids)} tracklets searched", *extract.search(query, gallery, _TOP.value))
     else:
-        model, which = _network(config, workdir), config.eval.weights
+        model, which = _network(config, workdir, classifies=mode == "export"), config.eval.weights
         if mode == "evaluate":
             evaluate.evaluate(model, config, workdir, which)
         elif mode == "export":
@@ -96,12 +100,12 @@ def _run() -> None:
             print(f"features: {extract.extract(model, config, _INPUT.value, _OUT.value, which, _FORMAT.value)}")
 
 
-def _network(config: ConfigDict, workdir: str) -> VideoReID:
+def _network(config: ConfigDict, workdir: str, classifies: bool) -> VideoReID:
     """The network that `config.eval.weights` names."""
     check(config)
     which = config.eval.weights
     if which == "untrained":
-        model = initial_model(config, training_sampler(config).num_classes)
+        model = initial_model(config, training_sampler(config).num_classes, classifies=classifies)
     else:
         model, _ = restore_model(workdir, which)
     processes.on_first(lambda: claim(config, workdir))
@@ -121,6 +125,8 @@ def parse(argv: Sequence[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if flags.FLAGS["verbosity"].using_default_value:
             flags.FLAGS.verbosity = logging.WARNING  # at absl's own default Orbax writes a page about every checkpoint
+        if _WORKDIR.value == "":
+            raise InputError("--workdir= is empty; name a folder, or . for this one")
         for name in _NEEDS[_MODE.value]:
             if flags.FLAGS[name].value is None:
                 raise InputError(f"--{name} is missing; see python -m cfaan_jax.main --help")
@@ -180,7 +186,7 @@ def _help(argv: Sequence[str]) -> str:
     for title, names in _GROUPS.items():
         lines += ["", title, *(_described(flags.FLAGS[name]) for name in names)]
     if _names_config(argv):
-        parse(argv + ["--workdir=", "--mode=train"])  # which needs no more
+        parse(argv + ["--workdir=.", "--mode=train"])  # which needs no more
         fields = _CONFIG.value.to_dict()
         lines += ["", "Fields of this config:",
                   *(f"  --config.{name}={value}" for name, value in flatten(fields).items())]

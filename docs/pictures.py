@@ -3,6 +3,7 @@
     python docs/pictures.py runs/quickstart
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -37,4 +38,6 @@ def _small(picture: Image.Image, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, help="folder of the finished quickstart")
+    main(parser.parse_args().run)

@@ -15,6 +15,7 @@
 #SBATCH --signal=TERM@120
 
 set -euo pipefail
+case "${1-}" in -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 cd "${SLURM_SUBMIT_DIR:?submit this script with sbatch}"
 export PATH="$PWD/.venv/bin:$PATH"
 exec srun --kill-on-bad-exit=1 python -m cfaan_jax.main "$@"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sets up an environment and runs the tests. Arguments go to pytest: bash launch/test.sh tests/metrics -x
+case "${1-}" in -h | --help) sed -n '2s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 install requirements.txt data_prep/requirements-{lsvid,onnx,ray}.txt tests/requirements{,-torch}.txt \
     --no-deps data_prep/requirements-video.txt --no-deps data_prep/requirements-ultralytics.txt

@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if flags.out.suffix != ".json":
         raise InputError(f"--out={flags.out}: the name must end in .json")
+    if flags.out.resolve() in [path.resolve() for path in flags.results]:
+        raise InputError(f"--out={flags.out}: is one of the results; name another file, which is written anew")
     rows = collect(flags.results)
     text = []
     for table in tables(rows):

@@ -111,11 +111,24 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
     entries = {name: entry for name, entry in entries.items() if name not in skipped}
     values = {name: _same_rank(given[name], entry.shape) for name, entry in entries.items() if name in given}
     _refuse_misfits(where, given, entries, constants, values)
+    counted = {module: _count(where, counter, given[counter]) for name, module in _normalisations(model).items()
+               if (counter := f"{name}.{_COUNTER}") in given}
     for name, entry in entries.items():
         entry.fill(values[name])
-    for name, module in _normalisations(model).items():
-        if (counter := f"{name}.{_COUNTER}") in given:
-            module.imported_batches = int(given[counter])
+    for module, batches in counted.items():
+        module.imported_batches = batches
+
+
+def classifier_of(model: VideoReID) -> str:
+    """The pattern of its classifiers' names, for `skip`: features need none."""
+    return model.layout.classifier.format(branch="*") + ".*"
+
+
+def _count(where: str, name: str, given: np.ndarray) -> int:
+    """The number of batches that a normalisation has seen."""
+    if given.size != 1 or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
+        raise InputError(f"{where}: {name} is {given.dtype} {list(given.shape)} in place of one number; restore it")
+    return int(given.reshape(()))
 
 
 def to_torch(model: VideoReID) -> dict[str, np.ndarray]:

@@ -219,3 +219,25 @@ def test_an_imagenet_network_of_another_depth_is_refused():
     given["layer3.1.conv1.weight"] = given["layer3.0.conv1.weight"]
     with pytest.raises(InputError, match=r"unexpected \(1\): base.layer3.1.conv1.weight"):
         weights.load_torch(model, given)
+
+
+def test_a_counter_of_one_axis_is_taken_and_one_of_several_is_refused():
+    model, other = (models.create("c2d", num_classes=3, seed=seed, width=8, depths=(1, 1, 1, 1)) for seed in (0, 1))
+    given = weights.to_torch(model)
+    weights.load_torch(other, {name: array.reshape(1) if array.ndim == 0 else array for name, array in given.items()})
+    before = weights.to_torch(other)
+    bad = weights.to_torch(model) | {"base.bn1.num_batches_tracked": np.arange(2)}
+    with pytest.raises(InputError, match=r"base.bn1.num_batches_tracked is int64 \[2\] in place of one number"):
+        weights.load_torch(other, bad)
+    assert all((array == before[name]).all() for name, array in weights.to_torch(other).items())
+
+
+@pytest.mark.parametrize("name", ["c2d", "tclnet", "ftwft"])
+def test_what_is_skipped_as_classifier_is_the_classifier_alone(name):
+    model, other = (models.create(name, num_classes=classes, clip_length=4, image_size=(64, 32), seed=classes, width=8,
+                                  depths=(1, 1, 1, 1)) for classes in (3, 5))
+    weights.load_torch(other, weights.to_torch(model), skip=[weights.classifier_of(other)])
+    left, given = weights.to_torch(other), weights.to_torch(model)
+    changed = [key for key, array in left.items() if array.shape != given[key].shape or (array != given[key]).any()]
+    assert changed and all(key.rpartition(".")[0] in ("classifier", "classifier.0", "classifier.1",
+                                                      "classifier.classifier") for key in changed)
