@@ -167,7 +167,7 @@ def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> S
     Args:
         model: the network.
         config: of the experiment.
-        weights: which weights the model holds: "last", "best" or "untrained".
+        weights: which weights the model holds, see `evaluate`.
         clips: see `extract`.
     """
     manifest = load_manifest(config.data.records)
@@ -191,7 +191,7 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
         model: the network, with the weights named by `which`.
         config: `config.eval` says clips, protocols, corrections, max_rank, batch and what the report shows.
         workdir: where to write.
-        which: "last", "best" or "untrained".
+        which: "last", "best", "untrained" or "pretrained", see `experiment.weights_of`.
     Returns:
         The new rows of results.json, one a protocol, and one more with re-ranking if that is asked for; each takes the
         place of an older one with the same weights, protocol, clips, distance and ranking. None in other processes

@@ -156,6 +156,12 @@ def initial_model(config: ConfigDict, num_classes: int, *, classifies: bool = Tr
     return model
 
 
+def weights_of(config: ConfigDict) -> str:
+    """What the weights that `config.eval.weights` names are called in results: those of a file are not untrained."""
+    loaded = config.eval.weights == "untrained" and config.model.pretrained != "none"
+    return "pretrained" if loaded else config.eval.weights
+
+
 def claim(config: ConfigDict, workdir: str | Path) -> None:
     """Writes the config to `<workdir>/config.json`, or compares it with the one that is there.
 

@@ -21,7 +21,7 @@ class Description:
 
     Attributes:
         network: its name.
-        weights: "last", "best" or "untrained".
+        weights: see `evaluate.evaluate`.
         clip_length: T, with which it was trained; any_length: whether it takes clips of other lengths as well.
         image_size: (H, W) in pixels.
         masks: whether it looks at the rectangles of real pixels at all.

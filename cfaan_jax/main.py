@@ -31,7 +31,7 @@ from ml_collections import ConfigDict, config_flags
 from cfaan_jax import evaluate, export, extract, processes
 from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.errors import InputError, status_of
-from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest
+from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest, weights_of
 from cfaan_jax.interrupt import Interrupted
 from cfaan_jax.models import VideoReID
 from cfaan_jax.report.tables import show
@@ -91,7 +91,7 @@ def _run() -> None:
         query, gallery = extract.read(_QUERY.value), extract.read(_GALLERY.value)
         show(f"{len(gallery.ids)} tracklets searched", *extract.search(query, gallery, _TOP.value))
     else:
-        model, which = _network(config, workdir, classifies=mode == "export"), config.eval.weights
+        model, which = _network(config, workdir, classifies=mode == "export"), weights_of(config)
         if mode == "evaluate":
             evaluate.evaluate(model, config, workdir, which)
         elif mode == "export":

@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import FREE, flatten, load_config
+from cfaan_jax.experiment import FREE, KINDS, flatten, load_config
 from cfaan_jax.report.summary import read_rows
 from configs import mars, quickstart
 
@@ -88,7 +88,7 @@ def find(folder: Path, scale: Scale) -> list[Run]:
         variant, results = variant_of(config["model"]), path.with_name("results.json")
         if variant is not None:
             rows = read_rows(results) if results.exists() else ()
-            rows = [row for row in rows if row["weights"] != "untrained"]
+            rows = [row for row in rows if row["weights"] in KINDS]
             runs.append(Run(path.parent, variant, flatten(config), rows))
     return runs
 

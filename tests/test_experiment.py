@@ -106,6 +106,16 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
         experiment.load_config(tmp_path)
 
 
+def test_weights_from_a_file_are_not_called_untrained():
+    config = small("c2d")
+    config.model.pretrained, config.eval.weights = "none", "untrained"
+    assert experiment.weights_of(config) == "untrained"
+    config.model.pretrained = "a.pth"
+    assert experiment.weights_of(config) == "pretrained"
+    config.eval.weights = "last"
+    assert experiment.weights_of(config) == "last"
+
+
 @pytest.mark.parametrize("field, value, message", [
     ("data.records", "", r"--config\.data\.records=FOLDER"),
     ("seed", -1, "seed=-1"),
