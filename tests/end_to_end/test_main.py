@@ -24,7 +24,7 @@ SHRUNK = {
 }
 
 
-def command(workdir, records, *more: str, variant: str = "cfaan", **fields) -> list[str]:
+def command(workdir, records, *more: str, variant: str = "c2d", **fields) -> list[str]:
     settings = {"data.records": records, **SHRUNK, **{name.replace("__", "."): value for name, value in fields.items()}}
     return [sys.executable, "-m", "cfaan_jax.main", f"--config=configs/quickstart.py:{variant}", f"--workdir={workdir}",
             *(f"--config.{name}={value}" for name, value in settings.items()), *more]
