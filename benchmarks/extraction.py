@@ -102,7 +102,7 @@ def draw(folder: Path, split: str, clips: int) -> Path:
         file.writelines(example.frame(records.encode(each)) for each in members)
     records.rebuild_index(folder, split)
     (folder / records.MANIFEST).write_text(json.dumps({
-        "schema_version": records.SCHEMA_VERSION, "dataset": "drawn", "note": "", "aligned": False,
+        "schema_version": records.SCHEMA_VERSION, "dataset": "drawn", "note": "", "aligned": False, "settings": {},
         "counts": {split: {"tracklets": len(members), "frames": _LENGTH * len(members)}}}))
     return folder
 
