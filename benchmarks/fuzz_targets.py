@@ -154,6 +154,12 @@ def _mat(options: dict, kind: str) -> bytes:
     return file.getvalue()
 
 
+def forget_overrides() -> None:
+    """Takes the flags of an earlier command's overrides out, so that `main.parse` can define them anew."""
+    for name in [name for name in main.flags.FLAGS if name.startswith("config.")]:
+        delattr(main.flags.FLAGS, name)
+
+
 def _overrides(_: Path):
     """Words of a command line, one a line."""
     def call(data: bytes) -> None:
@@ -161,8 +167,7 @@ def _overrides(_: Path):
                  *data.decode("utf-8", "surrogateescape").split("\n")]
         sys.argv = words
         main.flags.FLAGS.unparse_flags()
-        for name in [name for name in main.flags.FLAGS if name.startswith("config.")]:
-            delattr(main.flags.FLAGS, name)
+        forget_overrides()
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             try:
                 main.parse(words)

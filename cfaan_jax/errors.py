@@ -37,7 +37,7 @@ def status_of(work: Callable[[], object]) -> int:
 
     Returns:
         the exit status: 0 done, 1 the machine cannot go on (a full disk, no permission, a path that is gone), 2 wrong
-        input.
+        input, 130 Ctrl-C.
     """
     try:
         work()
@@ -47,6 +47,9 @@ def status_of(work: Callable[[], object]) -> int:
     except OSError as error:
         print(f"error: {explained(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 
@@ -60,10 +63,5 @@ def explained(error: OSError) -> str:
 
 def run_command(main: Callable[[], object]) -> None:
     """Runs a command and ends the process with a status that is not 0 if something went wrong, see `status_of`."""
-    try:
-        status = status_of(main)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        status = 128 + signal.SIGINT
-    if status:
+    if status := status_of(main):
         sys.exit(status)

@@ -18,7 +18,6 @@ JAX_ENABLE_COMPILATION_CACHE=false keeps none.
 """
 
 import os
-import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -77,9 +76,6 @@ def main(_: Sequence[str]) -> int:
     except Interrupted as interrupted:
         print(f"stopped by {interrupted}; everything done so far is saved, the same command goes on", file=sys.stderr)
         return 128 + interrupted.signum
-    except KeyboardInterrupt:  # while nothing is under way that would be lost
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 128 + signal.SIGINT
 
 
 def _run() -> None:

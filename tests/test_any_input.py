@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fuzz_targets import TARGETS
+from benchmarks.fuzz_targets import TARGETS, forget_overrides
 from cfaan_jax.errors import InputError
 from cfaan_jax.main import flags
 from cfaan_jax.matlab import read_integers
@@ -23,8 +23,7 @@ def own_flags(monkeypatch):
     monkeypatch.setattr(sys, "argv", sys.argv)
     yield
     flags.FLAGS.unparse_flags()
-    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)
+    forget_overrides()
 
 
 @st.composite

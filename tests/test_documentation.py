@@ -21,6 +21,7 @@ import pytest
 from absl.testing import flagsaver
 from flax import nnx
 
+from benchmarks.fuzz_targets import forget_overrides
 from cfaan_jax import experiment, export, main, models, weights
 from cfaan_jax.checkpoint import Checkpoints, Standing
 from cfaan_jax.models.additions import Additions, Place
@@ -186,8 +187,7 @@ class Parsed(Exception):
 def check_main(*arguments: str) -> None:
     with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["main", *arguments])
-        for name in [name for name in main.flags.FLAGS if name.startswith("config.")]:  # of an earlier command
-            delattr(main.flags.FLAGS, name)
+        forget_overrides()
         main.parse(sys.argv)
         if config := main.flags.FLAGS.config:
             config.eval.corrections = ""  # would have to exist

@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 from absl import flags
 
+from benchmarks.fuzz_targets import forget_overrides
 from cfaan_jax import main as train_command
 from cfaan_jax import table_runs, tables
 from cfaan_jax.errors import InputError
@@ -116,8 +117,7 @@ def parsed(arguments):
     """The config that the command's own flags make of the arguments."""
     argv = ["main", *arguments]
     with mock.patch.object(sys, "argv", argv):  # where the flag of a config looks for its fields
-        for name in [name for name in flags.FLAGS if name.startswith("config.")]:  # of an earlier command
-            delattr(flags.FLAGS, name)
+        forget_overrides()
         train_command.parse(argv)
     return flags.FLAGS.config
 
