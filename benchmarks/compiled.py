@@ -62,7 +62,7 @@ def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Com
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optim.create(config.optim, _STEPS_PER_EPOCH)
     state = jax.eval_shape(lambda params, stats: train.TrainState(
-        params, stats, optimizer.init(params), jnp.zeros((), jnp.int32),
+        params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed),
         initial_centres(config.loss, model, classes, config.seed)), params, stats)
     state, clips = _placed(state, replicated(mesh)), config.data.identities * config.data.tracklets
     frames, rectangles = _batch(config, clips, over_batch(mesh, clips))

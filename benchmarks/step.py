@@ -188,7 +188,7 @@ def prepared(config: ConfigDict) -> Network:
     graphdef, *state = nnx.split(model, nnx.Param, ...)
     params, stats = jax.tree.map(jnp.copy, state)  # a step uses up its state, and the forward pass needs the network
     optimizer = optim.create(config.optim, steps_per_epoch=78)
-    state = placed(train.TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32),
+    state = placed(train.TrainState(params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed),
                                     initial_centres(config.loss, model, CLASSES, config.seed)), replicated(mesh))
     compiled = train.make_step(graphdef, optimizer, config, model.stride, mesh).lower(state, batch).compile()
     memory, held = compiled.memory_analysis(), [state]

@@ -19,6 +19,7 @@ from configs import mars, quickstart
 TRACKLETS = ("raw", "aligned")
 _OF_A_RUN = ("seed", "data.records")
 _MAY_DIFFER = (*_OF_A_RUN, *FREE)  # fields, or the sections that hold them, in which runs of one table may differ
+_DRAWN = "drawn"  # data drawn for the runs lie here, among them
 # Fields of config.model that tell no variant.
 _SIZE = {"pretrained", "width", "depths", "bn_groups", "compute", "remat"}
 
@@ -47,7 +48,7 @@ class Scale:
 
 SCALES = {
     "paper": Scale("configs/mars.py", mars.get_config, "mars", "/data/mars", "{data}-raw", "{data}-dl"),
-    "small": Scale("configs/quickstart.py", quickstart.get_config, "synthetic", "{runs}/drawn",
+    "small": Scale("configs/quickstart.py", quickstart.get_config, "synthetic", f"{{runs}}/{_DRAWN}",
                    "{data}/seed-{seed}/records/raw", "{data}/seed-{seed}/records/aligned",
                    "{data}/seed-{seed}/synthetic/corrections.csv"),
 }
@@ -79,7 +80,7 @@ def find(folder: Path, scale: Scale) -> list[Run]:
     if not folder.is_dir():
         raise InputError(f"--runs={folder}: no such folder; name the one that launch/table.sh was given")
     inside = {path.name for path in folder.iterdir() if path.is_dir()}
-    if inside and not inside & {each.dataset for each in SCALES.values()}:
+    if inside and not inside & {_DRAWN, *(each.dataset for each in SCALES.values())}:
         raise InputError(f"--runs={folder}: holds no runs of a table; name the folder in which they lie as "
                          f"{scale.dataset}/VARIANT-TRACKLETS-seedN")
     runs = []

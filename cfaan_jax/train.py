@@ -43,6 +43,7 @@ class TrainState(NamedTuple):
         stats: the running statistics of batch normalisation.
         optimizer: the state of the optimiser.
         step: int32, finished steps.
+        seed: int32, of the random numbers; stays. As a number of the program, each seed would have to be compiled anew.
         centres: of the classes, see `objective.initial_centres`.
     """
 
@@ -50,6 +51,7 @@ class TrainState(NamedTuple):
     stats: nnx.State
     optimizer: optax.OptState
     step: jax.Array
+    seed: jax.Array
     centres: jax.Array | None
 
 
@@ -104,12 +106,12 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
               mesh: Mesh):
     """The jitted training step: (state, batch) -> (state, metrics); the given state is used up.
 
-    The random key is that of the config's seed, folded with the step.
+    The random key is that of the state's seed, folded with the step.
 
     Args:
         graphdef: of the model in training mode.
         optimizer: the optimiser.
-        config: `seed`, `augment`, `loss` and `train.accumulate` are read.
+        config: `augment`, `loss` and `train.accumulate` are read.
         stride: pixels to a cell of the model's last feature map.
         mesh: the devices.
     """
@@ -126,7 +128,7 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
     gradient = over_parts(jax.grad(loss_fn, has_aux=True), config.train.accumulate, mesh)
 
     def step(state: TrainState, batch: dict[str, jax.Array]):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         clips, cells, erased = augment.prepare_training(key, batch["frames"], batch["rectangles"], config.augment,
                                                         stride)
         (gradients, of_centres), (stats, metrics) = gradient(
@@ -134,7 +136,7 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         centres = moved_centres(config.loss, state.centres, of_centres)
-        return TrainState(params, stats, optimizer_state, state.step + 1, centres), metrics
+        return TrainState(params, stats, optimizer_state, state.step + 1, state.seed, centres), metrics
 
     return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
 
@@ -173,7 +175,7 @@ class Run:
             config.model.compute)
         self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
         centres = initial_centres(config.loss, model, classes, config.seed)
-        state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32), centres)
+        state = TrainState(params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed), centres)
         self.state = placed(state, replicated(self._mesh))
         self.standing = Standing(step=0, num_classes=classes)
         if resumed:
@@ -191,7 +193,7 @@ class Run:
         params, stats = nnx.split_state(restored["model"], nnx.Param, ...)
         step = placed(jnp.int32(self.standing.step), replicated(self._mesh))
         centres = restored.get("loss", {}).get("centres")
-        self.state = TrainState(params, stats, restored["optimizer"], step, centres)
+        self.state = TrainState(params, stats, restored["optimizer"], step, self.state.seed, centres)
 
     def train(self, total: int) -> None:
         """Trains up to `total` finished steps, with checkpoints and periodic evaluations.

@@ -29,17 +29,22 @@ def batch(clips: int) -> dict[str, np.ndarray]:
             "labels": np.repeat(np.arange(clips // 2, dtype=np.int32), 2)}
 
 
-def step_of(accumulate: int):
+def step_of(accumulate: int, seed: int = 0):
     """The step of a tiny network by plain gradient descent, without augmentation, and where it starts."""
     config = small()
-    config.data.clip_length, config.train.accumulate = 2, accumulate
+    config.data.clip_length, config.train.accumulate, config.seed = 2, accumulate, seed
     config.augment.update(flip=0.0, erasing=0.0)
     model = create_model(config, CLASSES)
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optax.sgd(1.0)
-    state = train.TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32), None)
+    state = train.TrainState(params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed), None)
     return train.make_step(graphdef, optimizer, config, model.stride, data_mesh()), state
+
+
+def test_another_seed_is_not_another_program():
+    programs = {step.lower(state, batch(clips=4)).as_text() for step, state in (step_of(1, seed) for seed in (0, 7))}
+    assert len(programs) == 1
 
 
 def test_gradients_in_parts_are_the_mean_of_those_of_the_parts():

@@ -190,6 +190,12 @@ def test_the_list_says_what_is_done(tmp_path, capsys):
         f"{tmp_path}/synthetic/c2d-raw-seed1"]
 
 
+def test_a_table_goes_on_where_the_drawing_of_its_data_was_stopped(tmp_path, capsys):
+    (tmp_path / "drawn" / "seed-0").mkdir(parents=True)
+    listed = printed(capsys, "--table=2", f"--runs={tmp_path}", "--scale=small", "--list").splitlines()
+    assert len(listed) == 16 * 3 and all(line.startswith("to do\t") for line in listed)
+
+
 def test_markdown_and_files(tmp_path, capsys):
     run(tmp_path / "runs", "c2d")
     arguments = ["--table=2", f"--runs={tmp_path / 'runs'}", "--format=markdown"]

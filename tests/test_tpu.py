@@ -36,7 +36,7 @@ def test_the_training_step_lowers(system):
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optim.create(config.optim, 2)
     state = jax.eval_shape(lambda params, stats: train.TrainState(
-        params, stats, optimizer.init(params), jnp.zeros((), jnp.int32),
+        params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed),
         initial_centres(config.loss, model, CLASSES, config.seed)), params, stats)
     step = train.make_step(graphdef, optimizer, config, model.stride, data_mesh())
     labels = jax.ShapeDtypeStruct((8,), jnp.int32)

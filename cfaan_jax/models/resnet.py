@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -73,9 +74,35 @@ class Convolution(nnx.Module):
         if -(-x.shape[1] // stride) * -(-x.shape[2] // stride) < _FEW_CELLS:
             patches = jnp.concatenate(windows(x, size, stride, fill=0.0), axis=-1)
             return jnp.einsum("nhwc,cd->nhwd", patches, kernel.reshape(-1, kernel.shape[-1]))
-        border = (size // 2, size // 2)
-        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (border, border),
-                                            dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return _same_size(x, kernel) if stride == 1 else _convolved(x, kernel, stride)
+
+
+def _convolved(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    border = (kernel.shape[0] // 2, kernel.shape[0] // 2)
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (border, border),
+                                        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@jax.custom_vjp
+def _same_size(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution of stride 1, whose gradient for the kernel is several times faster on CPUs than XLA's own."""
+    return _convolved(x, kernel, 1)
+
+
+def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+    """One product of matrices for each place of the kernel: the input under it times the gradient of the output."""
+    places = [jnp.einsum("nhwc,nhwd->cd", under, gradient) for under in windows(x, kernel.shape[0], 1, fill=0.0)]
+    return jnp.stack(places).reshape(kernel.shape)
+
+
+def _same_size_backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    _, transposed = jax.vjp(partial(_convolved, stride=1), *inputs)
+    for_kernel = jax.lax.platform_dependent(*inputs, gradient, cpu=_kernel_gradient,
+                                            default=lambda x, kernel, gradient: transposed(gradient)[1])
+    return transposed(gradient)[0], for_kernel
+
+
+_same_size.defvjp(lambda x, kernel: (_convolved(x, kernel, 1), (x, kernel)), _same_size_backward)
 
 
 class Bottleneck(nnx.Module):
