@@ -1,6 +1,7 @@
 """What ends a command: wrong input, or a machine that cannot go on."""
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -37,13 +38,16 @@ def status_of(work: Callable[[], object]) -> int:
 
     Returns:
         the exit status: 0 done, 1 the machine cannot go on (a full disk, no permission, a path that is gone), 2 wrong
-        input, 130 Ctrl-C.
+        input, 130 Ctrl-C, 141 nobody reads the output any more.
     """
     try:
         work()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who read the output has seen enough of it, as in `| head`
+        sys.stdout = open(os.devnull, "w")  # Python would report what it cannot write at its end
+        return 128 + signal.SIGPIPE
     except OSError as error:
         print(f"error: {explained(error)}", file=sys.stderr)
         return 1

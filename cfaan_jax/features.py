@@ -130,7 +130,11 @@ class FeatureExtractor:
             InputError: unreadable, or the weights of another network.
         """
         model = models.create(name, num_classes=1, clip_length=clip_length, image_size=image_size, **(network or {}))
-        weights.load_torch(model, path, skip=[weights.classifier_of(model)])
+        try:
+            weights.load_torch(model, path, skip=[weights.classifier_of(model)])
+        except InputError as error:
+            raise InputError(f"{error}\nit was opened as name={name!r} with network={network or {}}; there are "
+                             f"{', '.join(models.SYSTEMS)}") from None
         return cls(model, clip_length=clip_length, image_size=image_size, **options)
 
     @classmethod

@@ -145,13 +145,16 @@ def _config_alone(argv: Sequence[str]) -> ConfigDict | None:
     config_flags.DEFINE_config_file("config", None, flag_values=alone, sys_argv=argv[:1])
     alone(argv, known_only=True)
     path = (config_flags.get_config_filename(alone["config"]) or "").partition(":")[0]
-    if path and not Path(path).is_file():
+    if not Path(path).is_file():
         raise InputError(f"--config={path}: there is no such file; configs/ holds the experiments of this project")
     return alone["config"].value
 
 
 def _names_config(argv: Sequence[str]) -> bool:
-    return any(each.lstrip("-").partition("=")[0] == "config" for each in argv)
+    named = [each for each in argv if each.lstrip("-").partition("=")[0] == "config"]
+    if len(named) > 1:
+        raise InputError(f"{' '.join(named)}: give one config")
+    return bool(named)
 
 
 def _check_fields(config: ConfigDict, given: Sequence[str]) -> None:

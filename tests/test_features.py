@@ -73,6 +73,8 @@ def test_a_torch_file_gives_the_features_of_its_network(model, gallery, expected
     np.testing.assert_array_equal(other(gallery).features, expected)
     opened = FeatureExtractor.open(tmp_path / "c2d.safetensors", name="c2d", network=NETWORK, batch_size=8, **SETTINGS)
     np.testing.assert_array_equal(opened(gallery).features, expected)
+    with pytest.raises(InputError, match="opened as name='cfaan' with network=.*there are c2d, nonlocal"):
+        FeatureExtractor.from_torch(tmp_path / "c2d.safetensors", network=NETWORK, **SETTINGS)
 
 
 def test_what_lies_in_a_folder_decides_how_it_is_opened(tmp_path):

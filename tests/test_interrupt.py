@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -43,3 +45,11 @@ def test_handlers_are_as_before_afterwards():
     with StopSignal():
         assert signal.getsignal(signal.SIGTERM) != before[0]
     assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_who_reads_the_output_may_stop_reading():
+    code = "from cfaan_jax.errors import run_command; run_command(lambda: [print('long ' * 1000) for _ in range(1000)])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
+        command.stdout.readline()
+        command.stdout.close()
+        assert command.wait() == 128 + signal.SIGPIPE and command.stderr.read() == b""

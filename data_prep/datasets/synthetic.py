@@ -27,6 +27,7 @@ from data_prep.datasets.synthetic_plan import LEAST_IDENTITIES, Cast, Plan, make
 from data_prep.datasets.synthetic_walks import film
 
 TRUTH, CORRECTIONS, _SETTINGS = "truth.json", "corrections.csv", "settings.json"
+_MOST_IDENTITIES = 5000  # names of MARS have four digits for identities and for the distractors, which are more
 _VERSION = 1  # of the drawing; a change of the pictures raises it
 
 
@@ -38,10 +39,10 @@ def open(root: Path, seed: int = 0, identities: int = 64) -> Dataset:
         identities: labels, half of them for training, the rest for testing.
 
     Raises:
-        InputError: too few identities, or `root` holds something else.
+        InputError: too few or too many identities, or `root` holds something else.
     """
-    if identities < LEAST_IDENTITIES:
-        raise InputError(f"--identities={identities}: the synthetic set needs at least {LEAST_IDENTITIES}")
+    if not LEAST_IDENTITIES <= identities <= _MOST_IDENTITIES:
+        raise InputError(f"--identities={identities}: the synthetic set has {LEAST_IDENTITIES} to {_MOST_IDENTITIES}")
     if seed < 0:
         raise InputError(f"--seed={seed}: a seed is 0 or more")
     settings = {"version": _VERSION, "seed": seed, "identities": identities}

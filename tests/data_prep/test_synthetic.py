@@ -293,7 +293,8 @@ def test_a_finished_set_is_not_drawn_again(root, monkeypatch):
 @pytest.mark.parametrize(("options", "message"), [
     ({"seed": 3, "identities": 12}, "drawn with .*'identities': 10.* give another --root or remove this folder"),
     ({"seed": 0, "identities": IDENTITIES}, "drawn with .*'seed': 3.*"),
-    ({"identities": 7}, "--identities=7: .*at least 8"),
+    ({"identities": 7}, "--identities=7: .* 8 to 5000"),
+    ({"identities": 10**30}, f"--identities={10**30}: .* 8 to 5000"),
     ({"seed": -1}, "--seed=-1"),
 ])
 def test_other_settings_are_refused_and_nothing_is_lost(root, options, message):

@@ -220,6 +220,8 @@ def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, chang
 @pytest.mark.parametrize("arguments, expected", [
     (["--config=configs/quickstart.py:c3d", "--workdir=x"], "variant 'c3d': there are ide, c2d, nonlocal"),
     (["--config=configs/none.py", "--workdir=x"], "configs/none.py: there is no such file"),
+    (["--config=", "--workdir=x"], "--config=: there is no such file"),
+    (["--config=configs/mars.py", "--config=configs/ide.py", "--workdir=x"], "configs/ide.py: give one config"),
     (["--workdir=x"], "--config is missing"),
     (["--config=configs/mars.py"], "--workdir is missing"),
     (["--mode=search", "--query=x"], "--gallery is missing"),
