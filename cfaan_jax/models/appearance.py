@@ -16,6 +16,7 @@ from flax import nnx
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
+from cfaan_jax.models.linear import on_channels
 from cfaan_jax.models.non_local import NonLocalBlock, NonLocalSettings
 from cfaan_jax.models.normalization import unit
 from cfaan_jax.models.precision import matching, wide
@@ -89,7 +90,7 @@ class TemporalConvolution(nnx.Module):
         """`[B, T, H, W, channels]` -> the same."""
         before, after = neighbours(x) if self.align is None else self.align(x)
         taps = jnp.concatenate([before, x, after], axis=-1)
-        return jnp.einsum("...c,cd->...d", taps, matching(self.kernel, x).reshape(-1, x.shape[-1]))
+        return on_channels(taps, matching(self.kernel, x).reshape(-1, x.shape[-1]))
 
 
 def neighbours(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -121,7 +122,7 @@ class Alignment(nnx.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`[B, T, H, W, channels]` -> the aligned frame before and the aligned frame behind, in the same shape."""
         maps = x.reshape(*x.shape[:2], -1, x.shape[-1])
-        semantic = unit(jnp.einsum("ntpc,cd->ntpd", maps, matching(self.semantic, maps)))
+        semantic = unit(on_channels(maps, matching(self.semantic, maps)))
         before, after = (self._aligned(maps, semantic, *each).reshape(x.shape)
                          for each in zip(neighbours(maps), neighbours(semantic), strict=True))
         return before, after
@@ -136,6 +137,6 @@ class Alignment(nnx.Module):
     def _fit(self, maps: jax.Array, aligned: jax.Array) -> jax.Array:
         """How well a position fits, between 0 and 1; it is learnt without moving the maps that it compares."""
         maps, aligned = jax.lax.stop_gradient((maps, aligned))
-        one = jnp.einsum("ntpc,cd->ntpd", maps, matching(self.centre, maps))
-        other = jnp.einsum("ntpc,cd->ntpd", aligned, matching(self.neighbour, maps))
-        return jax.nn.sigmoid(jnp.einsum("ntpd,do->ntpo", one * other, matching(self.gate, maps)))
+        one = on_channels(maps, matching(self.centre, maps))
+        other = on_channels(aligned, matching(self.neighbour, maps))
+        return jax.nn.sigmoid(on_channels(one * other, matching(self.gate, maps)))

@@ -17,6 +17,7 @@ from flax import nnx
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
+from cfaan_jax.models.linear import on_channels
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import adaptive_max_pool, nearest
 from cfaan_jax.models.precision import matching, wide
@@ -129,7 +130,7 @@ class AxialAttention(nnx.Module):
 
     def project(self, lines: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """`[N, L, inputs]` -> queries, keys `[N, L, heads, depth / 2]` and values `[N, L, heads, depth]`."""
-        qkv = self.bn_qkv(jnp.einsum("nlc,cd->nld", lines, matching(self.qkv, lines)))
+        qkv = self.bn_qkv(on_channels(lines, matching(self.qkv, lines)))
         qkv = qkv.reshape(*lines.shape[:2], self.heads, 2 * self.value_depth)
         return jnp.split(qkv, (self.key_depth, 2 * self.key_depth), axis=-1)
 
@@ -245,7 +246,7 @@ class CoarseToFineBlock(nnx.Module):
             for axis in self.settings.order:
                 share = self._along(scale, axis)(share)
             results.append(nearest(nearest(share, 2, height), 3, width))
-        y = jnp.einsum("bthwc,cd->bthwd", jnp.concatenate(results, axis=-1), matching(self.expansion, x))
+        y = on_channels(jnp.concatenate(results, axis=-1), matching(self.expansion, x))
         return x + self.bn2(y)
 
     def attention(self, x: jax.Array) -> list[dict[str, jax.Array]]:
@@ -271,7 +272,7 @@ class CoarseToFineBlock(nnx.Module):
         """Each scale's share of the channels, pooled to its map."""
         y, (height, width) = x, x.shape[2:4]
         if self.reduction is not None:
-            y = nnx.relu(self.bn1(jnp.einsum("bthwc,cd->bthwd", x, matching(self.reduction, x))))
+            y = nnx.relu(self.bn1(on_channels(x, matching(self.reduction, x))))
         for scale, share in enumerate(jnp.split(y, self.settings.scales, axis=-1)):
             rows, columns = pooled_size(height, width, scale)
             yield adaptive_max_pool(adaptive_max_pool(share, 2, rows), 3, columns)

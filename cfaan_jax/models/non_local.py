@@ -12,6 +12,7 @@ from flax import nnx
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
+from cfaan_jax.models.linear import on_channels
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import largest
 from cfaan_jax.models.precision import matching, wide
@@ -60,7 +61,7 @@ class PointwiseLinear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[..., inputs]` -> `[..., outputs]`."""
-        return jnp.einsum("...c,cd->...d", x, matching(self.kernel, x)) + matching(self.bias, x)
+        return on_channels(x, matching(self.kernel, x)) + matching(self.bias, x)
 
 
 class NonLocalBlock(nnx.Module):

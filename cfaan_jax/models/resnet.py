@@ -12,6 +12,7 @@ from flax import nnx
 
 from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
+from cfaan_jax.models.linear import on_channels
 from cfaan_jax.models.normalization import BatchNorm
 from cfaan_jax.models.pooling import stem_max_pool, windows
 from cfaan_jax.models.precision import matching
@@ -70,10 +71,10 @@ class Convolution(nnx.Module):
         kernel, stride = matching(self.kernel, x), self.stride
         size = kernel.shape[0]
         if size == 1:
-            return jnp.einsum("nhwc,cd->nhwd", x[:, ::stride, ::stride], kernel[0, 0])
+            return on_channels(x[:, ::stride, ::stride], kernel[0, 0])
         if -(-x.shape[1] // stride) * -(-x.shape[2] // stride) < _FEW_CELLS:
             patches = jnp.concatenate(windows(x, size, stride, fill=0.0), axis=-1)
-            return jnp.einsum("nhwc,cd->nhwd", patches, kernel.reshape(-1, kernel.shape[-1]))
+            return on_channels(patches, kernel.reshape(-1, kernel.shape[-1]))
         return _same_size(x, kernel) if stride == 1 else _convolved(x, kernel, stride)
 
 
@@ -91,7 +92,8 @@ def _same_size(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
     """One product of matrices for each place of the kernel: the input under it times the gradient of the output."""
-    places = [jnp.einsum("nhwc,nhwd->cd", under, gradient) for under in windows(x, kernel.shape[0], 1, fill=0.0)]
+    gradient = gradient.reshape(-1, gradient.shape[-1])
+    places = [under.reshape(-1, under.shape[-1]).T @ gradient for under in windows(x, kernel.shape[0], 1, fill=0.0)]
     return jnp.stack(places).reshape(kernel.shape)
 
 
