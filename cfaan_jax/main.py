@@ -110,10 +110,10 @@ def _network(config: ConfigDict, workdir: str, classifies: bool) -> VideoReID:
 
 def parse(argv: Sequence[str]) -> list[str]:
     """Parses the flags; what is wrong with them is told in one line, with exit status 2."""
-    if {"--help", "-help", "-h"} & set(argv):
-        print(_help([each for each in argv if each not in ("--help", "-help", "-h")]))
-        sys.exit(0)
     try:
+        if {"--help", "-help", "-h"} & set(argv):
+            print(_help([each for each in argv if each not in ("--help", "-help", "-h")]))
+            sys.exit(0)
         config = _config_alone(argv)
         if config is not None:
             overrides = [each.lstrip("-") for each in argv if each.lstrip("-").startswith("config.")]

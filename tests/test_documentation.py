@@ -36,12 +36,6 @@ UNCHECKED = {
     ("export.md", 'model.load_state_dict(safetensors.torch.load_file("network.safetensors"))'):
         "needs PyTorch and the code of the network's authors",
     ("export.md", "import tensorflow as tf"): "needs TensorFlow beside jax",
-    ("tables.md", "[1] python -m cfaan_jax.main --config=configs/quickstart.py:axial_s1_none_1head "
-                  "--workdir=runs/tables/synthetic/axial_s1_none_1head-raw-seed0 "
-                  "--config.data.records=runs/tables/drawn/seed-0/records/raw --config.seed=0 "
-                  "--config.eval.corrections=runs/tables/drawn/seed-0/synthetic/corrections.csv "
-                  "'--config.optim.milestones=(13, 17)' --config.train.epochs=20"):
-        "is what the command above it prints",
 }
 SMALL = dict(width=8, depths=(1, 1, 1, 1))
 TORCH_FILES = {"checkpoint.pth": "cfaan", "fastreid.pth": "c2d"}  # and the network in it
