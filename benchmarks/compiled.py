@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ from ml_collections import ConfigDict
 
 from cfaan_jax import evaluate, optim, train
 from cfaan_jax.experiment import create_model
-from cfaan_jax.objective import initial_centres
 from cfaan_jax.sharding import over_batch, replicated
 
 CLASSES = 625  # training identities of MARS
@@ -61,9 +61,7 @@ def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Com
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optim.create(config.optim, _STEPS_PER_EPOCH)
-    state = jax.eval_shape(lambda params, stats: train.TrainState(
-        params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed),
-        initial_centres(config.loss, model, classes, config.seed)), params, stats)
+    state = jax.eval_shape(partial(train.initial_state, config, model, classes, optimizer), params, stats)
     state, clips = _placed(state, replicated(mesh)), config.data.identities * config.data.tracklets
     frames, rectangles = _batch(config, clips, over_batch(mesh, clips))
     labels = jax.ShapeDtypeStruct((clips,), jnp.int32, sharding=over_batch(mesh, clips))

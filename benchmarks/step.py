@@ -31,7 +31,6 @@ from benchmarks import command
 from cfaan_jax import evaluate, optim, train, utilisation
 from cfaan_jax.errors import run_command
 from cfaan_jax.experiment import create_model
-from cfaan_jax.objective import initial_centres
 from cfaan_jax.report.tables import show
 from cfaan_jax.sharding import data_mesh, over_batch, placed, replicated
 from configs import mars
@@ -188,8 +187,7 @@ def prepared(config: ConfigDict) -> Network:
     graphdef, *state = nnx.split(model, nnx.Param, ...)
     params, stats = jax.tree.map(jnp.copy, state)  # a step uses up its state, and the forward pass needs the network
     optimizer = optim.create(config.optim, steps_per_epoch=78)
-    state = placed(train.TrainState(params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed),
-                                    initial_centres(config.loss, model, CLASSES, config.seed)), replicated(mesh))
+    state = placed(train.initial_state(config, model, CLASSES, optimizer, params, stats), replicated(mesh))
     compiled = train.make_step(graphdef, optimizer, config, model.stride, mesh).lower(state, batch).compile()
     memory, held = compiled.memory_analysis(), [state]
 

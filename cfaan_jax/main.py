@@ -110,10 +110,10 @@ def _network(config: ConfigDict, workdir: str, classifies: bool) -> VideoReID:
 
 def parse(argv: Sequence[str]) -> list[str]:
     """Parses the flags; what is wrong with them is told in one line, with exit status 2."""
+    if {"--help", "-help", "-h"} & set(argv):
+        print(_help([each for each in argv if each not in ("--help", "-help", "-h")]))
+        sys.exit(0)
     try:
-        if {"--help", "-help", "-h"} & set(argv):
-            print(_help([each for each in argv if each not in ("--help", "-help", "-h")]))
-            sys.exit(0)
         config = _config_alone(argv)
         if config is not None:
             overrides = [each.lstrip("-") for each in argv if each.lstrip("-").startswith("config.")]
@@ -139,8 +139,11 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 def _config_alone(argv: Sequence[str]) -> ConfigDict | None:
     """The config as its file gives it, whatever the other flags say; None if there is no --config."""
-    if not _names_config(argv):
+    named = _naming_config(argv)
+    if not named:
         return None
+    if len(named) > 1:
+        raise InputError(f"{' '.join(named)}: give one config")
     alone = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, flag_values=alone, sys_argv=argv[:1])
     alone(argv, known_only=True)
@@ -150,11 +153,8 @@ def _config_alone(argv: Sequence[str]) -> ConfigDict | None:
     return alone["config"].value
 
 
-def _names_config(argv: Sequence[str]) -> bool:
-    named = [each for each in argv if each.lstrip("-").partition("=")[0] == "config"]
-    if len(named) > 1:
-        raise InputError(f"{' '.join(named)}: give one config")
-    return bool(named)
+def _naming_config(argv: Sequence[str]) -> list[str]:
+    return [each for each in argv if each.lstrip("-").partition("=")[0] == "config"]
 
 
 def _check_fields(config: ConfigDict, given: Sequence[str]) -> None:
@@ -184,7 +184,7 @@ def _help(argv: Sequence[str]) -> str:
     lines = [__doc__.strip()]
     for title, names in _GROUPS.items():
         lines += ["", title, *(_described(flags.FLAGS[name]) for name in names)]
-    if _names_config(argv):
+    if _naming_config(argv):
         parse(argv + ["--workdir=.", "--mode=train"])  # which needs no more
         fields = _CONFIG.value.to_dict()
         lines += ["", "Fields of this config:",

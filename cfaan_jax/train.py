@@ -30,6 +30,7 @@ from cfaan_jax.interrupt import Interrupted, StopSignal
 from cfaan_jax.meters import Meters, StepTrace
 from cfaan_jax.metric_log import MetricLog
 from cfaan_jax.metrics import protocols
+from cfaan_jax.models import VideoReID
 from cfaan_jax.objective import initial_centres, moved_centres, objective
 from cfaan_jax.progress import Progress
 from cfaan_jax.sharding import data_mesh, over_batch, own_rows, placed, replicated
@@ -53,6 +54,13 @@ class TrainState(NamedTuple):
     step: jax.Array
     seed: jax.Array
     centres: jax.Array | None
+
+
+def initial_state(config: ConfigDict, model: VideoReID, classes: int, optimizer: optax.GradientTransformation,
+                  params: nnx.State, stats: nnx.State) -> TrainState:
+    """Where the training of a network begins; `params` and `stats` are its parts."""
+    return TrainState(params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed),
+                      initial_centres(config.loss, model, classes, config.seed))
 
 
 def train(config: ConfigDict, workdir: str | Path) -> None:
@@ -174,8 +182,7 @@ class Run:
             model, (config.data.clip_length, *config.data.image_size), list(self._mesh.devices.flat),
             config.model.compute)
         self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
-        centres = initial_centres(config.loss, model, classes, config.seed)
-        state = TrainState(params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed), centres)
+        state = initial_state(config, model, classes, optimizer, params, stats)
         self.state = placed(state, replicated(self._mesh))
         self.standing = Standing(step=0, num_classes=classes)
         if resumed:

@@ -38,7 +38,7 @@ def step_of(accumulate: int, seed: int = 0):
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optax.sgd(1.0)
-    state = train.TrainState(params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed), None)
+    state = train.initial_state(config, model, CLASSES, optimizer, params, stats)
     return train.make_step(graphdef, optimizer, config, model.stride, data_mesh()), state
 
 

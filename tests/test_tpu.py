@@ -1,5 +1,7 @@
 """What runs on a TPU, seen from a machine without one: the programs are lowered for it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -7,7 +9,6 @@ from flax import nnx
 
 from cfaan_jax import evaluate, optim, train
 from cfaan_jax.experiment import create_model
-from cfaan_jax.objective import initial_centres
 from cfaan_jax.sharding import data_mesh
 from tests.test_experiment import small
 
@@ -35,9 +36,7 @@ def test_the_training_step_lowers(system):
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optim.create(config.optim, 2)
-    state = jax.eval_shape(lambda params, stats: train.TrainState(
-        params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed),
-        initial_centres(config.loss, model, CLASSES, config.seed)), params, stats)
+    state = jax.eval_shape(partial(train.initial_state, config, model, CLASSES, optimizer), params, stats)
     step = train.make_step(graphdef, optimizer, config, model.stride, data_mesh())
     labels = jax.ShapeDtypeStruct((8,), jnp.int32)
     assert "stablehlo.convolution" in lowered(step, state, {"frames": frames, "rectangles": rectangles,

@@ -99,9 +99,8 @@ def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> ja
 
 def _same_size_backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     _, transposed = jax.vjp(partial(_convolved, stride=1), *inputs)
-    for_kernel = jax.lax.platform_dependent(*inputs, gradient, cpu=_kernel_gradient,
-                                            default=lambda x, kernel, gradient: transposed(gradient)[1])
-    return transposed(gradient)[0], for_kernel
+    for_x, by_compiler = transposed(gradient)  # the second is dropped from programs for CPUs, where nothing uses it
+    return for_x, jax.lax.platform_dependent(*inputs, gradient, cpu=_kernel_gradient, default=lambda *_: by_compiler)
 
 
 _same_size.defvjp(lambda x, kernel: (_convolved(x, kernel, 1), (x, kernel)), _same_size_backward)
