@@ -116,6 +116,7 @@ def _stages(folder: Path) -> Iterator[Stage]:
 def _judge(stage: Stage, kills: int, folder: Path, rng: np.random.Generator) -> dict:
     """Runs a command undisturbed, then with kills until there were enough."""
     log = folder / "log"
+    _clear(stage)  # the command before may have written there: training scores, too
     _expect(_wait(_fork(stage.run, log)), log)
     wanted, seconds = _outcome(stage, folder), 0.0
     if kills:  # the first one compiled, which later ones need not do
@@ -143,7 +144,7 @@ def _judge(stage: Stage, kills: int, folder: Path, rng: np.random.Generator) -> 
 
 def _clear(stage: Stage) -> None:
     for path in stage.outputs:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _killed(stage: Stage, log: Path, waits: bool, seconds: float, folder: Path, counts: dict) -> bool:

@@ -20,12 +20,13 @@ class InputError(ValueError):
     The message names the file or flag, the offending value and the remedy. Commands print it without a
     traceback and exit with status 2; a library user can catch it.
 
-    >>> from cfaan_jax import errors, models
-    >>> try:
-    ...     models.create("resnet", num_classes=5)
-    ... except errors.InputError as error:
-    ...     print(error)
-    model name 'resnet': choose one of c2d, nonlocal, cfaan, ide, p3d, ap3d, ap3d_nl, tclnet, ftwft
+    Examples:
+        >>> from cfaan_jax import errors, models
+        >>> try:
+        ...     models.create("resnet", num_classes=5)
+        ... except errors.InputError as error:
+        ...     print(error)
+        model name 'resnet': choose one of c2d, nonlocal, cfaan, ide, p3d, ap3d, ap3d_nl, tclnet, ftwft
     """
 
 

@@ -52,7 +52,7 @@ _RANGES = (
     ("eval", "max_rank", 1, 2**31 - 1),
 )
 
-_SECTIONS = ("model", "data", "augment", "loss", "optim", "train", "eval")  # of every config
+SECTIONS = ("model", "data", "augment", "loss", "optim", "train", "eval")  # of every config
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
 FREE = ("eval", "data.workers", "data.cache", "train.profile", "train.loggers")
@@ -191,8 +191,8 @@ def load_config(workdir: str | Path) -> ConfigDict:
     path = Path(workdir) / "config.json"
     try:
         content = from_json(path.read_bytes())
-        if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in _SECTIONS):
-            raise ValueError(f"not an object that holds {', '.join(_SECTIONS)}")
+        if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in SECTIONS):
+            raise ValueError(f"not an object that holds {', '.join(SECTIONS)}")
         return ConfigDict(_tuples(content))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {workdir} is not the workdir of an experiment; train one with "

@@ -37,14 +37,16 @@ class FeatureExtractor:
     It takes clips, fills up batches and divides them over all devices as an evaluation does. Records hold JPEG files:
     images of other kinds give other numbers here, where nothing is compressed, than after packing into records.
 
-    >>> import numpy as np
-    >>> from cfaan_jax import FeatureExtractor, models
-    >>> small = models.create("c2d", num_classes=5, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 1, 1))
-    >>> extractor = FeatureExtractor(small, clip_length=2, image_size=(32, 16))
-    >>> found = extractor({"anna": np.zeros((3, 64, 32, 3), np.uint8), "ben": np.ones((2, 50, 20, 3), np.uint8)})
-    features of 2 tracklets: 1/1 ...
-    >>> found.ids, found.features.shape
-    (['anna', 'ben'], (2, 256))
+    Examples:
+        >>> import numpy as np
+        >>> from cfaan_jax import FeatureExtractor, models
+        >>> small = models.create("c2d", num_classes=5, clip_length=2, image_size=(32, 16), width=8,
+        ...                       depths=(1, 1, 1, 1))
+        >>> extractor = FeatureExtractor(small, clip_length=2, image_size=(32, 16))
+        >>> found = extractor({"anna": np.zeros((3, 64, 32, 3), np.uint8), "ben": np.ones((2, 50, 20, 3), np.uint8)})
+        features of 2 tracklets: 1/1 ...
+        >>> found.ids, found.features.shape
+        (['anna', 'ben'], (2, 256))
 
     Args:
         model: the network, in evaluation mode.

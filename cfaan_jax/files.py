@@ -64,11 +64,20 @@ def read_npz(file: str | Path | BinaryIO) -> dict[str, np.ndarray]:
                 refuse_bomb(archive, stream.seek(0, os.SEEK_END), _MOST_UNPACKED)
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+                return {name: _readable(arrays[name], name) for name in arrays.files}
         # RuntimeError: encrypted, or packed in an unknown way.
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MemoryError, OverflowError, TypeError,
                 SyntaxError, struct.error) as error:
             raise ValueError(f"not an .npz file: {error}") from None
+
+
+def _readable(array: np.ndarray, name: str) -> np.ndarray:
+    """ValueError for text of numbers that are no characters, or surrogates: Python cannot hold it, or no file."""
+    if array.dtype.kind == "U":
+        codes = np.frombuffer(array.tobytes(), f"{array.dtype.byteorder}u4")
+        if ((codes > 0x10FFFF) | (codes >> 11 == 0xD800 >> 11)).any():
+            raise ValueError(f"{name} holds what are no characters")
+    return array
 
 
 @contextmanager

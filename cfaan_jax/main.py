@@ -20,7 +20,8 @@ JAX_ENABLE_COMPILATION_CACHE=false keeps none.
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -30,7 +31,7 @@ from ml_collections import ConfigDict, config_flags
 from cfaan_jax import evaluate, export, extract, processes
 from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.errors import InputError, status_of
-from cfaan_jax.experiment import check, claim, flatten, initial_model, nearest, weights_of
+from cfaan_jax.experiment import SECTIONS, check, claim, flatten, initial_model, nearest, weights_of
 from cfaan_jax.interrupt import Interrupted
 from cfaan_jax.models import VideoReID
 from cfaan_jax.report.tables import show
@@ -146,11 +147,28 @@ def _config_alone(argv: Sequence[str]) -> ConfigDict | None:
         raise InputError(f"{' '.join(named)}: give one config")
     alone = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, flag_values=alone, sys_argv=argv[:1])
-    alone(argv, known_only=True)
+    _run_file(lambda: alone(argv, known_only=True), named[0])
     path = (config_flags.get_config_filename(alone["config"]) or "").partition(":")[0]
     if not Path(path).is_file():
         raise InputError(f"--config={path}: there is no such file; configs/ holds the experiments of this project")
-    return alone["config"].value
+    config = alone["config"].value
+    if not isinstance(config, ConfigDict) or not all(isinstance(config.get(each), ConfigDict) for each in SECTIONS):
+        raise InputError(f"--config={path}: get_config() must return a ConfigDict with the sections "
+                         f"{', '.join(SECTIONS)}; begin with the one that get_config() of configs/mars.py returns")
+    return config
+
+
+def _run_file(parse_flags: Callable[[], object], named: str) -> None:
+    """Raises InputError in place of whatever somebody's config file raises when it is read and called."""
+    try:
+        parse_flags()
+    except (flags.Error, InputError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f", line {each.lineno}" for each in frames if each.filename in named]
+        raise InputError(f"{named}: cannot be run as a config ({type(error).__name__}: {error}{''.join(lines[-1:])}); "
+                         "it must be Python with a get_config(), as configs/mars.py is") from error
 
 
 def _naming_config(argv: Sequence[str]) -> list[str]:

@@ -30,13 +30,14 @@ _AS_THEY_ARE = (np.float16, jnp.bfloat16, np.float32)
 class CosineDistances:
     """Minus the cosine of every query with every gallery feature, float32 [Q, G], of which some rows exist at a time.
 
-    >>> import numpy as np
-    >>> from cfaan_jax import metrics
-    >>> from cfaan_jax.metrics.big_gallery import CosineDistances
-    >>> distances = CosineDistances(np.eye(2, 3), np.eye(3), memory=1 << 20)  # one strip of at most 1 MiB at a time
-    >>> metrics.score(distances, [1, 2], [1, 2, 0], [1, 1], [2, 2, 2]).mAP
-    distances of 2 queries to 3 features: 1/1 ...
-    1.0
+    Examples:
+        >>> import numpy as np
+        >>> from cfaan_jax import metrics
+        >>> from cfaan_jax.metrics.big_gallery import CosineDistances
+        >>> distances = CosineDistances(np.eye(2, 3), np.eye(3), memory=1 << 20)  # one strip of at most 1 MiB at a time
+        >>> metrics.score(distances, [1, 2], [1, 2, 0], [1, 1], [2, 2, 2]).mAP
+        distances of 2 queries to 3 features: 1/1 ...
+        1.0
 
     Args:
         queries, gallery: features [Q, D] and [G, D], any real numbers, not normalised; arrays, or files that

@@ -15,12 +15,13 @@ _BLOCK_BYTES = 1 << 27
 def rerank(query: np.ndarray, gallery: np.ndarray, k1: int = 20, k2: int = 6, lambda_value: float = 0.3) -> np.ndarray:
     """Distances between queries and gallery that take the neighbours of both into account.
 
-    >>> import numpy as np
-    >>> from cfaan_jax import metrics
-    >>> gallery = np.eye(4)
-    >>> distances = metrics.rerank(gallery[:2] + 0.1, gallery, k1=2, k2=1)
-    >>> distances.shape, distances.argmin(axis=1).tolist()
-    ((2, 4), [0, 1])
+    Examples:
+        >>> import numpy as np
+        >>> from cfaan_jax import metrics
+        >>> gallery = np.eye(4)
+        >>> distances = metrics.rerank(gallery[:2] + 0.1, gallery, k1=2, k2=1)
+        >>> distances.shape, distances.argmin(axis=1).tolist()
+        ((2, 4), [0, 1])
 
     Args:
         query, gallery: features [Q, D] and [G, D]; their squared Euclidean distance is the original one, divided for

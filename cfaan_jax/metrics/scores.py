@@ -53,11 +53,12 @@ def score(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike, q_c
     Below, the second query finds its person behind somebody else; the first row of the gallery shows the first query's
     person under the query's own camera, and is ignored.
 
-    >>> from cfaan_jax import metrics
-    >>> found = metrics.score([[0.0, 0.2, 0.3], [0.5, 0.2, 0.4]], q_pids=[1, 2], g_pids=[1, 1, 2], q_camids=[1, 1],
-    ...                       g_camids=[1, 2, 2], protocol="mars")
-    >>> found.cmc[:2].tolist(), found.mAP, found.first.tolist()
-    ([0.5, 1.0], 0.75, [1, 2])
+    Examples:
+        >>> from cfaan_jax import metrics
+        >>> found = metrics.score([[0.0, 0.2, 0.3], [0.5, 0.2, 0.4]], q_pids=[1, 2], g_pids=[1, 1, 2], q_camids=[1, 1],
+        ...                       g_camids=[1, 2, 2], protocol="mars")
+        >>> found.cmc[:2].tolist(), found.mAP, found.first.tolist()
+        ([0.5, 1.0], 0.75, [1, 2])
 
     Args:
         distmat: [Q, G], smaller is nearer; equal distances rank in the gallery's order. Where it would not fit memory:
@@ -86,10 +87,11 @@ def score_all(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike,
 
     A distractor (pid 0) under the query's camera is a wrong answer, but the revised rules ignore it:
 
-    >>> from cfaan_jax import metrics
-    >>> found = metrics.score_all([[0.1, 0.2]], [1], [0, 1], [1], [1, 2], protocols=["mars", "mars_revised"])
-    >>> {name: score.mAP for name, score in found.items()}
-    {'mars': 0.5, 'mars_revised': 1.0}
+    Examples:
+        >>> from cfaan_jax import metrics
+        >>> found = metrics.score_all([[0.1, 0.2]], [1], [0, 1], [1], [1, 2], protocols=["mars", "mars_revised"])
+        >>> {name: score.mAP for name, score in found.items()}
+        {'mars': 0.5, 'mars_revised': 1.0}
 
     Args:
         protocols: names, or "all".

@@ -141,11 +141,12 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
 
     Without width and depths this is the published network:
 
-    >>> from cfaan_jax import models
-    >>> model = models.create("cfaan", num_classes=625, scales=4, heads=8, positional="relative", width=8,
-    ...                       depths=(1, 1, 1, 1))
-    >>> model.name, model.feature_size, model.any_length
-    ('cfaan', 256, False)
+    Examples:
+        >>> from cfaan_jax import models
+        >>> model = models.create("cfaan", num_classes=625, scales=4, heads=8, positional="relative", width=8,
+        ...                       depths=(1, 1, 1, 1))
+        >>> model.name, model.feature_size, model.any_length
+        ('cfaan', 256, False)
 
     Args:
         name: one of `SYSTEMS`.

@@ -73,15 +73,16 @@ class _Entry:
 def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, skip: Sequence[str] = ()) -> None:
     """Fills a model with weights that carry torch's names.
 
-    >>> from cfaan_jax import models, weights
-    >>> small = dict(num_classes=3, width=8, depths=(1, 1, 1, 1))
-    >>> one, other = models.create("c2d", seed=0, **small), models.create("c2d", seed=1, **small)
-    >>> weights.load_torch(other, weights.to_torch(one))  # or "checkpoint.pth"
-    >>> weights.load_torch(other, {}, skip=["base.*"])
-    Traceback (most recent call last):
-    cfaan_jax.errors.InputError: the mapping given does not fit the model:
-      missing (4): bottleneck.running_mean, bottleneck.running_var, bottleneck.weight, classifier.weight
-    build the model with the options of the file, or name what to leave out in skip
+    Examples:
+        >>> from cfaan_jax import models, weights
+        >>> small = dict(num_classes=3, width=8, depths=(1, 1, 1, 1))
+        >>> one, other = models.create("c2d", seed=0, **small), models.create("c2d", seed=1, **small)
+        >>> weights.load_torch(other, weights.to_torch(one))  # or "checkpoint.pth"
+        >>> weights.load_torch(other, {}, skip=["base.*"])
+        Traceback (most recent call last):
+        cfaan_jax.errors.InputError: the mapping given does not fit the model:
+          missing (4): bottleneck.running_mean, bottleneck.running_var, bottleneck.weight, classifier.weight
+        build the model with the options of the file, or name what to leave out in skip
 
     Args:
         model: changed only when everything fits.
@@ -134,10 +135,11 @@ def _count(where: str, name: str, given: np.ndarray) -> int:
 def to_torch(model: VideoReID) -> dict[str, np.ndarray]:
     """The weights and running statistics under torch's names and in its layout, as `load_torch` takes them.
 
-    >>> from cfaan_jax import models, weights
-    >>> state = weights.to_torch(models.create("c2d", num_classes=3, width=8, depths=(1, 1, 1, 1)))
-    >>> state["base.conv1.weight"].shape, state["classifier.weight"].shape
-    ((8, 3, 7, 7), (3, 256))
+    Examples:
+        >>> from cfaan_jax import models, weights
+        >>> state = weights.to_torch(models.create("c2d", num_classes=3, width=8, depths=(1, 1, 1, 1)))
+        >>> state["base.conv1.weight"].shape, state["classifier.weight"].shape
+        ((8, 3, 7, 7), (3, 256))
 
     Batch counters are those that were imported: training here does not count on.
     """

@@ -48,6 +48,13 @@ def columns(tmp_path_factory):
         return folder, {name: arrays[name] for name in arrays.files}
 
 
+def _codes(texts: np.ndarray, code: int) -> np.ndarray:
+    """The same with a number in place of the last text's first character."""
+    codes = texts.view(np.uint32).copy()
+    codes[-texts.itemsize // 4] = code
+    return codes.view(texts.dtype)
+
+
 @pytest.mark.parametrize("name, change, said", [
     ("frame_start", lambda a: a[::-1], "frame_start does not count"),
     ("frame_start", lambda a: a[:-1], "frame_start has shape"),
@@ -62,6 +69,8 @@ def columns(tmp_path_factory):
     ("frame_offsets", lambda a: a[::-1], "outside its record"), ("frame_lengths", lambda a: -a, "outside its record"),
     ("frame_lengths", lambda a: a + 2**62, "outside its record"), ("names", lambda a: a[:, None], "names has shape"),
     ("names", lambda a: np.arange(len(a)), "names holds int64"),
+    ("names", lambda a: _codes(a, 0x110000), "names holds what are no characters"),
+    ("shard_names", lambda a: _codes(a, 0xDC80), "shard_names holds what are no characters"),
     ("rectangles", lambda a: a[:, :3], "rectangles has shape"),
     ("image_sizes", lambda a: a[:1], "image_sizes has shape"), ("actions", lambda a: a + 7, "an action that is not"),
     ("pids", lambda a: a[:0], "pids has shape"), ("schema_version", lambda a: a.repeat(2), "0-dim"),

@@ -236,6 +236,17 @@ def test_bad_flags_are_named(arguments, expected):
     assert not (REPOSITORY / "x").exists()
 
 
+@pytest.mark.parametrize("content, expected", [
+    ("seed = 3", "has no attribute 'get_config'"), ("[1, 2", "SyntaxError"), ("\n\nimport not_there", "line 3"),
+    ("get_config = dict", "must return a ConfigDict with the sections model, data"),
+])
+def test_files_that_are_no_configs_are_named(tmp_path, content, expected):
+    path = tmp_path / "own.py"
+    path.write_text(content)
+    error = fail([sys.executable, "-m", "cfaan_jax.main", f"--config={path}", f"--workdir={tmp_path / 'run'}"])
+    assert f"--config={path}: " in error and expected in error and "configs/mars.py" in error
+
+
 def test_help_answers_and_lists_the_fields():
     base = [sys.executable, "-m", "cfaan_jax.main", "--help"]
     text = succeed(base)
