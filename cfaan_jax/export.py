@@ -56,20 +56,20 @@ def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) 
 
 
 def _write(model: VideoReID, description: Description, folder: Path) -> None:
-    frames, rectangles = _random_clips(description)
+    frames, rectangles = random_clips(description)
     expected = np.asarray(features_of(model)(frames, rectangles))
     described = json.dumps(asdict(description) | _in_words(description), indent=2) + "\n"
     with folder_written_whole(folder) as unfinished:
         content = stablehlo(model, description)
-        _compare(folder / NETWORK, ExportedNetwork(content, description)(frames, rectangles), expected)
+        compare(folder / NETWORK, ExportedNetwork(content, description)(frames, rectangles), expected)
         (unfinished / NETWORK).write_bytes(content)
         (unfinished / WEIGHTS).write_bytes(safetensors.numpy.save(weights.to_torch(model)))
-        _compare(folder / WEIGHTS, features_of(_filled(model, unfinished / WEIGHTS))(frames, rectangles), expected)
+        compare(folder / WEIGHTS, features_of(_filled(model, unfinished / WEIGHTS))(frames, rectangles), expected)
         content, reason = onnx(model, description, described)
         if content is None:
             print(f"{ONNX} is left out: {reason}")
         else:
-            _compare(folder / ONNX, _in_onnxruntime(content, frames, rectangles), expected)
+            compare(folder / ONNX, _in_onnxruntime(content, frames, rectangles), expected)
             (unfinished / ONNX).write_bytes(content)
         (unfinished / DESCRIPTION).write_text(described)
 
@@ -138,8 +138,8 @@ def _filled(model: VideoReID, path: Path) -> VideoReID:
     return filled
 
 
-def _random_clips(description: Description) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and rectangles as a network takes them."""
+def random_clips(description: Description) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and rectangles as a network takes them, to compare features on."""
     rng, (height, width) = np.random.default_rng(0), description.image_size
     shape = (_CLIPS, description.clip_length)
     frames = rng.integers(0, 256, (*shape, height, width, 3), dtype=np.uint8)
@@ -147,7 +147,8 @@ def _random_clips(description: Description) -> tuple[np.ndarray, np.ndarray]:
     return frames, np.concatenate(list(ends), axis=-1).astype(np.int32)
 
 
-def _compare(path: Path, found: jax.Array, expected: np.ndarray) -> None:
+def compare(path: Path, found: jax.Array, expected: np.ndarray) -> None:
+    """Raises InputError where features from a file are not those of the network, within `TOLERANCE`."""
     difference = np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
     if not difference <= TOLERANCE:  # nor where it is NaN
         raise InputError(f"{path} is not written: its features differ from those of the network by {difference:.1e} of "

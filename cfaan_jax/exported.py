@@ -51,11 +51,13 @@ class ExportedNetwork:
 
     Attributes:
         any_length: whether it takes clips of any length.
+        exported: the network as JAX has it.
     """
 
     def __init__(self, content: bytes, description: Description):
         self.description, self.any_length = description, description.any_length
-        self._call = jax.jit(export.deserialize(bytearray(content)).call)
+        self.exported = export.deserialize(bytearray(content))
+        self._call = jax.jit(self.exported.call)
 
     @classmethod
     def open(cls, folder: str | Path) -> "ExportedNetwork":

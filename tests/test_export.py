@@ -147,7 +147,7 @@ def test_a_full_disk_leaves_no_export(made, tmp_path, monkeypatch, kept):
     monkeypatch.setattr(export, "stablehlo", lambda *_: (folder / "network.stablehlo").read_bytes())
     monkeypatch.setattr(export, "onnx", lambda *_: ((folder / "network.onnx").read_bytes(), ""))
     monkeypatch.setattr(export, "features_of", lambda _: lambda frames, rectangles: np.ones(1))
-    for name in ("_compare", "_filled", "_in_onnxruntime", "ExportedNetwork"):
+    for name in ("compare", "_filled", "_in_onnxruntime", "ExportedNetwork"):
         monkeypatch.setattr(export, name, lambda *_: lambda *_: None)
     write_bytes, written = Path.write_bytes, []
 
