@@ -9,6 +9,7 @@ from collections.abc import Callable
 _REMEDIES = {
     (errno.ENOSPC, errno.EDQUOT): "free some space there",
     (errno.EFBIG,): "raise the limit on the size of files",
+    (errno.EISDIR,): "name a file, not a folder",
     (errno.EROFS, errno.EACCES, errno.EPERM): "give yourself the permission to write there, or name another folder",
     (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT): "bring it back",
 }
@@ -26,7 +27,7 @@ class InputError(ValueError):
         ...     models.create("resnet", num_classes=5)
         ... except errors.InputError as error:
         ...     print(error)
-        model name 'resnet': choose one of c2d, nonlocal, cfaan, ide, p3d, ap3d, ap3d_nl, tclnet, ftwft
+        model name 'resnet': choose one of c2d, nonlocal, cfaan, ...
     """
 
 

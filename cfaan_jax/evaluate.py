@@ -89,9 +89,7 @@ def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: st
         InputError: a batch that the devices do not divide, clips shorter than the network takes, a feature that is not
             finite.
     """
-    if clips == "dense_cut" and not model.any_length:
-        raise InputError(f"clips=dense_cut gives clips shorter than {clip_length} frames, which this "
-                         "network does not take; choose dense or all_continuous")
+    check_clips(model, clips)
     mesh = sharding.data_mesh()
     over_batch = sharding.over_batch(mesh, batch_size)
     network = features_of(model, sharding.replicated(mesh))
@@ -150,8 +148,16 @@ def check(config: ConfigDict, workdir: str | Path) -> None:
         RawQueries(config.eval.raw_records, query.names)
 
 
+def check_clips(model: nnx.Module, clips: str) -> None:
+    """Raises InputError for a way of taking clips that gives some which the network does not take."""
+    if clips == "dense_cut" and not model.any_length:
+        raise InputError("clips=dense_cut gives shorter clips, too, which this network does not take; choose dense or "
+                         "all_continuous")
+
+
 def check_network(model: nnx.Module, config: ConfigDict) -> None:
-    """Raises InputError where the report could not show the attention that `config.eval.attention_block` names."""
+    """Raises InputError where an evaluation would fail: by its clips, or by the block whose attention it shows."""
+    check_clips(model, config.eval.clips)
     if attention.exists(config):
         model.axial_block(config.eval.attention_block)
 

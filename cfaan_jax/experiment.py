@@ -125,6 +125,8 @@ def _check_loss(config: ConfigDict) -> None:
     for wrong, message in (
             (not (loss.triplet_weight or loss.id_weight),
              "config.loss.triplet_weight and config.loss.id_weight are both 0; there is nothing to learn"),
+            (not loss.id_weight and config.data.identities < 2,
+             "config.data.identities=1: without config.loss.id_weight a batch needs several; give two or more"),
             (loss.osm_caa_weight and not loss.centre_weight,
              f"config.loss.osm_caa_weight={loss.osm_caa_weight} needs the centres of classes; give "
              "config.loss.centre_weight too"),

@@ -13,7 +13,9 @@ def euclidean_distances(features: jax.Array) -> jax.Array:
     """Distances between all pairs of rows, `[B, D]` -> `[B, B]`; squared distances are clamped at 1e-12."""
     squares = jnp.square(features).sum(-1)
     products = jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
-    return jnp.sqrt(jnp.maximum(squares[:, None] + squares[None, :] - 2 * products, _SQUARED_DISTANCE_FLOOR))
+    squared = jnp.maximum(squares[:, None] + squares[None, :] - 2 * products, _SQUARED_DISTANCE_FLOOR)
+    # Rounding would leave something between a sample and itself, whose root has a steep gradient.
+    return jnp.sqrt(jnp.where(jnp.eye(len(features), dtype=bool), _SQUARED_DISTANCE_FLOOR, squared))
 
 
 def cosine_distances(features: jax.Array) -> jax.Array:

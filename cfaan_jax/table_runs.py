@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import FREE, KINDS, flatten, load_config
+from cfaan_jax.experiment import FREE, KINDS, flatten, load_config, nearest
 from cfaan_jax.report.summary import read_rows
 from configs import mars, quickstart
 
@@ -75,10 +75,12 @@ def find(folder: Path, scale: Scale) -> list[Run]:
     """The runs of a scale in `folder`, by name; other networks than the variants of configs/mars.py are passed over.
 
     Raises:
-        InputError: no such folder, one that holds something else, or a file in it that cannot be read.
+        InputError: the folder holds something else, or a file in it cannot be read or is not of its run.
     """
+    if not folder.exists():
+        return []
     if not folder.is_dir():
-        raise InputError(f"--runs={folder}: no such folder; name the one that launch/table.sh was given")
+        raise InputError(f"--runs={folder}: is no folder; name the one that launch/table.sh was given")
     inside = {path.name for path in folder.iterdir() if path.is_dir()}
     if inside and not inside & {_DRAWN, *(each.dataset for each in SCALES.values())}:
         raise InputError(f"--runs={folder}: holds no runs of a table; name the folder in which they lie as "
@@ -90,6 +92,9 @@ def find(folder: Path, scale: Scale) -> list[Run]:
         if variant is not None:
             rows = read_rows(results) if results.exists() else ()
             rows = [row for row in rows if row["weights"] in KINDS]
+            if strange := {row["seed"] for row in rows} - {config["seed"]}:
+                raise InputError(f"{results} has figures of seed {min(strange)}, config.json beside it says "
+                                 f"{config['seed']}: one of them is of another run; evaluate this one again")
             runs.append(Run(path.parent, variant, flatten(config), rows))
     return runs
 
@@ -114,14 +119,14 @@ def overrides(runs: Sequence[Run], scale: Scale, given: Sequence[str]) -> tuple[
     Raises:
         InputError: two runs, or a run and what is given, do not agree.
     """
-    typed = dict(map(_typed, given))
+    typed = dict(_typed(each, scale) for each in given)
     free = {name: value for name, value in typed.items() if name.startswith(_MAY_DIFFER)}
     chosen = {name: (value, "the command line") for name, value in typed.items() if name not in free}
     for run in runs:
         usual = flatten(scale.get_config(run.variant).to_dict())
-        for name, value in run.config.items():
-            if usual.get(name) != value and not name.startswith(_MAY_DIFFER):
-                chosen.setdefault(name, (value, str(run.folder)))
+        for name in dict.fromkeys((*run.config, *usual)):
+            if usual.get(name) != run.config.get(name) and not name.startswith(_MAY_DIFFER):
+                chosen.setdefault(name, (run.config.get(name), str(run.folder)))
     for run in runs:
         for name, (value, where) in chosen.items():
             if run.config.get(name) != value:
@@ -130,16 +135,34 @@ def overrides(runs: Sequence[Run], scale: Scale, given: Sequence[str]) -> tuple[
     return {name: value for name, (value, _) in chosen.items()}, free
 
 
-def _typed(argument: str) -> tuple[str, object]:
+def _typed(argument: str, scale: Scale) -> tuple[str, object]:
     name, equals, text = argument.removeprefix("--config.").partition("=")
     if not (argument.startswith("--config.") and equals):
         raise InputError(f"unexpected argument {argument!r}; settings are written --config.FIELD=VALUE")
     if name in _OF_A_RUN:
         raise InputError(f"{argument}: every run has its own; give --seeds and --records")
     try:
-        return name, ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two where it is nested too deeply
-        return name, text
+        value = text
+    fields = flatten(scale.get_config(mars.VARIANTS[0]).to_dict())
+    if name not in fields:
+        near = ", ".join(f"--config.{each}" for each in nearest(name, list(fields)))
+        raise InputError(f"{argument}: the config has no such field; {f'did you mean {near}? ' if near else ''}"
+                         f"python -m cfaan_jax.main --help --config={scale.config} lists all")
+    if isinstance(fields[name], int | float) and not isinstance(value, int | float):
+        raise InputError(f"{argument}: give a number, as in --config.{name}={fields[name]}")
+    return name, value
+
+
+def data_of(runs: Sequence[Run], scale: Scale) -> str:
+    """The folder of the data that the runs were made from, see `Scale`; "" where they do not tell."""
+    for run in runs:
+        for tracklets in (scale.raw, scale.aligned):
+            behind = tracklets.format(data="", seed=run.config["seed"])
+            if run.config["data.records"].endswith(behind):
+                return run.config["data.records"].removesuffix(behind)
+    return ""
 
 
 @dataclass(frozen=True)

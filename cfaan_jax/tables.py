@@ -19,7 +19,7 @@ from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import protocols
 from cfaan_jax.report.summary import mean, ranked_by, span
 from cfaan_jax.report.tables import Content, markdown, show
-from cfaan_jax.table_runs import SCALES, TRACKLETS, Commands, Run, Scale, find, overrides
+from cfaan_jax.table_runs import SCALES, TRACKLETS, Commands, Run, Scale, data_of, find, overrides
 from configs import mars
 from configs.recipes import RECIPES
 
@@ -67,7 +67,8 @@ _PUBLISHED_NOTE = (
     f"clip in 10^9. The other published figures are {_UNKNOWN}.")
 _COST_NOTE = (
     "MACs (10^9, for one clip) and parameters (10^6, without the classifier) are counted for the networks at their "
-    "published size: clips of 6 x 256 x 128, in a system's own recipe of that recipe's size. "
+    "published size: clips of 6 x 256 x 128, in a system's own recipe of that recipe's size; those of ftwft count its "
+    "classifier once. "
     "python -m cfaan_jax.flops says what the paper's count leaves out.")
 _SMALL_NOTE = (
     "These pedestrians are drawn by code, the networks that were trained are small ones and the training is short: the "
@@ -159,7 +160,8 @@ def cost_columns(variant: str) -> dict[str, str]:
     published = flops.PUBLISHED_ADDED | flops.PUBLISHED_ADDED_TIME if clip == _PAPERS_CLIP else {}
     name = mars.network_of(variant)
     added = f"+{published[name]:.3f}" if name in published else _UNKNOWN
-    return {"MACs": f"{one.macs / 1e9:.3f}", "added MACs": f"+{(one.macs - base.macs) / 1e9:.3f}",
+    macs = one.macs + flops.CLASSIFIED.get(variant, 0)
+    return {"MACs": f"{macs / 1e9:.3f}", "added MACs": f"{(macs - base.macs) / 1e9:+.3f}",
             "paper's MACs": f"{flops.PUBLISHED_TOTAL:.3f} in all" if variant == "c2d" else added,
             "parameters": f"{one.parameters / 1e6:.3f}"}
 
@@ -255,16 +257,28 @@ def _scale(flags: argparse.Namespace) -> Scale:
 def _seeds(text: str) -> list[int]:
     if not all(part.isdecimal() for part in text.split(",")):
         raise InputError(f"--seeds={text}: give numbers with commas between them, as in 0,1,2")
-    return [int(part) for part in text.split(",")]
+    seeds = [int(part) for part in text.split(",")]
+    if len(set(seeds)) < len(seeds) or max(seeds) >= 2**31:
+        raise InputError(f"--seeds={text}: give different numbers below {2**31}")
+    return seeds
+
+
+def _protocols(original: str, table: PaperTable) -> list[str]:
+    """The names of those under which the figures of a line were measured."""
+    revised = f"{protocols.get(original).name}_revised"
+    if table.revised and revised not in protocols.PROTOCOLS:
+        raise InputError(f"--protocol={original}: this table compares a protocol with its revision, and this one has "
+                         "none; leave it at mars")
+    return [original, revised] if table.revised else [original]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     flags, given = _flags(arguments)
     table, scale, seeds = TABLES[flags.table], _scale(flags), _seeds(flags.seeds)
-    names = [protocols.get(name).name for name in (flags.protocol, f"{flags.protocol}_revised")[:1 + table.revised]]
-    runs = [] if flags.list and not flags.runs.exists() else find(flags.runs, scale)
+    names = _protocols(flags.protocol, table)
+    runs = find(flags.runs, scale)
     settings, free = overrides(runs, scale, given)
-    commands = Commands(flags.runs, scale, flags.records, settings | free)
+    commands = Commands(flags.runs, scale, flags.records or data_of(runs, scale), settings | free)
     if flags.list:
         for cell, seed in product(table.cells, seeds):
             to_do = command(cell, seed, runs, names, commands)

@@ -175,6 +175,7 @@ class Run:
         resumed = self._checkpoints.step("last") is not None
         model = (create_model if resumed else initial_model)(config, classes)
         evaluate.check_network(model, config)
+        evaluate.check_clips(model, config.train.evaluate_clips)
         model.train()
         optimizer = optim.create(config.optim, self._sampler.steps_per_epoch)
         self._learning_rate = optim.learning_rate(config.optim, self._sampler.steps_per_epoch)

@@ -35,6 +35,6 @@ if [ ! -e "$weights" ]; then
 fi
 export PYTHONPATH="$repository${PYTHONPATH:+:$PYTHONPATH}"
 root="$(IFS=:; echo "${videos[*]}")"
-python "$repository/data_prep/build_tfrecords.py" --dataset=video --root="$root" --training_share=0 \
+attended python "$repository/data_prep/build_tfrecords.py" --dataset=video --root="$root" --training_share=0 \
     --out="$out/records" --detector=none ${more[@]+"${more[@]}"}
 python -m cfaan_jax.demo "$out/records" --weights="$weights" --out="$out/report"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the other scripts. `install FILE... [--no-deps FILE]` makes a virtual environment with the pinned requirements
 # and puts it first on PATH; it does nothing more when an environment made from the same requirements is already there.
+# `attended COMMAND...` runs what lasts, so that a signal to the script stops it.
 #
 #   CFAAN_VENV     where the environment lies        (default: .venv in the repository; none: use the current one as it is,
 #                  for instance on a machine that has its own build of jax)
@@ -47,4 +48,23 @@ install() {
         touch "$stamp"
     fi
     export PATH="$venv/bin:$PATH"
+}
+
+# Runs a command that lasts. A signal to the script alone reaches the command, too, which saves what it has; its status is
+# the function's.
+attended() {
+    local child status
+    set -m # a process group of its own, so that it gets each signal once
+    "$@" &
+    child=$!
+    set +m
+    trap 'kill -TERM -- "-$child" 2>/dev/null || true' TERM HUP
+    trap 'kill -INT -- "-$child" 2>/dev/null || true' INT
+    while
+        status=0
+        wait "$child" || status=$?
+        kill -0 "$child" 2>/dev/null # a signal ends `wait` before the command has ended
+    do :; done
+    trap - TERM HUP INT
+    return "$status"
 }

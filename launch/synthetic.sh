@@ -5,11 +5,11 @@ began=$SECONDS
 step() { printf '\n=== %s  (%d min %02d s)\n' "$1" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)); }
 
 build() {
-    python data_prep/build_tfrecords.py --dataset=synthetic --root="$out/synthetic" --seed="$seed" \
+    attended python data_prep/build_tfrecords.py --dataset=synthetic --root="$out/synthetic" --seed="$seed" \
         --identities="$identities" "$@"
 }
 run() { # run VARIANT WORKDIR RECORDS [MORE...]
-    python -m cfaan_jax.main --config="configs/quickstart.py:$1" --workdir="$out/$2" \
+    attended python -m cfaan_jax.main --config="configs/quickstart.py:$1" --workdir="$out/$2" \
         --config.data.records="$out/records/$3" --config.seed="$seed" "${@:4}"
 }
 

@@ -14,7 +14,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 table="" scale=paper seeds=0,1,2 runs=runs/tables records="" dry_run="" overrides=()
 for argument in "$@"; do
     case "$argument" in
-        [1-4]) table="$argument" ;;
+        [1-4])
+            if [ -n "$table" ]; then echo "error: tables $table and $argument; give one of them" >&2; exit 2; fi
+            table="$argument" ;;
         --scale=paper | --scale=small) scale="${argument#*=}" ;;
         --seeds=*) seeds="${argument#*=}" ;;
         --runs=*) runs="${argument#*=}" ;;
@@ -49,7 +51,7 @@ while IFS=$'\t' read -r state command <&3; do
     if [ "$state" = done ]; then continue; fi
     printf '\n=== %s  %s\n' "$(date +%H:%M)" "$command"
     status=0
-    eval "$command" || status=$?
+    eval "attended $command" || status=$?
     # 128 and more: somebody stopped it; 2: the input is wrong, and would be so for the next run.
     if [ "$status" -ge 128 ] || [ "$status" = 2 ]; then exit "$status"; fi
     if [ "$status" != 0 ]; then failed+=("status $status: $command"); fi

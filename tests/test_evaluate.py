@@ -315,6 +315,13 @@ def test_a_block_that_is_not_there_shows_before_the_work(config, tmp_path, monke
     assert not (tmp_path / "run").exists()
 
 
+def test_clips_that_the_network_does_not_take_show_before_the_work(config):
+    config.eval.clips = "dense_cut"
+    model = models.create("tclnet", num_classes=2, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 1, 1))
+    with pytest.raises(InputError, match="clips=dense_cut gives shorter clips"):
+        evaluate.check_network(model, config)
+
+
 def test_damaged_tracklets_are_left_out_and_counted(config, tmp_path, capsys):
     expected = evaluate.search(Network(), config, "last", "all_sampled")
     config.data.records = str(tiny_records.damage(shutil.copytree(config.data.records, tmp_path / "r"), "gallery", 2))
@@ -368,7 +375,7 @@ def test_cfaan_in_batches_and_clip_by_clip(records_directory):
 def test_clips_cut_short_are_refused_by_networks_of_one_length(records_directory):
     split = records.RecordSet.open(records_directory, "query")
     model = models.create("cfaan", num_classes=8, clip_length=4, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
-    with pytest.raises(InputError, match="clips=dense_cut gives clips shorter than 4 frames"):
+    with pytest.raises(InputError, match="clips=dense_cut gives shorter clips"):
         evaluate.extract(model, split, clips="dense_cut", clip_length=4, image_size=(64, 32), batch_size=4)
 
 

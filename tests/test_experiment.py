@@ -183,6 +183,15 @@ def test_no_loss_at_all_is_named():
         experiment.check(config)
 
 
+def test_one_identity_in_a_batch_needs_the_loss_of_identities():
+    config = small()
+    config.data.identities = 1
+    experiment.check(config)
+    config.loss.id_weight = 0.0
+    with pytest.raises(InputError, match="config.data.identities=1: without config.loss.id_weight"):
+        experiment.check(config)
+
+
 def test_mistyped_names_find_their_neighbours():
     names = list(experiment.flatten(mars.get_config().to_dict()))
     assert "model.width" in experiment.nearest("model.widht", names)

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -98,12 +99,12 @@ def test_every_variant_is_known_again_at_both_scales(variant):
         assert table_runs.variant_of(stored) == variant
 
 
-@pytest.mark.parametrize("number, expected", [(1, 16), (2, 16), (3, 16), (4, 18)])
-def test_a_cell_that_nobody_has_run_names_a_command_that_the_program_takes(tmp_path, capsys, number, expected):
+@pytest.mark.parametrize("number", tables.TABLES)
+def test_a_cell_that_nobody_has_run_names_a_command_that_the_program_takes(tmp_path, capsys, number):
     (tmp_path / "synthetic").mkdir()
     lines = cells(capsys, f"--table={number}", f"--runs={tmp_path}", "--seeds=4", "--records=data",
                   "--config.train.epochs=20", "--config.optim.milestones=(13,17)")
-    assert len(lines) == expected
+    assert len(lines) == len(tables.TABLES[number].cells) >= 16
     for (variant, tracklets), line in lines.items():
         command = shlex.split(line["command"])
         assert command[:3] == ["python", "-m", "cfaan_jax.main"]
@@ -111,6 +112,19 @@ def test_a_cell_that_nobody_has_run_names_a_command_that_the_program_takes(tmp_p
         assert table_runs.variant_of(config.model.to_dict()) == variant
         assert config.data.records == f"data/seed-4/records/{tracklets}" and config.seed == 4
         assert config.train.epochs == 20 and config.optim.milestones == (13, 17) and config.model.width == 16
+
+
+def test_without_any_run_the_table_names_all_commands(tmp_path, capsys):
+    lines = as_dicts(capsys, "--table=2", f"--runs={tmp_path / 'none'}")
+    assert len(lines) == 16 and all(f"--workdir={tmp_path}/none/mars/" in line["command"] for line in lines)
+
+
+def test_commands_take_the_data_of_the_runs_that_are_there(tmp_path, capsys):
+    run(tmp_path, seed=1, settings={"data.records": "/elsewhere/seed-1/records/raw"})
+    text = printed(capsys, "--table=2", f"--runs={tmp_path}", "--seeds=3", "--list")
+    assert text.count("--config.data.records=/elsewhere/seed-3/records/") == 16
+    text = printed(capsys, "--table=2", f"--runs={tmp_path}", "--seeds=3", "--records=/here", "--list")
+    assert text.count("--config.data.records=/here/seed-3/records/") == 16
 
 
 def parsed(arguments):
@@ -211,15 +225,20 @@ def test_markdown_and_files(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--runs={}/missing"], "missing: no such folder"),
+    (["--runs={}/file"], "file: is no folder"),
     (["--runs={}/synthetic"], "holds no runs of a table"),
     (["--runs={}", "--seeds=0,x"], "--seeds=0,x"),
     (["--runs={}", "--protocol=marz"], "unknown protocol 'marz'"),
     (["--runs={}", "--sed=1"], "unexpected argument '--sed=1'"),
+    (["--runs={}", "--seeds=0,0"], "give different numbers"), (["--runs={}", "--seeds=99999999999"], "numbers below"),
     (["--runs={}", "--config.seed=1"], "give --seeds and --records"),
+    (["--runs={}", "--config.optim.gama=1"], "did you mean --config.optim.gamma"),
+    (["--runs={}", "--config.train.epochs=ten"], "give a number, as in --config.train.epochs=40"),
+    (["--runs={}", "--table=3", "--protocol=mars_revised"], "this one has none"),
 ])
 def test_wrong_input_is_refused(tmp_path, arguments, message):
     run(tmp_path)
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match=message):
         tables.main(["--table=2", *(each.format(tmp_path) for each in arguments)])
 
@@ -231,6 +250,29 @@ def test_a_run_that_is_there_twice_is_refused(tmp_path):
         tables.main(["--table=2", f"--runs={tmp_path}"])
 
 
+@pytest.mark.parametrize("rows, message", [
+    ([row(mAP=float("nan"))], "mAP is nan"), ([row(mAP=7.5)], "mAP is 7.5"), ([row(mAP=True)], "mAP is True"),
+    ([row(mAP=10**400)], "mAP is 1000"), ([row(seed=0.5)], "seed is 0.5"), ([row(), row()], "a row is there twice"),
+    ([], "not a list of rows"), ({}, "not a list of rows"), ([row(seed=3)], "figures of seed 3, config.json beside it"),
+])
+def test_figures_that_no_evaluation_writes_are_refused(tmp_path, rows, message):
+    run(tmp_path, rows=())
+    (tmp_path / "synthetic" / "c2d-raw-seed0" / "results.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match=f"c2d-raw-seed0/results.json.*{message}"):
+        tables.main(["--table=2", f"--runs={tmp_path}"])
+
+
+def test_a_run_without_a_field_of_the_others_is_refused(tmp_path):
+    run(tmp_path)
+    run(tmp_path, "cfaan")
+    path = tmp_path / "synthetic" / "cfaan-raw-seed0" / "config.json"
+    config = json.loads(path.read_text())
+    del config["optim"]["gamma"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="optim.gamma"):
+        tables.main(["--table=2", f"--runs={tmp_path}"])
+
+
 def test_both_scales_in_one_folder_need_a_choice(tmp_path, capsys):
     run(tmp_path)
     (tmp_path / "mars").mkdir()
@@ -239,8 +281,8 @@ def test_both_scales_in_one_folder_need_a_choice(tmp_path, capsys):
     assert "50.0" in printed(capsys, "--table=2", f"--runs={tmp_path}", "--scale=small")
 
 
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
-    failed = subprocess.run([sys.executable, "-m", "cfaan_jax.tables", "--table=2", f"--runs={tmp_path}/missing"],
+def test_the_command_says_what_is_wrong_in_one_line():
+    failed = subprocess.run([sys.executable, "-m", "cfaan_jax.tables", "--table=2", f"--runs={Path(__file__)}"],
                             cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert failed.returncode == 2 and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
 
@@ -283,6 +325,27 @@ def test_the_script_stops_where_going_on_is_of_no_use(tmp_path, capsys, status, 
     assert ("the table" in done.stdout, "1 runs failed" in done.stderr) == (status == 1, status == 1)
 
 
+def test_a_signal_to_the_script_alone_stops_its_run_and_the_script_behind_it(tmp_path):
+    (tmp_path / "bin").mkdir()
+    listed, stand_in = tmp_path / "listed", tmp_path / "bin" / "python"
+    listed.write_text("to do\tpython -m cfaan_jax.main --workdir=a\nto do\tpython -m cfaan_jax.main --workdir=b\n")
+    stand_in.write_text("""#!/usr/bin/env bash
+case "$*" in
+    *--list*) cat {listed} ;;
+    *) trap 'echo saved >> {log}; exit 143' TERM; echo began >> {log}; for ((;;)); do sleep 0.05; done ;;
+esac
+""".format(listed=listed, log=tmp_path / "log"))
+    stand_in.chmod(0o755)
+    script = subprocess.Popen(["bash", "launch/table.sh", "2", f"--runs={tmp_path / 'runs'}"], cwd=REPOSITORY, env={
+        **os.environ, "CFAAN_VENV": "none", "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
+    until = time.monotonic() + 30
+    while not (tmp_path / "log").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    script.terminate()
+    assert script.wait(30) == 143 and (tmp_path / "log").read_text() == "began\nsaved\n"
+
+
 def test_the_script_refuses_what_it_does_not_know():
+    assert script("1", "4").returncode == 2
     assert script("5").returncode == 2 and script("--dry_run").returncode == 2
     assert "launch/table.sh N" in script("--help").stdout

@@ -38,7 +38,8 @@ class Additions:
     """Nothing: the plain ResNet-50. The settings of a system derive from this and override what it adds.
 
     Attributes:
-        any_length: whether the network takes clips of any length, or of the one it was made for alone.
+        any_length, any_size: whether the network takes clips of any length and frames of any size, or of those it was
+            made for alone.
         torch_prefixes: (pattern, name, plain name) of our containers, of torch's, and of those in a plain ResNet-50, as
             in `weights.transfer`, for those that it does not know.
         torch_names: (pattern, name, axes) of our variables, how torch calls them inside their container, and how many
@@ -46,6 +47,7 @@ class Additions:
     """
 
     any_length: ClassVar[bool] = True
+    any_size: ClassVar[bool] = True
     torch_prefixes: ClassVar[tuple[tuple[str, str, str | None], ...]] = ()
     torch_names: ClassVar[tuple[tuple[str, str, int], ...]] = ()
 

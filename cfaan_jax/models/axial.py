@@ -47,6 +47,7 @@ class AxialSettings(Additions):
     inter_channels: int | None = None
 
     any_length: ClassVar[bool] = False
+    any_size: ClassVar[bool] = False
     torch_names: ClassVar = (
         (r"reduction", "conv_down.weight", 3),
         (r"expansion", "conv_up.weight", 3),

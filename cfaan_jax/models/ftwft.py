@@ -29,6 +29,7 @@ class FTWFTSettings(Additions):
 
     inner_channels: int = 256
 
+    any_size: ClassVar[bool] = False
     torch_names: ClassVar = (
         (r"frame_weights\.over_map", "attention_conv.weight", 0),
         (r"frame_weights\.map_offset", "attention_conv.bias", 0),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from cfaan_jax.errors import InputError
 from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
 from cfaan_jax.models.linear import on_channels
@@ -159,6 +160,7 @@ class ResNet(nnx.Module):
         rng: draws the initial weights.
 
     Attributes:
+        clip_size, any_length, any_size: see above, and `Additions`.
         stages: lists of bottlenecks.
         attention: for each of them what follows it, or None.
         last_stage: what takes the place of the last stage, or None.
@@ -170,6 +172,7 @@ class ResNet(nnx.Module):
         self.bn1 = BatchNorm(settings.width, groups=settings.groups)
         self.stem_relu, self.depths, self.compute = settings.stem_relu, settings.depths, settings.compute
         self.remat = settings.remat
+        self.clip_size, self.any_length, self.any_size = clip_size, additions.any_length, additions.any_size
         self.stages, self.attention = nnx.List([]), nnx.List([])
         *stages, last = places(settings, clip_size)
         for stage in stages:
@@ -186,7 +189,12 @@ class ResNet(nnx.Module):
             self.attention[-1].append(additions.behind(place, rng))
 
     def __call__(self, clips: jax.Array, until: nnx.Module | None = None) -> jax.Array:
-        """`[B, T, H, W, 3]` -> `[B, T, H / 16, W / 16, channels]`; or what reaches the block of attention `until`."""
+        """`[B, T, H, W, 3]` -> `[B, T, H / 16, W / 16, channels]`; or what reaches the block of attention `until`.
+
+        Raises:
+            InputError: other clips than the network takes.
+        """
+        self._check(clips)
         frames = clips.shape[1]
         if self.compute != "float32":  # what is given in float64 stays so
             clips = clips.astype(self.compute)
@@ -202,6 +210,17 @@ class ResNet(nnx.Module):
         if self.last_stage is not None:
             x = self._through(on_clips, self.last_stage, x, frames)
         return x.reshape(-1, frames, *x.shape[1:])
+
+    def _check(self, clips: jax.Array) -> None:
+        if clips.ndim != 5 or clips.shape[-1] != 3 or not jnp.issubdtype(clips.dtype, jnp.floating):
+            raise InputError(f"clips of shape {clips.shape} and type {clips.dtype}: give normalised float clips "
+                             "[B, T, H, W, 3]")
+        (length, *size), (frames, *pixels) = self.clip_size, clips.shape[1:4]
+        if not self.any_length and frames != length:
+            raise InputError(f"clips of {frames} frames: this network takes {length}, its clip_length")
+        if not self.any_size and pixels != size:
+            raise InputError(f"frames of {pixels[0]} x {pixels[1]} pixels: this network takes {size[0]} x {size[1]}, "
+                             "its image_size")
 
     def _through(self, call: Callable, module: nnx.Module, x: jax.Array, frames: int) -> jax.Array:
         """`call(module, x, frames)`, of which only the inputs are kept for the gradients if that was asked for."""

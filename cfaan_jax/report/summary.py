@@ -20,25 +20,37 @@ _NAMES = {"c2d": "C2D", "cfaan": "CF-AAN", "ide": "IDE"}
 _RUN = ("model", "aligned", "weights", "reranked", "distance")
 _KEY = (*_RUN, "protocol", "clips", "seed")
 _OLDER = {"reranked": False, "distance": "cosine"}  # files of before these could be chosen do not say
-_NUMBERS = (*FIGURES, "seed", "gallery_size", "num_valid")
+_COUNTS = ("seed", "gallery_size", "num_valid")
 _TEXTS = ("model", "weights", "protocol", "clips", "distance", "dataset", "note")
 
 
 def read_rows(path: Path) -> list[dict]:
     """The rows of a results.json; InputError if it is none."""
     try:
-        rows = [_OLDER | row for row in from_json(path.read_bytes())]
+        content = from_json(path.read_bytes())
+        if not isinstance(content, list) or not content:
+            raise ValueError("not a list of rows")
+        rows = [_OLDER | row for row in content]
         for row in rows:
-            wrong = [name for kind, names in (((int, float), _NUMBERS), (str, _TEXTS), (bool, ("aligned", "reranked")))
-                     for name in names if not isinstance(row[name], kind)]
-            if wrong:
-                raise ValueError(f"{wrong[0]} is of the wrong kind")
+            _check(row)
+        if len({tuple(row[name] for name in _KEY) for row in rows}) < len(rows):
+            raise ValueError("a row is there twice")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; evaluate that run first (--mode=evaluate)") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: no results of an evaluation ({type(error).__name__}: {error}); delete it and "
                          "evaluate that run again") from error
     return rows
+
+
+def _check(row: dict) -> None:
+    """Raises ValueError for a row with a value that no evaluation writes."""
+    for names, fits in ((FIGURES, lambda value: type(value) in (int, float) and 0 <= value <= 1),  # NaN is not
+                        (_COUNTS, lambda value: type(value) is int and value >= 0),
+                        (_TEXTS, lambda value: isinstance(value, str)),
+                        (("aligned", "reranked"), lambda value: isinstance(value, bool))):
+        if wrong := [name for name in names if not fits(row[name])]:
+            raise ValueError(f"{wrong[0]} is {str(row[wrong[0]])[:40]}")
 
 
 def collect(paths: Sequence[Path]) -> list[dict]:
@@ -53,8 +65,6 @@ def collect(paths: Sequence[Path]) -> list[dict]:
                 raise InputError(f"{path} and {origin[key]} both hold the row {named}; give one of them only")
             origin[key] = path
             rows.append(row)
-    if not rows:
-        raise InputError(f"{', '.join(map(str, paths))}: no rows; evaluate first (--mode=evaluate)")
     return rows
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from cfaan_jax import models
+from cfaan_jax.errors import InputError
 from cfaan_jax.models.resnet import Convolution
 
 
@@ -29,3 +31,18 @@ def test_convolutions_and_their_gradients(height, width, size, stride):
     (for_params, for_x), expected = ours_transposed(gradient), transposed(gradient)
     np.testing.assert_allclose(for_params["kernel"][...], expected[0], atol=1e-4)
     np.testing.assert_allclose(for_x, expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name, shape, kind, said", [
+    ("p3d", (1, 4, 64, 32, 3), np.uint8, "type uint8: give normalised float clips"),
+    ("c2d", (1, 4, 3, 64, 32), np.float32, "shape \\(1, 4, 3, 64, 32\\)"),
+    ("c2d", (4, 64, 32, 3), np.float32, "shape \\(4, 64, 32, 3\\)"),
+    ("tclnet", (3, 1, 64, 32, 3), np.float32, "clips of 1 frames: this network takes 4"),
+    ("cfaan", (1, 3, 64, 32, 3), np.float32, "clips of 3 frames: this network takes 4"),
+    ("cfaan", (1, 4, 96, 48, 3), np.float32, "frames of 96 x 48 pixels: this network takes 64 x 32"),
+    ("ftwft", (1, 4, 96, 48, 3), np.float32, "frames of 96 x 48 pixels: this network takes 64 x 32"),
+])
+def test_clips_that_a_network_does_not_take_are_named(name, shape, kind, said):
+    model = models.create(name, num_classes=3, clip_length=4, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
+    with pytest.raises(InputError, match=said):
+        model.features(np.zeros(shape, kind))
