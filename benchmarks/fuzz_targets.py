@@ -226,8 +226,9 @@ def _workdir(folder: Path):
         else:
             readers[which]()
 
-    row = {"aligned": False, **dict.fromkeys(summary._NUMBERS, 1), **dict.fromkeys(summary._TEXTS, "a")}
-    config = dict.fromkeys(experiment._SECTIONS, {"a": [1, 2]})
+    row = {"aligned": False, **dict.fromkeys((*summary.FIGURES, *summary._COUNTS), 1),
+           **dict.fromkeys(summary._TEXTS, "a")}
+    config = dict.fromkeys(experiment.SECTIONS, {"a": [1, 2]})
     return [b"\0" + json.dumps([row]).encode(), b"\1" + json.dumps(config).encode(),
             b"\2" + json.dumps({"schema_version": 1, "counts": {}}).encode(),
             b"\3step,epoch,loss,accuracy,learning_rate,mAP,rank1\n1,1,0.5,0.5,0.1,,\n"], call

@@ -13,7 +13,7 @@ from tests import golden_cases
 from tests.golden import weightgen
 from tests.golden_cases import FOLDER, Case
 from tests.models.test_axial import POSITIONAL
-from tests.models.transplants import quick_jit
+from tests.models.transplants import quick_jit, thorough_jit
 
 CLASSES = 10
 
@@ -98,12 +98,11 @@ def default_losses(output, labels: np.ndarray) -> tuple[jax.Array, dict[str, jax
                                     loss=triplet + identity)
 
 
-def training_step(model: models.VideoReID, loss, clips: np.ndarray, rectangles: np.ndarray | None = None,
-                  compiled=quick_jit):
+def training_step(model: models.VideoReID, loss, clips: np.ndarray, rectangles: np.ndarray | None = None):
     """Gradients and new statistics as states of the model, and what `loss(output) -> (value, found)` found."""
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
-    @compiled
+    @thorough_jit
     def step(params, clips):
         def total(params):
             merged = nnx.merge(graph, params, rest, copy=True)

@@ -21,6 +21,11 @@ def quick_jit(function: Callable) -> Callable:
     return jax.jit(function, compiler_options=_QUICK)
 
 
+def thorough_jit(function: Callable) -> Callable:
+    """`jax.jit` for what computes for long, whatever the environment says of how much to optimise."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1})
+
+
 def small_network(name: str, **options) -> models.VideoReID:
     """A network with one bottleneck a stage and eight channels in its stem."""
     return models.create(name, num_classes=2, clip_length=1, image_size=(16, 16), width=8, depths=(1, 1, 1, 1),
