@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from cfaan_jax import processes
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import KINDS, create_model, load_config
+from cfaan_jax.experiment import KINDS, check_fields, create_model, load_config
 from cfaan_jax.files import named
 
 _SMALL_FILES = 4 << 20  # bytes: what a checkpoint takes beside its arrays
@@ -91,7 +91,15 @@ class Checkpoints:
 
     def standing(self, kind: str) -> Standing:
         """The standing at the checkpoint of this kind; InputError if it is missing or incomplete."""
-        return Standing(**self._restore(kind, standing=ocp.args.JsonRestore())["standing"])
+        found = self._restore(kind, standing=ocp.args.JsonRestore())["standing"]
+        try:
+            standing = Standing(**found)
+            numbers = asdict(standing).values()
+            if not all(isinstance(each, int | float) for each in numbers) or standing.num_classes < 1:
+                raise ValueError(f"its standing is {found}")
+        except (TypeError, ValueError) as error:
+            raise self._damaged(kind, error) from error
+        return standing
 
     def restore(self, kind: str, **templates) -> dict:
         """Pytrees of arrays, by name.
@@ -116,12 +124,15 @@ class Checkpoints:
             raise InputError(f"{manager.directory}: there is no checkpoint '{kind}' here; {remedy}")
         try:
             return manager.restore(step, args=ocp.args.Composite(**items))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = textwrap.shorten(str(error), 200)
-            raise InputError(f"{manager.directory / str(step)}: this checkpoint is incomplete, damaged or of another "
-                             f"network ({type(error).__name__}: {reason}); if a run trains here at this moment, try "
-                             "again; if not, delete this folder to start again from nothing, or restore it from a "
-                             "copy") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(kind, error) from error
+
+    def _damaged(self, kind: str, error: Exception) -> InputError:
+        reason = textwrap.shorten(str(error), 200)
+        folder = self._managers[kind].directory / str(self.step(kind))
+        return InputError(f"{folder}: this checkpoint is incomplete, damaged or of another network "
+                          f"({type(error).__name__}: {reason}); if a run trains here at this moment, try again; if "
+                          "not, delete this folder to start again from nothing, or restore it from a copy")
 
 
 def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module, ConfigDict]:
@@ -141,8 +152,9 @@ def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module,
     with Checkpoints(workdir, read_only=True) as checkpoints:
         classes = checkpoints.standing(which).num_classes
         try:
+            check_fields(config)
             model = create_model(config, classes)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, MemoryError) as error:
             raise InputError(f"{workdir}/config.json: describes no network ({error}); restore it") from error
         graphdef, state = nnx.split(model)
         state = checkpoints.restore(which, model=state)["model"]

@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from cfaan_jax.interrupt import ctrl_c_anywhere
+
 _REMEDIES = {
     (errno.ENOSPC, errno.EDQUOT): "free some space there",
     (errno.EFBIG,): "raise the limit on the size of files",
@@ -43,7 +45,8 @@ def status_of(work: Callable[[], object]) -> int:
         input, 130 Ctrl-C, 141 nobody reads the output any more.
     """
     try:
-        work()
+        with ctrl_c_anywhere():
+            work()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -40,7 +40,7 @@ _TUPLES = (
 
 # Fields that hold a number, or several in a tuple: (section, name, lowest, highest). None is not looked at.
 _RANGES = (
-    *(("model", name, 1, 4096) for name in ("width", "depths")), ("data", "image_size", 1, 4096),
+    ("model", "width", 1, 4096), ("model", "depths", 1, 256), ("data", "image_size", 1, 4096),
     ("data", "clip_length", 1, 4096), ("augment", "erasing_area", 0, 1), ("augment", "erasing_aspect", 1e-3, 1e3),
     *(("loss", f"{name}_weight", 0, 1e6) for name in ("triplet", "id", "centre", "osm_caa", "attention")),
     ("loss", "margin", 0, 1e6), ("loss", "smoothing", 0, 1), ("loss", "centre_rate", 0, 1e6),
@@ -49,7 +49,7 @@ _RANGES = (
     ("optim", "milestones", 1, 1_000_000), ("optim", "warmup_epochs", 0, 1_000_000), ("optim", "warmup_factor", 0, 1),
     ("train", "epochs", 1, 1_000_000), ("train", "checkpoint_every", 0, 1_000_000),
     ("train", "evaluate_every", 0, 1_000_000),
-    ("eval", "max_rank", 1, 2**31 - 1),
+    *(("eval", name, 1, 2**31 - 1) for name in ("max_rank", "batch", "report_lists")),
 )
 
 SECTIONS = ("model", "data", "augment", "loss", "optim", "train", "eval")  # of every config
@@ -60,8 +60,7 @@ FREE = ("eval", "data.workers", "data.cache", "train.profile", "train.loggers")
 
 def check(config: ConfigDict) -> None:
     """Raises InputError for values that no run can work with and that would otherwise show late or not at all."""
-    _check_tuples(config)
-    _check_ranges(config)
+    check_fields(config)
     identities, parts, groups = config.data.identities, config.train.accumulate, config.model.bn_groups
     batch = identities * config.data.tracklets // max(parts, 1)  # what goes through the network at once
     corrections, profile = config.eval.corrections, config.train.profile
@@ -80,11 +79,6 @@ def check(config: ConfigDict) -> None:
             *((not 0 <= config.augment[name] <= 1,
                f"config.augment.{name}={config.augment[name]}: a probability lies between 0 and 1")
               for name in ("flip", "erasing")),
-            *((config.eval[name] < 1, f"config.eval.{name}={config.eval[name]}: must be at least 1")
-              for name in ("batch", "report_lists")),
-            *((config[section][name] not in choices,
-               f"config.{section}.{name}={config[section][name]!r}: choose one of {', '.join(choices)}")
-              for section, name, choices in _CHOICES),
             (corrections and not Path(corrections).is_file(),
              f"config.eval.corrections={corrections}: no such file; name a corrections.csv or "
              "clean_tracks_test_info.mat, or leave it empty"),
@@ -102,6 +96,15 @@ def check(config: ConfigDict) -> None:
         if wrong:
             raise InputError(message)
     _check_loss(config)
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Raises InputError for a value that is none for its field, whatever the others are."""
+    _check_tuples(config)
+    _check_ranges(config)
+    for section, name, choices in _CHOICES:
+        if config[section][name] not in choices:
+            raise InputError(f"config.{section}.{name}={config[section][name]!r}: choose one of {', '.join(choices)}")
 
 
 def _check_tuples(config: ConfigDict) -> None:

@@ -23,7 +23,17 @@ from cfaan_jax import processes, weights
 from cfaan_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import features_of, name_of
-from cfaan_jax.exported import DESCRIPTION, NETWORK, ONNX, WEIGHTS, Description, ExportedNetwork
+from cfaan_jax.exported import (
+    CHECKSUM,
+    DESCRIPTION,
+    NETWORK,
+    ONNX,
+    SAVED_MODEL,
+    WEIGHTS,
+    Description,
+    ExportedNetwork,
+    checksum,
+)
 from cfaan_jax.files import folder_written_whole
 from cfaan_jax.models import VideoReID
 from cfaan_jax.models.heads import masked_average
@@ -48,19 +58,32 @@ def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) 
         the folder.
 
     Raises:
-        InputError: features from a file differ from those of the network by more than `TOLERANCE`.
+        InputError: features from a file differ from those of the network by more than `TOLERANCE`, another process
+            writes there, or something else lies there.
     """
     folder = Path(folder)
-    processes.on_first(lambda: _write(model, describe(model, config, which), folder))
+    with processes.alone(folder.with_name(f".{folder.name}.lock"), "exports"):
+        processes.on_first(lambda: _check_folder(folder))
+        processes.on_first(lambda: _write(model, describe(model, config, which), folder))
     return folder
+
+
+def _check_folder(folder: Path) -> None:
+    """InputError for a folder that holds anything else than an export, which writing one would delete."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if others := there - {NETWORK, WEIGHTS, ONNX, DESCRIPTION, SAVED_MODEL}:
+        raise InputError(f"{folder}: holds {min(others)}, which is no part of an export; move it away, not to lose it")
+    if SAVED_MODEL in there:
+        print(f"{folder / SAVED_MODEL} belongs to the export that was there and goes with it")
 
 
 def _write(model: VideoReID, description: Description, folder: Path) -> None:
     frames, rectangles = random_clips(description)
     expected = np.asarray(features_of(model)(frames, rectangles))
-    described = json.dumps(asdict(description) | _in_words(description), indent=2) + "\n"
     with folder_written_whole(folder) as unfinished:
         content = stablehlo(model, description)
+        described = asdict(description) | _in_words(description) | {CHECKSUM: checksum(content)}
+        described = json.dumps(described, indent=2) + "\n"
         compare(folder / NETWORK, ExportedNetwork(content, description)(frames, rectangles), expected)
         (unfinished / NETWORK).write_bytes(content)
         (unfinished / WEIGHTS).write_bytes(safetensors.numpy.save(weights.to_torch(model)))

@@ -1,5 +1,6 @@
 """A network that `cfaan_jax.export` wrote, read back; what it computes is in the file, none of `cfaan_jax.models`."""
 
+import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,11 +9,19 @@ import jax
 import numpy as np
 from jax import export
 
+from cfaan_jax.data.clips import MODES
 from cfaan_jax.errors import InputError
+from cfaan_jax.metrics.search import DISTANCES
 from cfaan_jax.models.heads import joined_branches
 
 NETWORK, DESCRIPTION, WEIGHTS = "network.stablehlo", "network.json", "network.safetensors"
-ONNX = "network.onnx"
+ONNX, SAVED_MODEL = "network.onnx", "saved_model"
+CHECKSUM = "sha256 of " + NETWORK  # in the description
+
+
+def checksum(content: bytes) -> str:
+    """By which damage of the network's file is found."""
+    return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,19 @@ class Description:
     distance: str
 
 
+def _check(description: Description) -> None:
+    """Raises ValueError for a description that no export has."""
+    for field in fields(Description):
+        if field.name != "image_size" and type(getattr(description, field.name)) is not field.type:
+            raise ValueError(f"{field.name} is {getattr(description, field.name)!r}")
+    numbers = (description.clip_length, description.branches, description.feature_size, *description.image_size)
+    if len(description.image_size) != 2 or not all(type(each) is int and each > 0 for each in numbers) or (
+            description.feature_size % description.branches):
+        raise ValueError(f"sizes {numbers}")
+    if description.clips not in MODES or description.distance not in DISTANCES:
+        raise ValueError(f"clips {description.clips}, distance {description.distance}")
+
+
 class ExportedNetwork:
     """Stands for a `VideoReID` wherever features are taken.
 
@@ -67,7 +89,11 @@ class ExportedNetwork:
             described = json.loads((folder / DESCRIPTION).read_text())
             own = {field.name: described[field.name] for field in fields(Description)}
             description = Description(**own | {"image_size": tuple(own["image_size"])})
-            return cls((folder / NETWORK).read_bytes(), description)
+            _check(description)
+            content = (folder / NETWORK).read_bytes()
+            if described[CHECKSUM] != checksum(content):
+                raise ValueError(f"{NETWORK} is not the file that was written")
+            return cls(content, description)
         except OSError as error:
             raise InputError(f"{folder}: no exported network ({error.strerror}: {error.filename}); name the folder "
                              "that --mode=export wrote") from None

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,11 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
     check_out(folder)
     if form == "parquet":
         _parquet()  # before the work, not after it
+    with processes.alone(folder.with_name(f".{folder.name}.lock"), "extracts"):
+        return _extract(model, config, source, folder, which, form)
+
+
+def _extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: Path, which: str, form: str) -> Path:
     extractor = FeatureExtractor(
         model, clip_length=config.data.clip_length, image_size=config.data.image_size, clips=config.eval.clips,
         batch_size=config.eval.batch, workers=config.data.workers)
@@ -147,6 +153,8 @@ def _tracklets(source: str | Path, data: ConfigDict) -> list[RecordSet | dict[st
     """What a `FeatureExtractor` takes, for each split of records, or once for folders of images."""
     if is_address(source) or (Path(source) / MANIFEST).exists():
         counts = load_manifest(source)["counts"]
+        if not counts:
+            raise InputError(f"{source}: these records hold no tracklets; build some, or name another folder")
         return [inputs.open_split(source, split, data) for split in SPLITS if counts.get(split)]
     source = Path(source)
     if not source.is_dir():
@@ -154,6 +162,8 @@ def _tracklets(source: str | Path, data: ConfigDict) -> list[RecordSet | dict[st
                          "each tracklet")
     tracklets = {each.name: sorted(path for path in each.iterdir() if path.suffix.lower() in _IMAGES)
                  for each in sorted(source.iterdir()) if each.is_dir()}
+    if strange := [name for name in tracklets if {"Cc", "Cs"} & set(map(unicodedata.category, name))]:
+        raise InputError(f"{source}: holds a folder {strange[0]!r}; rename it, ids are UTF-8 without control codes")
     if not (tracklets := {name: paths for name, paths in tracklets.items() if paths}):
         raise InputError(f"{source}: holds neither records nor folders of images ({', '.join(_IMAGES)}); put the "
                          "images of each tracklet into a folder of its own there")

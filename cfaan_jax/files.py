@@ -40,10 +40,15 @@ def from_json(text: str | bytes) -> Any:
 
 
 def content_of(path: str | Path) -> bytes:
-    """The bytes of a file; OSError for a pipe or a device, which may never end, also at the other end of a link."""
+    """The bytes of a file; OSError as from `refuse_endless`."""
+    refuse_endless(path)
+    return Path(path).read_bytes()
+
+
+def refuse_endless(path: str | Path) -> None:
+    """OSError for a pipe or a device, which may never end, also at the other end of a link."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return Path(path).read_bytes()
 
 
 def refuse_bomb(archive: zipfile.ZipFile, size: int, most: int) -> None:
@@ -58,6 +63,8 @@ def refuse_bomb(archive: zipfile.ZipFile, size: int, most: int) -> None:
 
 def read_npz(file: str | Path | BinaryIO) -> dict[str, np.ndarray]:
     """All arrays of an .npz file; OSError where it cannot be read, ValueError where it is none or a zip bomb."""
+    if isinstance(file, str | Path):
+        refuse_endless(file)
     with open(file, "rb") if isinstance(file, str | Path) else nullcontext(file) as stream:
         try:
             with zipfile.ZipFile(stream) as archive:

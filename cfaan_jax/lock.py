@@ -5,6 +5,7 @@ The file says who holds it. On a disk that several machines share the kernel's l
 therefore what another machine left is believed until somebody removes it.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -36,31 +37,28 @@ def held(path: Path, doing: str) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquired(path)
+        descriptor = _acquired(path, doing)
     except OSError as error:  # a file in its place, no permission, a full disk, a file system without locks
         raise InputError(f"{path.parent}: cannot be locked for one process ({error.strerror}); it must be a folder "
                          "in which you may write; free it, or give another folder") from error
     try:
-        _refuse_other_machine(path, _read(path))
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "doing": doing,
-                "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(mine).encode(), 0)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield
     finally:
+        path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _acquired(path: Path) -> int:
+def _acquired(path: Path, doing: str) -> int:
     """A locked descriptor of the file that has this name now: the one that was opened may be gone once it is locked."""
     while True:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EEXIST, "something that is no file has the name of the lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                _refuse_other_machine(path, _read(path))
+                _sign(descriptor, doing)
                 return descriptor
         except BlockingIOError:
             holder = _read(path)
@@ -70,6 +68,13 @@ def _acquired(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _sign(descriptor: int, doing: str) -> None:
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "doing": doing,
+            "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(mine).encode(), 0)
 
 
 def _refuse_other_machine(path: Path, holder: dict) -> None:

@@ -21,10 +21,8 @@ import numpy as np
 
 from cfaan_jax.errors import InputError, run_command
 from cfaan_jax.export import compare, random_clips
-from cfaan_jax.exported import ExportedNetwork
+from cfaan_jax.exported import SAVED_MODEL, ExportedNetwork
 from cfaan_jax.files import folder_written_whole
-
-NAME = "saved_model"
 
 
 def write(folder: str | Path) -> Path:
@@ -40,7 +38,7 @@ def write(folder: str | Path) -> Path:
         InputError: the folder holds no export, TensorFlow or jax2tf is missing, or features differ by more than
             `export.TOLERANCE`.
     """
-    network, path = ExportedNetwork.open(folder), Path(folder) / NAME
+    network, path = ExportedNetwork.open(folder), Path(folder) / SAVED_MODEL
     tensorflow, converted = _converted(network)
     frames, rectangles = random_clips(network.description)
     with folder_written_whole(path) as unfinished:
@@ -57,7 +55,8 @@ def _converted(network: ExportedNetwork):
         import tensorflow
         from jax.experimental import jax2tf
     except ImportError as error:
-        raise InputError(f"{NAME} needs {error.name}; pip install tensorflow, beside a jax that has jax2tf") from error
+        raise InputError(f"{SAVED_MODEL} needs {error.name}; pip install tensorflow, beside a jax that has "
+                         "jax2tf") from error
     tensorflow.config.set_visible_devices([], "GPU")  # JAX has their memory
     shapes = [aval.shape for aval in network.exported.in_avals]
     function = jax2tf.convert(network.exported.call, with_gradient=False,

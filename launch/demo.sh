@@ -37,4 +37,4 @@ export PYTHONPATH="$repository${PYTHONPATH:+:$PYTHONPATH}"
 root="$(IFS=:; echo "${videos[*]}")"
 attended python "$repository/data_prep/build_tfrecords.py" --dataset=video --root="$root" --training_share=0 \
     --out="$out/records" --detector=none ${more[@]+"${more[@]}"}
-python -m cfaan_jax.demo "$out/records" --weights="$weights" --out="$out/report"
+attended python -m cfaan_jax.demo "$out/records" --weights="$weights" --out="$out/report"

@@ -37,7 +37,7 @@ for model in c2d cfaan; do
     done
 done
 step "6/6 the table"
-python -m cfaan_jax.report.summary --out="$out/results.json" \
+attended python -m cfaan_jax.report.summary --out="$out/results.json" \
     "$out"/{untrained,c2d-raw,c2d-aligned,cfaan-raw,cfaan-aligned}/results.json
 printf '\nTook %d min %02d s after installation. Everything is under %s:\n' \
     $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)) "$out"

@@ -41,7 +41,7 @@ install() {
         python="$(find_python)"
         echo "setting up $venv with $("$python" --version)"
         "$python" -m venv "$venv"
-        pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+        pip() { attended "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
         pip -c "$constraints" "${files[@]/#/--requirement=}"
         for file in ${alone[@]+"${alone[@]}"}; do pip --no-deps "--requirement=$file"; done
         unset -f pip

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, bit for bit, and errors that help."""
 
+import json
 import shutil
 
 import jax
@@ -105,6 +106,26 @@ def test_what_a_killed_process_left_is_not_taken_for_a_checkpoint(workdir):
 def test_an_incomplete_checkpoint_names_its_folder_and_the_remedy(workdir, item):
     shutil.rmtree(workdir / "checkpoints/last/6" / item)
     with pytest.raises(InputError, match=r"checkpoints/last/6: this checkpoint is incomplete.*delete this folder"):
+        restore_model(workdir)
+
+
+@pytest.mark.parametrize("content", [
+    "[]", "{}", "5", "null", '{"step": 6, "num_classes": -1}', '{"step": 6, "more": 1}'])
+def test_a_strange_standing_names_its_folder(workdir, content):
+    [path] = [each for each in (workdir / "checkpoints/last/6/standing").iterdir() if "step" in each.read_text()]
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"checkpoints/last/6: this checkpoint is incomplete, damaged"):
+        restore_model(workdir)
+
+
+@pytest.mark.parametrize("section, name, value", [
+    ("model", "width", 0), ("model", "width", 10**9), ("model", "depths", [10**6] * 4), ("eval", "clips", "zz"),
+    ("eval", "batch", "x"), ("eval", "distance", "zz"), ("data", "image_size", [10**6, 10**6])])
+def test_a_strange_config_is_named(workdir, section, name, value):
+    config = json.loads((workdir / "config.json").read_text())
+    config[section][name] = value
+    (workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="config.json: describes no network"):
         restore_model(workdir)
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from cfaan_jax import FeatureExtractor, evaluate, export, weights
+from cfaan_jax import FeatureExtractor, evaluate, export, lock, weights
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import create_model
@@ -163,6 +164,41 @@ def test_a_full_disk_leaves_no_export(made, tmp_path, monkeypatch, kept):
             export.write(model, shrunk("p3d"), tmp_path / "export", "last")
     assert list(tmp_path.iterdir()) == []
     assert export.write(model, shrunk("p3d"), tmp_path / "export", "last").is_dir()
+
+
+def test_what_else_lies_in_the_folder_and_who_else_writes_there_is_named(made, tmp_path, capsys):
+    model, folder = made["p3d"]
+    copy = shutil.copytree(folder, tmp_path / "export")
+    (copy / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="export: holds notes.txt, which is no part of an export"):
+        export.write(model, shrunk("p3d"), copy, "last")
+    (copy / "notes.txt").rename(copy / "saved_model")
+    with lock.held(tmp_path / ".export.lock", "exports"), pytest.raises(InputError, match=f"process {os.getpid()}"):
+        export.write(model, shrunk("p3d"), copy, "last")
+    assert len(list(copy.iterdir())) == 5
+    export.write(model, shrunk("p3d"), copy, "last")
+    assert not (copy / "saved_model").exists() and "goes with it" in capsys.readouterr().out
+
+
+def test_any_bit_of_the_network_counts(made, tmp_path):
+    copy = shutil.copytree(made["p3d"][1], tmp_path / "export")
+    content = bytearray((copy / "network.stablehlo").read_bytes())
+    content[len(content) // 2] ^= 64
+    (copy / "network.stablehlo").write_bytes(content)
+    with pytest.raises(InputError, match="network.stablehlo is not the file that was written"):
+        ExportedNetwork.open(copy)
+
+
+@pytest.mark.parametrize("change", [
+    {"clips": "zz"}, {"clip_length": 0}, {"clip_length": "2"}, {"branches": 3}, {"image_size": [64]},
+    {"distance": "zz"}, {"any_length": "no"}, {"image_size": ["a", "b"]},
+])
+def test_a_description_that_no_export_has_is_refused(made, tmp_path, change):
+    copy = shutil.copytree(made["p3d"][1], tmp_path / "export")
+    described = json.loads((copy / "network.json").read_text()) | change
+    (copy / "network.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match="the exported network is damaged"):
+        ExportedNetwork.open(copy)
 
 
 @pytest.mark.parametrize("damage, words", [

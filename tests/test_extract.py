@@ -1,6 +1,7 @@
 """Features as files, and a search among them."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -120,6 +121,12 @@ def test_what_holds_nothing_is_named(model, config, tmp_path):
         extract.extract(model, config, tmp_path, tmp_path / "out", "last")
     with pytest.raises(InputError, match="no readable features"):
         extract.read(tmp_path)
+    for name in ("a\rb", "a\udcff"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").touch()
+        with pytest.raises(InputError, match="without control codes"):
+            extract.extract(model, config, tmp_path, tmp_path / "out", "last")
+        shutil.rmtree(tmp_path / name)
 
 
 @pytest.mark.parametrize("what", ["images", "notes", "file"])

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from cfaan_jax.errors import status_of
 from cfaan_jax.interrupt import Interrupted, StopSignal
 
 
@@ -37,6 +38,45 @@ def test_a_second_signal_acts_as_usual():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             signal.pause()
+    signal.signal(signal.SIGINT, before)
+
+
+TRACED = """
+import os, signal, sys
+import jax
+from cfaan_jax.errors import status_of
+from cfaan_jax.interrupt import StopSignal
+signum = getattr(signal, sys.argv[1])
+
+def traced(x):  # an exception raised here would pass through JAX, and through its callbacks when it compiles
+    os.kill(os.getpid(), signum)
+    for _ in range(1000):
+        pass
+    return x
+
+def work():
+    if signum == signal.SIGTERM:
+        with StopSignal() as stop, stop.at_once():
+            jax.jit(traced)(1.0)
+    else:
+        jax.jit(traced)(1.0)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+status_of(work)
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_jax_is_at_work_ends_the_process(name, status):
+    done = subprocess.run([sys.executable, "-c", TRACED, name], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (status, "") and f"stopped by {name}" in done.stderr
+
+
+def test_ctrl_c_elsewhere_is_told_in_a_word(capsys):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert status_of(lambda: os.kill(os.getpid(), signal.SIGINT) or signal.pause()) == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and capsys.readouterr().err == "stopped\n"
     signal.signal(signal.SIGINT, before)
 
 

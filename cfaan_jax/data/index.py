@@ -73,7 +73,8 @@ def find_shards(directory: str | Path, names: Iterable[str], split: str) -> list
 
 def local_shards(directory: Path, split: str) -> list[Path]:
     """The shards of a split in a local folder; otherwise as `find_shards`."""
-    return [directory / name for name in find_shards(directory, (path.name for path in directory.iterdir()), split)]
+    files = (path.name for path in directory.iterdir() if path.is_file())
+    return [directory / name for name in find_shards(directory, files, split)]
 
 
 def present_splits(directory: Path) -> list[str]:

@@ -131,10 +131,16 @@ def load_manifest(directory: str | Path) -> dict:
     counts = manifest.get("counts")
     if not (all(isinstance(manifest.get(name), kind) for name, kind in _IN_MANIFEST.items()) and all(
             split in SPLITS and isinstance(count, dict) and isinstance(count.get("tracklets"), int)
-            for split, count in counts.items())):
+            for split, count in counts.items()) and _indexed(folder) <= set(counts)):
         raise InputError(f"{path}: damaged, it says nothing of what lies here; restore it, or build the records again "
                          "into another folder")
     return manifest
+
+
+def _indexed(folder: storage.LocalFolder | storage.ObjectFolder) -> set[str]:
+    """The splits whose index lies in a folder."""
+    names = folder.sizes()
+    return {split for split in SPLITS if index_path("", split).name in names}
 
 
 def rebuild_index(directory: str | Path, split: str) -> Path:

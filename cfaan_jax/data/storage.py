@@ -10,6 +10,7 @@ from pathlib import Path
 import fsspec
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import content_of
 
 
 class Missing(InputError):
@@ -39,7 +40,7 @@ class LocalFolder:
     def read(self, name: str) -> bytes:
         """A whole file."""
         with _told(self.place(name)):
-            return self.place(name).read_bytes()
+            return content_of(self.place(name))
 
     def part(self, name: str, start: int, end: int) -> memoryview:
         """Bytes from start to end, not copied; fewer if the file ends before."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +113,11 @@ class Search:
     def load(cls, path: str | Path) -> "Search":
         """Reads what `save` wrote; anything else, and features that are not finite, are an `InputError`."""
         try:
-            fields = read_npz(path)
-            found = cls(**fields | {"num_queries": int(fields["num_queries"]),
-                                    "about": About(**from_json(str(fields["about"])))})
+            arrays = read_npz(path)
+            if arrays["num_queries"].dtype.kind != "i":
+                raise ValueError(f"num_queries of {arrays['num_queries'].dtype}")
+            found = cls(**arrays | {"num_queries": int(arrays["num_queries"]),
+                                    "about": About(**from_json(str(arrays["about"])))})
             found._check()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error
@@ -131,7 +133,17 @@ class Search:
         return replace(self, num_queries=int((~rows[:self.num_queries]).sum()), **kept)
 
     def _check(self) -> None:
-        """ValueError for arrays that do not belong together, and for a feature that is not finite."""
+        """ValueError for what `save` does not write: other types, arrays that do not fit, infinite numbers."""
+        kinds = {"features": "f4", "names": "U", "track_ids": "i", "pids": "i", "camids": "i"}
+        for name, kind in kinds.items():
+            array = getattr(self, name)
+            if not array.dtype.str[1:].startswith(kind) or array.ndim != 1 + (name == "features"):
+                raise ValueError(f"{name} of {array.dtype} and shape {list(array.shape)}")
+        for field in fields(About):
+            if not isinstance(getattr(self.about, field.name), field.type):
+                raise ValueError(f"{field.name} is {getattr(self.about, field.name)!r}")
+        if self.about.distance not in DISTANCES or self.about.left_out < 0:
+            raise ValueError(f"distance {self.about.distance}, {self.about.left_out} left out")
         labels = [len(getattr(self, name)) for name in ("names", "track_ids", "pids", "camids")]
         if self.features.ndim != 2 or not self.features.shape[1] or set(labels) != {len(self.features)}:
             raise ValueError(f"features of shape {self.features.shape} for {labels} labels")

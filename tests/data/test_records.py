@@ -1,6 +1,7 @@
 """The bytes of records, random access through the index, and what happens to damaged, stale and missing files."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -349,6 +350,22 @@ def test_a_strange_manifest_is_refused(tmp_path, content, said):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=f"manifest.json.*{said}"):
         records.load_manifest(tmp_path)
+
+
+def test_a_split_that_the_manifest_does_not_count_is_not_passed_over(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["counts"]["train"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="manifest.json: damaged"):
+        records.load_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index-train.npz"])
+def test_pipes_are_not_waited_for(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(InputError, match=f"{name}.*not a regular file"):
+        records.load_manifest(folder) if name == "manifest.json" else RecordSet.open(folder, "train")
 
 
 def test_rebuilding_where_nothing_is_says_so(tmp_path, capsys):

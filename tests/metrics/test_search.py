@@ -151,7 +151,15 @@ def test_true_corrections_give_what_clean_labels_give(tmp_path):
 @pytest.mark.parametrize("change, message", [
     (dict(features=np.zeros((7, 2, 1), np.float32)), "shape"), (dict(features=np.zeros((6, 2), np.float32)), "shape"),
     (dict(features=np.full((7, 2), np.nan, np.float32)), "tracklet a is not finite"),
-    (dict(num_queries=-1), "are queries"), (dict(num_queries=7), "are queries")])
+    (dict(num_queries=-1), "are queries"), (dict(num_queries=7), "are queries"),
+    (dict(features=np.zeros((7, 2), complex)), "features of complex128"),
+    (dict(num_queries=2.5), "num_queries of float64"),
+    (dict(features=np.full((7, 2), 1e300)), "features of float64"), (dict(pids=np.ones(7, bool)), "pids of bool"),
+    (dict(camids=np.ones((7, 1), int)), r"camids of int64 and shape \[7, 1\]"),
+    (dict(about=replace(ABOUT, distance="foo")), "distance foo"),
+    (dict(about=replace(ABOUT, distance=None)), "distance is None"),
+    (dict(about=replace(ABOUT, left_out="abc")), "left_out is 'abc'"),
+    (dict(about=replace(ABOUT, dataset=["a"])), "dataset is")])
 def test_stored_features_that_do_not_fit_are_refused(tmp_path, change, message):
     small_search(**change).save(tmp_path / "features.npz")
     with pytest.raises(InputError, match=message):
