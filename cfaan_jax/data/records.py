@@ -251,7 +251,7 @@ class RecordSet:
         self._shards = index.shard_names[index.shards].tolist()
         self._folder = storage.opened(directory)
         self._verified = np.zeros(len(self.names), bool)
-        self._payload = self._mapped if self._folder.mapped else storage.Recent(self._read, _KEPT)
+        self._payload = self._lying if self._folder.near else storage.Recent(self._read, _KEPT)
 
     @classmethod
     def open(cls, directory: str | Path, split: str) -> "RecordSet":
@@ -344,14 +344,14 @@ class RecordSet:
         """The whole record of tracklet i; errors as those of `frame`."""
         return decode(bytes(self._payload(i)))
 
-    def _mapped(self, i: int) -> memoryview:
+    def _lying(self, i: int) -> storage.Piece:
         """The payload where it lies, verified once for each tracklet and process."""
         if not self._verified[i]:
             self._read(i)
             self._verified[i] = True
         return self._framed(i)[example.HEADER_BYTES:-example.FOOTER_BYTES]
 
-    def _framed(self, i: int) -> bytes | memoryview:
+    def _framed(self, i: int) -> bytes | storage.Piece:
         """The record with its lengths and checksums."""
         offset, length = self._index.record_offsets[i], self._index.record_lengths[i]
         return self._folder.part(self._shards[i], offset - example.HEADER_BYTES, offset + length + example.FOOTER_BYTES)

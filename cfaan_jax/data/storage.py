@@ -1,10 +1,12 @@
 """Where a folder of records lies: on a disk, or on object storage (`gs://`, `s3://`, ...) by fsspec. Reads only."""
 
-import mmap
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
@@ -18,15 +20,16 @@ class Missing(InputError):
 
 
 class LocalFolder:
-    """A folder on a disk, whose files are mapped into memory; safe to use from several threads.
+    """A folder on a disk, whose files stay open; safe to use from several threads.
 
-    Everything that reads raises `Missing` where nothing is, and InputError for what cannot be read.
+    Everything that reads raises `Missing` where nothing is, and InputError for what cannot be read. Nothing is mapped
+    into memory: where a file is cut short or its disk goes away, that would end the process without a word.
     """
 
-    mapped = True  # reading a part again costs nothing
+    near = True  # reading a part again costs little
 
     def __init__(self, path: Path):
-        self._path, self._maps, self._lock = path, {}, threading.Lock()
+        self._path, self._open, self._lock = path, {}, threading.Lock()
 
     def place(self, name: str) -> Path:
         """The path of a file."""
@@ -42,21 +45,46 @@ class LocalFolder:
         with _told(self.place(name)):
             return content_of(self.place(name))
 
-    def part(self, name: str, start: int, end: int) -> memoryview:
-        """Bytes from start to end, not copied; fewer if the file ends before."""
-        if name not in self._maps:
-            self._map(name)
-        return self._maps[name][start:end]
+    def part(self, name: str, start: int, end: int) -> "Piece":
+        """Bytes from start to end, which are not read yet."""
+        with self._lock, _told(self.place(name)):
+            if name not in self._open:
+                self._open[name] = os.open(self.place(name), os.O_RDONLY)
+                weakref.finalize(self, os.close, self._open[name])
+        return Piece(self, name, int(start), int(end))
 
-    def _map(self, name: str) -> None:
-        with self._lock, _told(self.place(name)), open(self.place(name), "rb") as file:
-            self._maps.setdefault(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    def bytes_of(self, piece: "Piece") -> bytes:
+        """Reads a piece."""
+        place, size = self.place(piece.name), piece.end - piece.start
+        with _told(place):
+            found = os.pread(self._open[piece.name], size, piece.start)
+        if len(found) < size:
+            raise InputError(f"{place} ends before byte {piece.end:,}: it was cut short; restore it, then start the "
+                             "same command again")
+        return found
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a file on a disk, of which no more is read than what is asked for: `bytes(piece[3:5])`."""
+
+    folder: LocalFolder
+    name: str
+    start: int
+    end: int
+
+    def __getitem__(self, wanted: slice) -> "Piece":
+        first, last, _ = wanted.indices(self.end - self.start)
+        return Piece(self.folder, self.name, self.start + first, self.start + last)
+
+    def __bytes__(self) -> bytes:
+        return self.folder.bytes_of(self)
 
 
 class ObjectFolder:
     """A folder that fsspec reads; each call is one request. Its methods are those of `LocalFolder`."""
 
-    mapped = False
+    near = False
 
     def __init__(self, url: str):
         self._url = url.rstrip("/")

@@ -360,6 +360,16 @@ def test_a_split_that_the_manifest_does_not_count_is_not_passed_over(folder):
         records.load_manifest(folder)
 
 
+def test_a_shard_that_is_cut_short_while_it_is_open_is_an_error_and_ends_nothing(folder):
+    split = RecordSet.open(folder, "train")
+    assert split.frame(0, 0)
+    last = int(split.lengths[0]) - 1
+    os.truncate(split.shard(0), 0)
+    for read in (lambda: split.frame(0, last), lambda: split.record(0), lambda: split.record(1)):
+        with pytest.raises(InputError, match="train.tfrecord-00000-of-00002 ends before byte .*restore it"):
+            read()
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "index-train.npz"])
 def test_pipes_are_not_waited_for(folder, name):
     (folder / name).unlink(missing_ok=True)
