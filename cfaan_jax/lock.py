@@ -42,9 +42,11 @@ def held(path: Path, doing: str) -> Iterator[None]:
         raise InputError(f"{path.parent}: cannot be locked for one process ({error.strerror}); it must be a folder "
                          "in which you may write; free it, or give another folder") from error
     try:
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
     finally:
-        path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
@@ -61,6 +63,7 @@ def _acquired(path: Path, doing: str) -> int:
                 _sign(descriptor, doing)
                 return descriptor
         except BlockingIOError:
+            os.close(descriptor)
             holder = _read(path)
             raise InputError(f"{path.parent}: {_named(holder)} works here; wait for it, stop it, or give another "
                              "folder") from None

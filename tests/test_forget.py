@@ -268,7 +268,7 @@ def test_a_list_of_pages_cannot_reach_other_files(tmp_path):
 
 def test_a_folder_in_which_somebody_works_is_left_alone(everything, monkeypatch):
     before = contents(everything)
-    monkeypatch.setattr(lock, "_acquired", lambda path: (_ for _ in ()).throw(InputError(f"{path}: works here")))
+    monkeypatch.setattr(lock, "_acquired", lambda path, doing: (_ for _ in ()).throw(InputError(f"{path}: works here")))
     with pytest.raises(InputError, match="works here"):
         forget.main(["--yes", f"--pid={GONE}", str(everything)])
     assert contents(everything) == before
