@@ -207,6 +207,12 @@ def load_config(workdir: str | Path) -> ConfigDict:
                          "--workdir") from None
 
 
+def no_such_field(name: str, names: list[str]) -> str:
+    """What to say of a dotted name that is none of those of a config's fields."""
+    near = ", ".join(f"--{each}" for each in nearest(name, names))
+    return f"--{name}: the config has no such field; {f'did you mean {near}? ' if near else ''}"
+
+
 def nearest(name: str, names: list[str]) -> list[str]:
     """The dotted names most like a mistyped one: on the whole, or in their last part."""
     whole = difflib.get_close_matches(name, names, n=3, cutoff=0.8)

@@ -19,7 +19,7 @@ from flax import nnx
 from jax import export
 from ml_collections import ConfigDict
 
-from cfaan_jax import processes, weights
+from cfaan_jax import lock, processes, weights
 from cfaan_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import features_of, name_of
@@ -62,7 +62,7 @@ def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) 
             writes there, or something else lies there.
     """
     folder = Path(folder)
-    with processes.alone(folder.with_name(f".{folder.name}.lock"), "exports"):
+    with processes.alone(lock.beside(folder), "exports"):
         processes.on_first(lambda: _check_folder(folder))
         processes.on_first(lambda: _write(model, describe(model, config, which), folder))
     return folder

@@ -11,6 +11,7 @@ from jax import export
 
 from cfaan_jax.data.clips import MODES
 from cfaan_jax.errors import InputError
+from cfaan_jax.files import check_types
 from cfaan_jax.metrics.search import DISTANCES
 from cfaan_jax.models.heads import joined_branches
 
@@ -53,9 +54,7 @@ class Description:
 
 def _check(description: Description) -> None:
     """Raises ValueError for a description that no export has."""
-    for field in fields(Description):
-        if field.name != "image_size" and type(getattr(description, field.name)) is not field.type:
-            raise ValueError(f"{field.name} is {getattr(description, field.name)!r}")
+    check_types(description)
     numbers = (description.clip_length, description.branches, description.feature_size, *description.image_size)
     if len(description.image_size) != 2 or not all(type(each) is int and each > 0 for each in numbers) or (
             description.feature_size % description.branches):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cfaan_jax import inputs, processes, weights
+from cfaan_jax import inputs, lock, processes, weights
 from cfaan_jax.data.records import MANIFEST, SPLITS, RecordSet, load_manifest
 from cfaan_jax.data.storage import is_address
 from cfaan_jax.errors import InputError
@@ -65,7 +65,7 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
     check_out(folder)
     if form == "parquet":
         _parquet()  # before the work, not after it
-    with processes.alone(folder.with_name(f".{folder.name}.lock"), "extracts"):
+    with processes.alone(lock.beside(folder), "extracts"):
         return _extract(model, config, source, folder, which, form)
 
 

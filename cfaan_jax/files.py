@@ -10,8 +10,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, get_args, get_origin
 
 import numpy as np
 
@@ -37,6 +39,14 @@ def from_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def check_types(record) -> None:
+    """Raises ValueError for a dataclass, made of JSON, with a field of another type than it says."""
+    for field in fields(record):
+        kinds = get_args(field.type) if isinstance(field.type, UnionType) else (get_origin(field.type) or field.type,)
+        if type(getattr(record, field.name)) not in kinds:
+            raise ValueError(f"{field.name} is {getattr(record, field.name)!r}")
 
 
 def content_of(path: str | Path) -> bytes:

@@ -23,6 +23,11 @@ BUILDING, TRAINING, EVALUATION = ".building.lock", ".training.lock", ".evaluatio
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # one kernel, from its start to its end
 
 
+def beside(folder: Path) -> Path:
+    """The lock of a folder that is written as a whole, and so holds none itself."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
 @contextmanager
 def held(path: Path, doing: str) -> Iterator[None]:
     """Holds a lock for as long as the block runs.

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict, config_flags
 from cfaan_jax import evaluate, export, extract, processes
 from cfaan_jax.checkpoint import restore_model
 from cfaan_jax.errors import InputError, status_of
-from cfaan_jax.experiment import SECTIONS, check, claim, flatten, initial_model, nearest, weights_of
+from cfaan_jax.experiment import SECTIONS, check, claim, flatten, initial_model, no_such_field, weights_of
 from cfaan_jax.interrupt import Interrupted
 from cfaan_jax.models import VideoReID
 from cfaan_jax.report.tables import show
@@ -184,9 +184,7 @@ def _check_fields(config: ConfigDict, given: Sequence[str]) -> None:
             raise InputError(f"--{name} is given {given.count(name)} times, which would put the values one behind the "
                              f"other; give it once: --{name}='{fields[name]}'")
         if not any(each == name or each.startswith(f"{name}.") for each in names):
-            near = ", ".join(f"--{each}" for each in nearest(name, names))
-            raise InputError(f"--{name}: the config has no such field; {f'did you mean {near}? ' if near else ''}"
-                             "--help together with --config lists all fields")
+            raise InputError(f"{no_such_field(name, names)}--help together with --config lists all fields")
 
 
 def _explain(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import FREE, KINDS, flatten, load_config, nearest
+from cfaan_jax.experiment import FREE, KINDS, flatten, load_config, no_such_field
 from cfaan_jax.report.summary import read_rows
 from configs import mars, quickstart
 
@@ -147,8 +147,7 @@ def _typed(argument: str, scale: Scale) -> tuple[str, object]:
         value = text
     fields = flatten(scale.get_config(mars.VARIANTS[0]).to_dict())
     if name not in fields:
-        near = ", ".join(f"--config.{each}" for each in nearest(name, list(fields)))
-        raise InputError(f"{argument}: the config has no such field; {f'did you mean {near}? ' if near else ''}"
+        raise InputError(f"{no_such_field(f'config.{name}', [f'config.{each}' for each in fields])}"
                          f"python -m cfaan_jax.main --help --config={scale.config} lists all")
     if isinstance(fields[name], int | float) and not isinstance(value, int | float):
         raise InputError(f"{argument}: give a number, as in --config.{name}={fields[name]}")

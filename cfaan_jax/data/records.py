@@ -128,19 +128,14 @@ def load_manifest(directory: str | Path) -> dict:
         found = manifest.get("schema_version") if isinstance(manifest, dict) else None
         raise InputError(f"{path}: schema version {found!r}, this program reads {SCHEMA_VERSION}; build the records "
                          "again into another folder")
-    counts = manifest.get("counts")
+    counts, there = manifest.get("counts"), folder.sizes()
     if not (all(isinstance(manifest.get(name), kind) for name, kind in _IN_MANIFEST.items()) and all(
             split in SPLITS and isinstance(count, dict) and isinstance(count.get("tracklets"), int)
-            for split, count in counts.items()) and _indexed(folder) <= set(counts)):
+            for split, count in counts.items()) and all(
+            split in counts for split in SPLITS if index_path("", split).name in there)):
         raise InputError(f"{path}: damaged, it says nothing of what lies here; restore it, or build the records again "
                          "into another folder")
     return manifest
-
-
-def _indexed(folder: storage.LocalFolder | storage.ObjectFolder) -> set[str]:
-    """The splits whose index lies in a folder."""
-    names = folder.sizes()
-    return {split for split in SPLITS if index_path("", split).name in names}
 
 
 def rebuild_index(directory: str | Path, split: str) -> Path:

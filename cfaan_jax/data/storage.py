@@ -47,11 +47,15 @@ class LocalFolder:
 
     def part(self, name: str, start: int, end: int) -> "Piece":
         """Bytes from start to end, which are not read yet."""
+        if name not in self._open:
+            self._open_once(name)
+        return Piece(self, name, int(start), int(end))
+
+    def _open_once(self, name: str) -> None:
         with self._lock, _told(self.place(name)):
             if name not in self._open:
                 self._open[name] = os.open(self.place(name), os.O_RDONLY)
                 weakref.finalize(self, os.close, self._open[name])
-        return Piece(self, name, int(start), int(end))
 
     def bytes_of(self, piece: "Piece") -> bytes:
         """Reads a piece."""

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import from_json, read_npz, written_whole
+from cfaan_jax.files import check_types, from_json, read_npz, written_whole
 from cfaan_jax.metrics import corrections, protocols
 from cfaan_jax.metrics.big_gallery import CosineDistances
 from cfaan_jax.metrics.cameras import CameraPairs, camera_pairs
@@ -139,9 +139,7 @@ class Search:
             array = getattr(self, name)
             if not array.dtype.str[1:].startswith(kind) or array.ndim != 1 + (name == "features"):
                 raise ValueError(f"{name} of {array.dtype} and shape {list(array.shape)}")
-        for field in fields(About):
-            if not isinstance(getattr(self.about, field.name), field.type):
-                raise ValueError(f"{field.name} is {getattr(self.about, field.name)!r}")
+        check_types(self.about)
         if self.about.distance not in DISTANCES or self.about.left_out < 0:
             raise ValueError(f"distance {self.about.distance}, {self.about.left_out} left out")
         labels = [len(getattr(self, name)) for name in ("names", "track_ids", "pids", "camids")]
