@@ -4,10 +4,14 @@
 
 `launch/demo.sh` makes such records from videos and then calls this. Weights are whatever `FeatureExtractor.open` takes.
 Where identities are known, as those of tracks that were cut into halves, figures come with the page.
+
+Weights have rarely seen the camera at hand, so features are fitted to its tracklets: what differs between the clips of
+one tracklet counts less (cfaan_jax/metrics/whitening.py). --plain compares them as the network gives them.
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +26,28 @@ from cfaan_jax.report import matches
 from cfaan_jax.report.tables import show
 
 _PROTOCOL = "mars"
+_ENOUGH = 10  # tracklets: fewer say too little of a camera to fit features to them
 
 
-def search(extractor: FeatureExtractor, records: str | Path, weights: str) -> Search:
-    """Features and labels of the queries and the gallery of a record set; `weights` is what they are called."""
+def search(extractor: FeatureExtractor, records: str | Path, weights: str, plain: bool = False) -> Search:
+    """Features and labels of the queries and the gallery of a record set.
+
+    Args:
+        extractor: gives the features.
+        records: folder of the record set.
+        weights: what the weights are called.
+        plain: leave the features as the network gives them, as it is done for fewer than 10 tracklets.
+    """
     manifest, parts = load_manifest(records), [RecordSet.open(records, split) for split in ("query", "gallery")]
     labels = {name: np.concatenate([getattr(part, name) for part in parts])
               for name in ("names", "track_ids", "pids", "camids")}
     about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=Path(weights).name, seed=None,
                   weights=weights, clips=extractor.clips, distance=extractor.distance)
-    return Search(np.concatenate([extractor(part).features for part in parts]), len(parts[0]), **labels, about=about)
+    if plain or len(labels["pids"]) < _ENOUGH:
+        features = np.concatenate([extractor(part).features for part in parts])
+    else:
+        features, about = extractor.whitened(*parts).features, replace(about, distance="cosine", whitened=True)
+    return Search(features, len(parts[0]), **labels, about=about)
 
 
 def score(found: Search) -> Score | None:
@@ -48,17 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         help="a workdir, a folder that --mode=export wrote, an .onnx file of a re-identification "
                              "network, or weights of CF-AAN with torch's names")
     parser.add_argument("--out", type=Path, required=True, help="folder for the page; an older one is replaced")
+    parser.add_argument("--plain", action="store_true", help="compare features as the network gives them")
     flags = parser.parse_args(arguments)
-    found = search(FeatureExtractor.open(flags.weights), flags.records, flags.weights)
-    scored = score(found)
-    together = matches.seen_together(found, flags.records) if scored else None
-    page = matches.write(found, scored, together, flags.records, flags.out)
+    found = search(FeatureExtractor.open(flags.weights), flags.records, flags.weights, flags.plain)
+    scored, times = score(found), matches.times(found, flags.records)
+    page = matches.write(found, scored, times, flags.records, flags.out)
     if scored:
         show(found.about.line(), *evaluate.score_table(evaluate.results(found, {_PROTOCOL: scored}, None)))
         print(f"{(scored.first == 1).sum()} of {scored.num_valid} queries find their own identity first")
-        if together is not None:
-            print(f"{matches.first_among(found, together)} do among tracks that were in view at the same time, which "
-                  "are other people for certain")
+        if times is not None:
+            print(f"{matches.first_among(found, ~times.elsewhere)} do without the tracklets that were in view at the "
+                  "same time as the query: nobody is in two places at once")
+            print(f"{matches.first_among(found, times.together)} do among tracks that were in view at the same time, "
+                  "which are other people for certain")
     else:
         pairs = len(matches.both_ways(found))
         print(f"{pairs} pairs of a query and a tracklet of another camera are nearest both ways")

@@ -6,9 +6,10 @@ and the features, from which `python -m cfaan_jax.evaluate FEATURES.npz` scores 
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -68,12 +69,26 @@ def features_of(model: VideoReID | ExportedNetwork,
     return partial(compiled_features(graphdef, structure, where), arrays)
 
 
-def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: str, clip_length: int,
-            image_size: tuple[int, int], batch_size: int, workers: int = 2) -> np.ndarray:
-    """Evaluation features of tracklets: the mean over each one's clips (paper, section 4.1), not normalised.
+class ClipFeatures(NamedTuple):
+    """Features of a batch of clips, before `tracklet_features`.
 
-    Clips count by their frames, which differ where the last one is shorter. Clips of many tracklets share a batch,
-    which is divided over all devices; all batches of clips of one length have one shape. Every process gets all.
+    Attributes:
+        tracklets: int64 [B], the place of each clip's tracklet; -1 marks padding.
+        features: float32 [B, D].
+        frames: of each clip.
+    """
+
+    tracklets: np.ndarray
+    features: np.ndarray
+    frames: int
+
+
+def of_clips(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: str, clip_length: int,
+             image_size: tuple[int, int], batch_size: int, workers: int = 2) -> Iterator[ClipFeatures]:
+    """Features of the clips of tracklets, batch by batch.
+
+    Clips of many tracklets share a batch, which is divided over all devices; all batches of clips of one length have
+    one shape. Every process gets all.
 
     Args:
         model: is not changed.
@@ -83,11 +98,8 @@ def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: st
         image_size: (H, W) that the network sees.
         batch_size: clips in a batch, a multiple of the number of devices.
         workers: reading threads.
-    Returns:
-        float32 [N, D], in the order of the records.
     Raises:
-        InputError: a batch that the devices do not divide, clips shorter than the network takes, a feature that is not
-            finite.
+        InputError: a batch that the devices do not divide, clips shorter than the network takes.
     """
     check_clips(model, clips)
     mesh = sharding.data_mesh()
@@ -95,24 +107,50 @@ def extract(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: st
     network = features_of(model, sharding.replicated(mesh))
     batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers,
                           sharding.own_rows(over_batch, batch_size))
-    mean = _TrackletMean(len(records))
     with Progress(f"features of {len(records)} tracklets", len(batches)) as progress:
         running = None
         for batch in batches:
             inputs = sharding.placed((batch["frames"], batch["rectangles"]), over_batch)
             features = network(*inputs)
             if running is not None:  # take a batch's features only when the device has the next batch to work on
-                mean.add(*running)
+                yield _fetched(*running)
                 progress.advance()
             running = batch["tracklet"], features, batch["frames"].shape[1]
-        mean.add(*running)
+        yield _fetched(*running)
         progress.advance()
+
+
+def _fetched(tracklets: np.ndarray, features: jax.Array, frames: int) -> ClipFeatures:
+    return ClipFeatures(tracklets, np.asarray(features), frames)
+
+
+def extract(model: VideoReID | ExportedNetwork, records: RecordSet, **how) -> np.ndarray:
+    """Evaluation features of tracklets: the mean over each one's clips (paper, section 4.1), not normalised.
+
+    Clips count by their frames, which differ where the last one is shorter.
+
+    Args:
+        model, records: see `of_clips`.
+        **how: as for `of_clips`.
+    Returns:
+        float32 [N, D], in the order of the records.
+    Raises:
+        InputError: as `of_clips`, or a feature that is not finite.
+    """
+    mean = _TrackletMean(len(records))
+    for batch in of_clips(model, records, **how):
+        mean.add(batch)
     found = np.asarray(model.tracklet_features(mean.result()))
-    broken = ~np.isfinite(found).all(axis=1)
-    if broken.any():
-        raise InputError(f"the feature of tracklet {records.names[int(broken.argmax())]} is not finite; training went "
-                         "astray, or these are not the weights of this network")
+    check_finite(found, records.names)
     return found
+
+
+def check_finite(features: np.ndarray, names: Sequence[str]) -> None:
+    """Raises InputError for features [N, D] that are not finite; `names` are those of their tracklets."""
+    broken = ~np.isfinite(features).all(axis=1)
+    if broken.any():
+        raise InputError(f"the feature of tracklet {names[int(broken.argmax())]} is not finite; training went astray, "
+                         "or these are not the weights of this network")
 
 
 class _TrackletMean:
@@ -122,13 +160,12 @@ class _TrackletMean:
         self._sums = np.zeros((tracklets, 0))
         self._counts = np.zeros(tracklets, np.int64)
 
-    def add(self, tracklets: np.ndarray, features: jax.Array, frames: int) -> None:
-        """Adds features [B, D] of clips of so many frames to the tracklets [B]; -1 marks padding."""
-        real = tracklets >= 0
+    def add(self, clips: ClipFeatures) -> None:
+        real = clips.tracklets >= 0
         if self._sums.shape[1] == 0:
-            self._sums = np.zeros((len(self._counts), features.shape[1]))
-        np.add.at(self._sums, tracklets[real], frames * np.asarray(features, np.float64)[real])
-        np.add.at(self._counts, tracklets[real], frames)
+            self._sums = np.zeros((len(self._counts), clips.features.shape[1]))
+        np.add.at(self._sums, clips.tracklets[real], clips.frames * clips.features.astype(np.float64)[real])
+        np.add.at(self._counts, clips.tracklets[real], clips.frames)
 
     def result(self) -> np.ndarray:
         return (self._sums / self._counts[:, None]).astype(np.float32)

@@ -13,6 +13,7 @@ from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.data.tracklets import ImageTracklets, Tracklet, of_video
 from cfaan_jax.errors import InputError
 from cfaan_jax.exported import DESCRIPTION, ExportedNetwork
+from cfaan_jax.metrics import whitening
 from cfaan_jax.models import VideoReID
 
 _JPEG_QUALITY = 95  # of frames that Re-Detect and Link cuts, as data_prep/build_tfrecords.py has it
@@ -182,13 +183,39 @@ class FeatureExtractor:
         Raises:
             InputError: no tracklets, or a frame that is no image.
         """
-        if not isinstance(tracklets, RecordSet):
-            if not isinstance(tracklets, Mapping):
-                tracklets = {str(place): each for place, each in enumerate(tracklets)}
-            tracklets = ImageTracklets(tracklets)
-            if self._aligner is not None:
-                tracklets = _aligned(tracklets, self._aligner)
-        return Features(list(tracklets.names), evaluate.extract(self._model, tracklets, **self._how))
+        opened = self._opened(tracklets)
+        return Features(list(opened.names), evaluate.extract(self._model, opened, **self._how))
+
+    def whitened(self, *sets: Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet) -> Features:
+        """Features fitted to the tracklets at hand without labels, see `metrics.whitening`; compare them by the cosine.
+
+        They go together with nothing but each other: queries and gallery belong in one call.
+
+        Args:
+            *sets: each as for a call of the extractor, such as the record sets of the queries and of the gallery.
+
+        Raises:
+            InputError: as a call of the extractor does.
+        """
+        names, found = [], []
+        for opened in map(self._opened, sets):
+            for batch in evaluate.of_clips(self._model, opened, **self._how):
+                real = batch.tracklets >= 0
+                found.append((batch.features[real], len(names) + batch.tracklets[real],
+                              np.full(real.sum(), batch.frames)))
+            names += opened.names
+        features, tracklets, frames = (np.concatenate(each) for each in zip(*found, strict=True))
+        evaluate.check_finite(features, [names[place] for place in tracklets])
+        return Features(names, whitening.whitened(features, tracklets, frames))
+
+    def _opened(self, tracklets: Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet) -> RecordSet | ImageTracklets:
+        """The tracklets as they are read, after Re-Detect and Link if that is asked for."""
+        if isinstance(tracklets, RecordSet):
+            return tracklets
+        if not isinstance(tracklets, Mapping):
+            tracklets = {str(place): each for place, each in enumerate(tracklets)}
+        tracklets = ImageTracklets(tracklets)
+        return tracklets if self._aligner is None else _aligned(tracklets, self._aligner)
 
     def video(self, path: str | Path, boxes: Mapping[str, Mapping[int, Sequence[float]]]) -> Features:
         """Features of people whose boxes in a video are known.

@@ -205,7 +205,7 @@ def test_search_joins_queries_and_gallery(config, gallery):
     np.testing.assert_array_equal(found.features[4:], extract(Network(), gallery))
     assert vars(found.about) == {"dataset": "synthetic", "note": "drawn by code", "aligned": False, "model": "c2d",
                                  "seed": 5, "weights": "last", "clips": "all_sampled", "distance": "cosine",
-                                 "left_out": 0}
+                                 "left_out": 0, "whitened": False}
 
 
 def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsys):

@@ -54,6 +54,26 @@ def test_records_give_the_numbers_of_an_evaluation(extractor, gallery, expected)
     np.testing.assert_array_equal(found.features, expected)
 
 
+def test_whitened_features_are_those_of_the_clips_of_all_sets(extractor, model, records_directory):
+    """A clip at a time, in plain loops; tracklets have clips of their own number."""
+    parts = [RecordSet.open(records_directory, split) for split in ("query", "gallery")]
+    means, within, names = [], 0, []
+    for part in parts:
+        for name in part.names:
+            batches = evaluate.of_clips(model, part.only(np.array(part.names) == name), clips="all_sampled",
+                                        batch_size=8, **SETTINGS)
+            clips = np.concatenate([batch.features[batch.tracklets >= 0] for batch in batches]).astype(np.float64)
+            means.append(clips.mean(0))
+            within += sum(np.outer(clip - means[-1], clip - means[-1]) for clip in clips) / len(clips)
+            names.append(name)
+    within /= len(means)
+    within += 0.1 * np.trace(within) / len(within) * np.eye(len(within))
+    expected = (means - np.mean(means, axis=0)) @ np.linalg.inv(within) @ (means - np.mean(means, axis=0)).T
+    found = extractor.whitened(*parts)
+    assert found.ids == names and found.features.dtype == np.float32
+    np.testing.assert_allclose(found.features @ found.features.T, expected, rtol=1e-3, atol=1e-3 * abs(expected).max())
+
+
 def test_image_files_give_the_numbers_of_an_evaluation(extractor, gallery, expected, tmp_path):
     found = extractor(files(gallery, tmp_path))
     assert found.ids == gallery.names

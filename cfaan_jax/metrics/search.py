@@ -53,6 +53,7 @@ class About:
         clips: which clips of a tracklet were averaged.
         distance: by which features are compared, one of `DISTANCES`.
         left_out: test tracklets that are missing here because they are damaged.
+        whitened: whether the features are fitted to these tracklets, see `whitening`.
     """
 
     dataset: str
@@ -64,11 +65,13 @@ class About:
     clips: str
     distance: str = "cosine"
     left_out: int = 0
+    whitened: bool = False
 
     def line(self) -> str:
         """One line of text."""
         tracklets = f"{'aligned' if self.aligned else 'raw'} tracklets of {self.dataset}"
         line = f"{self.model}, {tracklets}, weights {self.weights}, clips {self.clips}"
+        line += ", whitened by the clips within tracklets" if self.whitened else ""
         line += "" if self.seed is None else f", seed {self.seed}"
         line += "" if self.distance == "cosine" else f", {self.distance} distance"
         line += f"; damaged test tracklets left out: {self.left_out:,}" if self.left_out else ""

@@ -5,7 +5,10 @@ tracks that were in view at the same time are two people for certain.
 """
 
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,23 +35,46 @@ def both_ways(found: Search) -> set[tuple[int, int]]:
     return pairs
 
 
-def seen_together(found: Search, records: str | Path) -> np.ndarray | None:
-    """Whether the identity of each query and that of each tracklet were in view at the same time, bool [Q, N].
+class Times(NamedTuple):
+    """Who was in view when, in one video; bool [Q, N] for every query and tracklet.
 
-    None where frames are not named as those of videos.
+    Attributes:
+        elsewhere: the tracklet itself overlaps the query in time: nobody is in two places at once.
+        together: all that is known of its identity and all that is known of the query's overlap.
     """
+
+    elsewhere: np.ndarray
+    together: np.ndarray
+
+
+def times(found: Search, records: str | Path) -> Times | None:
+    """What was in view at the same time; None where frames are not named as those of videos."""
     frames, spans = TrackletFrames(found, records), []
     for row, pid in enumerate(found.pids.tolist()):
         sources = _record(frames, row).sources
         named = [_FRAME.fullmatch(source) for source in (sources[0], sources[-1])]
         if None in named:
             return None
-        spans.append((pid, named[0][1], int(named[0][2]), int(named[1][2])))
-    videos = np.array([video for _, video, _, _ in spans])
-    first, last = (np.array([pick(span[end] for span in spans if span[:2] == own[:2]) for own in spans])
-                   for pick, end in ((min, 2), (max, 3)))
-    q = found.num_queries
-    return (videos[:q, None] == videos) & (first[:q, None] <= last) & (first <= last[:q, None])
+        spans.append(_Span(pid, named[0][1], int(named[0][2]), int(named[1][2])))
+    people: dict[tuple[int, str], list[_Span]] = defaultdict(list)
+    for span in spans:
+        people[span.pid, span.video].append(span)
+    whole = [_Span(*person, min(part.first for part in people[person]), max(part.last for part in people[person]))
+             for person in ((span.pid, span.video) for span in spans)]
+    return Times(_overlap(spans, found.num_queries), _overlap(whole, found.num_queries))
+
+
+class _Span(NamedTuple):
+    pid: int
+    video: str
+    first: int
+    last: int
+
+
+def _overlap(spans: Sequence[_Span], num_queries: int) -> np.ndarray:
+    _, videos, first, last = (np.array(each) for each in zip(*spans, strict=True))
+    return ((videos[:num_queries, None] == videos) & (first[:num_queries, None] <= last)
+            & (first <= last[:num_queries, None]))
 
 
 def first_among(found: Search, others: np.ndarray) -> int:
@@ -60,13 +86,15 @@ def first_among(found: Search, others: np.ndarray) -> int:
     return int(right[np.arange(q), nearest].sum())
 
 
-def write(found: Search, score: Score | None, together: np.ndarray | None, records: str | Path, folder: Path) -> Path:
+def write(found: Search, score: Score | None, times: Times | None, records: str | Path, folder: Path) -> Path:
     """Writes a page with every query and its nearest tracklets, the most similar pairs first.
+
+    Tracklets that were in view at the same time as the query are not among them.
 
     Args:
         found: features and labels; the queries are of one camera, the gallery is of others.
         score: where identities are known; None: they are not.
-        together: what `seen_together` gave.
+        times: what `times` gave.
         records: that were searched.
         folder: where; an older page there is replaced.
     Returns:
@@ -75,13 +103,13 @@ def write(found: Search, score: Score | None, together: np.ndarray | None, recor
         InputError: something else lies there.
     """
     frames, mutual = TrackletFrames(found, records), both_ways(found)
-    lists = found.nearest(range(found.num_queries), protocols.get("mars"), count=_ANSWERS)
-    order = sorted(range(found.num_queries), key=lambda query: lists[query][0].distance)
+    lists = _nearest(found, times)
+    order = sorted(range(found.num_queries), key=lambda query: lists[query][0].distance if lists[query] else np.inf)
 
     def kind(query: int, answer: Answer) -> str:
         if not score:
             return "both" if (query, answer.row) in mutual else "other"
-        doubtful = together is not None and not together[query, answer.row]
+        doubtful = times is not None and not times.together[query, answer.row]
         return "perhaps" if answer.kind == "wrong" and doubtful else answer.kind
 
     with pages(folder, {_PAGE: "Who appears again"}, found.about.line()) as site:
@@ -91,8 +119,17 @@ def write(found: Search, score: Score | None, together: np.ndarray | None, recor
                                                "near": near(found, answer)} for answer in lists[query]]}
                    for query in order]
         site.page(_PAGE, score=score, first=score and int((score.first == 1).sum()), queries=queries, tracklets=shown,
-                  among=None if together is None else first_among(found, together), near_name=near_name(found))
+                  possible=score and times and first_among(found, ~times.elsewhere),
+                  among=score and times and first_among(found, times.together), near_name=near_name(found))
     return folder / _PAGE
+
+
+def _nearest(found: Search, times: Times | None) -> list[list[Answer]]:
+    """Ranked lists of all queries, without those who were elsewhere."""
+    impossible = 0 if times is None else int(times.elsewhere.sum(axis=1).max())
+    lists = found.nearest(range(found.num_queries), protocols.get("mars"), count=_ANSWERS + impossible)
+    return [[answer for answer in answers if times is None or not times.elsewhere[query, answer.row]][:_ANSWERS]
+            for query, answers in enumerate(lists)]
 
 
 def _described(frames: TrackletFrames, row: int) -> dict:
