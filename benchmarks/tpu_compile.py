@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import product
 
 import jax
 from jax.experimental import topologies
@@ -39,12 +40,13 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     mesh, rows = chips(flags.slice), []
     config = mars_config.chosen(flags)
-    for numbers in [flags.compute] if flags.compute else models.COMPUTE:
-        config.model.compute = numbers
-        rows += [measure(name, config, mesh) for name in _STEPS]
     about = {"slice": flags.slice, "chips": mesh.size, "kind": mesh.devices.flat[0].device_kind,
              "variant": flags.variant, "jax": jax.__version__}
-    flags.out.write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n")
+    for numbers, name in product([flags.compute] if flags.compute else models.COMPUTE, _STEPS):
+        print(f"compiling the {name} step in {numbers}, which can take many minutes", flush=True)
+        config.model.compute = numbers
+        rows.append(measure(name, config, mesh))
+        flags.out.write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n")
     show(f"{flags.variant} on {mesh.size} x {about['kind']} ({flags.slice}), each chip",
          ["step", "numbers", "GiB in", "GiB on the way", "GiB held", "10^9 FLOPs", "exchanges", "MB exchanged",
           "seconds to compile"],

@@ -86,5 +86,11 @@ def macs(jaxpr, only_batched: bool = False) -> int:
             outputs = kernel.shape[numbers.rhs_spec[0]]
             total += equation.outvars[0].aval.size * kernel.size // outputs
         repeats = equation.params.get("length", 1)  # of a scan
-        total += repeats * sum(macs(inner, only_batched) for inner in jaxprs_in_params(equation.params))
+        total += repeats * sum(macs(inner, only_batched) for inner in _inner(equation))
     return total
+
+
+def _inner(equation) -> list:
+    """The programs inside an operation; of those for different platforms the one by definition, which is the last."""
+    inner = list(jaxprs_in_params(equation.params))
+    return inner[-1:] if equation.params.get("branches_platforms") else inner

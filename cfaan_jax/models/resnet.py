@@ -1,9 +1,7 @@
 """ResNet-50 in torchvision's first layout, with the last stride at 1 (paper, section 4.2)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +9,13 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models import initial
 from cfaan_jax.models.additions import Additions, Place
-from cfaan_jax.models.linear import on_channels
+from cfaan_jax.models.convolution import Convolution
 from cfaan_jax.models.normalization import BatchNorm
-from cfaan_jax.models.pooling import stem_max_pool, windows
-from cfaan_jax.models.precision import matching
+from cfaan_jax.models.pooling import stem_max_pool
 
 EXPANSION = 4  # output channels of a bottleneck for each of its inner channels
 STAGE_STRIDES = (1, 2, 2, 1)
-_FEW_CELLS = 16  # maps with fewer are convolved as products of matrices
 STRIDE = 16  # pixels to a cell of the last feature map, with those strides behind the stem's 4
 
 
@@ -53,58 +48,6 @@ class ResNetSettings:
     def stage_channels(self, stage: int) -> int:
         """Channels of the output of a stage, counted from 0."""
         return EXPANSION * self.width * 2**stage
-
-
-class Convolution(nnx.Module):
-    """A square convolution without bias, padded to keep the size; kernel `[k, k, in, out]`.
-
-    A 1x1 convolution is a product of matrices over the strided positions, and so is any convolution to a map of a few
-    cells: on a CPU both are several times faster in training than XLA's convolution, with the same result.
-    """
-
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int, rng: np.random.Generator):
-        he = math.sqrt(2 / (size * size * outputs))  # fan out: torchvision's initialisation
-        self.kernel = initial.normal(rng, (size, size, inputs, outputs), he)
-        self.stride = stride
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[N, H, W, in]` -> `[N, ceil(H / stride), ceil(W / stride), out]`."""
-        kernel, stride = matching(self.kernel, x), self.stride
-        size = kernel.shape[0]
-        if size == 1:
-            return on_channels(x[:, ::stride, ::stride], kernel[0, 0])
-        if -(-x.shape[1] // stride) * -(-x.shape[2] // stride) < _FEW_CELLS:
-            patches = jnp.concatenate(windows(x, size, stride, fill=0.0), axis=-1)
-            return on_channels(patches, kernel.reshape(-1, kernel.shape[-1]))
-        return _same_size(x, kernel) if stride == 1 else _convolved(x, kernel, stride)
-
-
-def _convolved(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    border = (kernel.shape[0] // 2, kernel.shape[0] // 2)
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (border, border),
-                                        dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-@jax.custom_vjp
-def _same_size(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution of stride 1, whose gradient for the kernel is several times faster on CPUs than XLA's own."""
-    return _convolved(x, kernel, 1)
-
-
-def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-    """One product of matrices for each place of the kernel: the input under it times the gradient of the output."""
-    gradient = gradient.reshape(-1, gradient.shape[-1])
-    places = [under.reshape(-1, under.shape[-1]).T @ gradient for under in windows(x, kernel.shape[0], 1, fill=0.0)]
-    return jnp.stack(places).reshape(kernel.shape)
-
-
-def _same_size_backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    _, transposed = jax.vjp(partial(_convolved, stride=1), *inputs)
-    for_x, by_compiler = transposed(gradient)  # the second is dropped from programs for CPUs, where nothing uses it
-    return for_x, jax.lax.platform_dependent(*inputs, gradient, cpu=_kernel_gradient, default=lambda *_: by_compiler)
-
-
-_same_size.defvjp(lambda x, kernel: (_convolved(x, kernel, 1), (x, kernel)), _same_size_backward)
 
 
 class Bottleneck(nnx.Module):

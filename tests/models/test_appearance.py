@@ -8,7 +8,8 @@ from flax import nnx
 from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.appearance import Alignment, TemporalConvolution
-from cfaan_jax.models.resnet import Convolution, on_clips
+from cfaan_jax.models.convolution import Convolution
+from cfaan_jax.models.resnet import on_clips
 from tests import golden_cases
 from tests.golden_cases import Case
 from tests.models.transplants import Transplant, check_against_reference, small_network

@@ -1,5 +1,9 @@
 """The convolutions of the backbone against those of the compiler, with gradients."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +12,8 @@ from flax import nnx
 
 from cfaan_jax import models
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.resnet import Convolution
+from cfaan_jax.models import winograd
+from cfaan_jax.models.convolution import Convolution
 
 
 def of_the_compiler(x, kernel, stride):
@@ -31,6 +36,48 @@ def test_convolutions_and_their_gradients(height, width, size, stride):
     (for_params, for_x), expected = ours_transposed(gradient), transposed(gradient)
     np.testing.assert_allclose(for_params["kernel"][...], expected[0], atol=1e-4)
     np.testing.assert_allclose(for_x, expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("frames, height, width", [(16, 66, 63), (24, 32, 64), (11, 64, 64), (9, 129, 66)])
+def test_many_frames_are_convolved_some_at_a_time(frames, height, width):
+    rng = np.random.default_rng(frames)
+    x, kernel = rng.standard_normal((frames, height, width, 3)), rng.standard_normal((3, 3, 3, 4))
+    with jax.enable_x64(True):
+        found = jax.jit(winograd.convolved)(x, kernel)
+        assert " while(" in jax.jit(winograd.convolved).lower(x, kernel).as_text("hlo")
+        np.testing.assert_allclose(found, of_the_compiler(x, kernel, 1), atol=1e-12)
+
+
+def test_rounding_is_not_worse_than_the_compilers():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((4, 16, 8, 256)), rng.standard_normal((3, 3, 256, 32)) / 48
+    with jax.enable_x64(True):
+        exact = np.asarray(of_the_compiler(x, kernel, 1))
+    x, kernel = x.astype(np.float32), kernel.astype(np.float32)
+    off, compilers = (np.square(np.asarray(convolved, np.float64) - exact).mean() for convolved in
+                      (winograd.convolved(x, kernel), of_the_compiler(x, kernel, 1)))
+    assert off < 2 * compilers
+
+
+def test_each_device_convolves_its_own_frames():
+    """In a process of its own, where there are eight devices."""
+    done = subprocess.run([sys.executable, "-c", _ON_EIGHT], env=os.environ | _EIGHT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "0"]
+
+
+_EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+_ON_EIGHT = """
+import jax, numpy as np
+from cfaan_jax.models import winograd
+from cfaan_jax.sharding import data_mesh, over_batch, replicated
+mesh = data_mesh()
+where = over_batch(mesh, 48)
+x, kernel = np.ones((48, 64, 64, 3), np.float32), np.ones((3, 3, 3, 4), np.float32)
+placed = jax.jit(winograd.convolved, in_shardings=(where, replicated(mesh)), out_shardings=where)
+text = placed.lower(x, kernel).compile().as_text()
+print(" while(" in text, sum(text.count(kind) for kind in ("all-gather", "all-to-all", "collective-permute")))
+"""
 
 
 @pytest.mark.parametrize("name, shape, kind, said", [
