@@ -7,7 +7,9 @@ from ml_collections import ConfigDict
 from cfaan_jax import experiment, models
 from configs import mars
 
-_SECTIONS = {"width": "model", "depths": "model", "compute": "model", "image_size": "data", "workers": "data"}
+_SECTIONS = {"width": "model", "depths": "model", "compute": "model", "image_size": "data", "workers": "data",
+             "accumulate": "train"}
+_SIZE = ("width", "depths", "image_size")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +20,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compute", choices=models.COMPUTE, help="config.model.compute")
     parser.add_argument("--image_size", type=integers, help="config.data.image_size, as in 256,128")
     parser.add_argument("--workers", type=int, help="config.data.workers")
+    parser.add_argument("--accumulate", type=int, help="config.train.accumulate: a step in so many parts takes less "
+                                                       "memory")
 
 
 def chosen(flags: argparse.Namespace) -> ConfigDict:
@@ -36,13 +40,16 @@ def chosen(flags: argparse.Namespace) -> ConfigDict:
 
 
 def caveat(flags: argparse.Namespace) -> list[str]:
-    """What must stand beside figures of another network than the paper's; nothing beside those of its own."""
-    config, paper = chosen(flags), mars.get_config()
-    fields = [(section, name) for name, section in _SECTIONS.items() if name not in ("workers", "compute")]
-    if flags.variant == "cfaan" and all(config[section][name] == paper[section][name] for section, name in fields):
-        return []
-    described = ", ".join(f"{name} {config[section][name]}" for section, name in fields)
-    return [f"This is not the paper's network: {flags.variant}, {described}; nor are the figures those of the paper's."]
+    """What must stand beside figures of another network or step than the paper's; nothing beside those of its own."""
+    config, paper, notes = chosen(flags), mars.get_config(), []
+    own = {name: config[_SECTIONS[name]][name] for name in _SIZE}
+    if flags.variant != "cfaan" or any(paper[_SECTIONS[name]][name] != value for name, value in own.items()):
+        described = ", ".join(f"{name} {value}" for name, value in own.items())
+        notes.append(f"This is not the paper's network: {flags.variant}, {described}; nor are the figures those of the "
+                     "paper's.")
+    if config.train.accumulate != paper.train.accumulate:
+        notes.append(f"A training step is computed in {config.train.accumulate} parts, one after another.")
+    return notes
 
 
 def integers(text: str) -> tuple[int, ...]:

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plain", action="store_true", help="compare features as the network gives them")
     flags = parser.parse_args(arguments)
     found = search(FeatureExtractor.open(flags.weights), flags.records, flags.weights, flags.plain)
-    scored, times = score(found), matches.times(found, flags.records)
+    scored, times = score(found), matches.view_times(found, flags.records)
     page = matches.write(found, scored, times, flags.records, flags.out)
     if scored:
         show(found.about.line(), *evaluate.score_table(evaluate.results(found, {_PROTOCOL: scored}, None)))

@@ -195,10 +195,12 @@ class FeatureExtractor:
             *sets: each as for a call of the extractor, such as the record sets of the queries and of the gallery.
 
         Raises:
-            InputError: as a call of the extractor does.
+            InputError: as a call of the extractor does, or fewer than two tracklets.
         """
-        names, found = [], []
-        for opened in map(self._opened, sets):
+        names, found, opened_sets = [], [], [self._opened(each) for each in sets]
+        if (count := sum(map(len, opened_sets))) < 2:
+            raise InputError(f"whitened features of {count} tracklets: give at least two, all that are to be compared")
+        for opened in opened_sets:
             for batch in evaluate.of_clips(self._model, opened, **self._how):
                 real = batch.tracklets >= 0
                 found.append((batch.features[real], len(names) + batch.tracklets[real],

@@ -74,6 +74,14 @@ def test_whitened_features_are_those_of_the_clips_of_all_sets(extractor, model, 
     np.testing.assert_allclose(found.features @ found.features.T, expected, rtol=1e-3, atol=1e-3 * abs(expected).max())
 
 
+def test_a_single_tracklet_is_not_whitened(extractor, gallery, tmp_path):
+    [name, *_] = paths = files(gallery, tmp_path)
+    with pytest.raises(InputError, match="of 1 tracklets: give at least two"):
+        extractor.whitened({name: paths[name]})
+    with pytest.raises(InputError, match="of 0 tracklets: give at least two"):
+        extractor.whitened()
+
+
 def test_image_files_give_the_numbers_of_an_evaluation(extractor, gallery, expected, tmp_path):
     found = extractor(files(gallery, tmp_path))
     assert found.ids == gallery.names

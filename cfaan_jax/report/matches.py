@@ -47,7 +47,7 @@ class Times(NamedTuple):
     together: np.ndarray
 
 
-def times(found: Search, records: str | Path) -> Times | None:
+def view_times(found: Search, records: str | Path) -> Times | None:
     """What was in view at the same time; None where frames are not named as those of videos."""
     frames, spans = TrackletFrames(found, records), []
     for row, pid in enumerate(found.pids.tolist()):
@@ -94,7 +94,7 @@ def write(found: Search, score: Score | None, times: Times | None, records: str 
     Args:
         found: features and labels; the queries are of one camera, the gallery is of others.
         score: where identities are known; None: they are not.
-        times: what `times` gave.
+        times: what `view_times` gave.
         records: that were searched.
         folder: where; an older page there is replaced.
     Returns:
