@@ -20,13 +20,12 @@ from cfaan_jax import evaluate
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import run_command
 from cfaan_jax.features import FeatureExtractor
-from cfaan_jax.metrics import Score
+from cfaan_jax.metrics import Score, whitening
 from cfaan_jax.metrics.search import About, Search
-from cfaan_jax.report import matches
+from cfaan_jax.report import matches, page
 from cfaan_jax.report.tables import show
 
 _PROTOCOL = "mars"
-_ENOUGH = 10  # tracklets: fewer say too little of a camera to fit features to them
 
 
 def search(extractor: FeatureExtractor, records: str | Path, weights: str, plain: bool = False) -> Search:
@@ -36,14 +35,14 @@ def search(extractor: FeatureExtractor, records: str | Path, weights: str, plain
         extractor: gives the features.
         records: folder of the record set.
         weights: what the weights are called.
-        plain: leave the features as the network gives them, as it is done for fewer than 10 tracklets.
+        plain: leave the features as the network gives them, as it is done for too few tracklets.
     """
     manifest, parts = load_manifest(records), [RecordSet.open(records, split) for split in ("query", "gallery")]
     labels = {name: np.concatenate([getattr(part, name) for part in parts])
               for name in ("names", "track_ids", "pids", "camids")}
     about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=Path(weights).name, seed=None,
                   weights=weights, clips=extractor.clips, distance=extractor.distance)
-    if plain or len(labels["pids"]) < _ENOUGH:
+    if plain or len(labels["pids"]) < whitening.FEWEST:
         features = np.concatenate([extractor(part).features for part in parts])
     else:
         features, about = extractor.whitened(*parts).features, replace(about, distance="cosine", whitened=True)
@@ -65,10 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
                              "network, or weights of CF-AAN with torch's names")
     parser.add_argument("--out", type=Path, required=True, help="folder for the page; an older one is replaced")
     parser.add_argument("--plain", action="store_true", help="compare features as the network gives them")
+    parser.add_argument("--check", action="store_true",
+                        help="only see whether the weights open and the page can be written, before there are records")
     flags = parser.parse_args(arguments)
-    found = search(FeatureExtractor.open(flags.weights), flags.records, flags.weights, flags.plain)
+    extractor = FeatureExtractor.open(flags.weights)
+    page.check(flags.out, matches.PAGE)
+    if flags.check:
+        return
+    found = search(extractor, flags.records, flags.weights, flags.plain)
     scored, times = score(found), matches.view_times(found, flags.records)
-    page = matches.write(found, scored, times, flags.records, flags.out)
+    written = matches.write(found, scored, times, flags.records, flags.out)
     if scored:
         show(found.about.line(), *evaluate.score_table(evaluate.results(found, {_PROTOCOL: scored}, None)))
         print(f"{(scored.first == 1).sum()} of {scored.num_valid} queries find their own identity first")
@@ -80,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         pairs = len(matches.both_ways(found))
         print(f"{pairs} pairs of a query and a tracklet of another camera are nearest both ways")
-    print(f"report: {page}")
+    print(f"report: {written}")
 
 
 if __name__ == "__main__":

@@ -317,7 +317,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.evaluate",
                                      description="Scores features of an earlier evaluation again, without the network.")
     parser.add_argument("features", type=Path, help="features-*.npz in a workdir")
-    parser.add_argument("--protocols", default="all", help=f"all, or some of {','.join(protocols.PROTOCOLS)}")
+    parser.add_argument("--protocols", default="all",
+                        help=f"all, or some, with commas between them, of {', '.join(protocols.PROTOCOLS)}")
     parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking as well")
     parser.add_argument("--corrections", help="corrections.csv or clean_tracks_test_info.mat, for revised protocols")
     flags = parser.parse_args(arguments)

@@ -189,17 +189,35 @@ class FeatureExtractor:
     def whitened(self, *sets: Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet) -> Features:
         """Features fitted to the tracklets at hand without labels, see `metrics.whitening`; compare them by the cosine.
 
-        They go together with nothing but each other: queries and gallery belong in one call.
+        They go together with nothing but each other: queries and gallery belong in one call. Tracklets of one clip say
+        nothing of what differs within one; where all are such, features are only centred.
+
+        Examples:
+            >>> import numpy as np
+            >>> from cfaan_jax import FeatureExtractor, models
+            >>> small = models.create("c2d", num_classes=5, clip_length=2, image_size=(32, 16), width=8,
+            ...                       depths=(1, 1, 1, 1))
+            >>> extractor = FeatureExtractor(small, clip_length=2, image_size=(32, 16))
+            >>> rng = np.random.default_rng(0)
+            >>> people = {f"person {i}": rng.integers(0, 256, (6, 64, 32, 3), np.uint8) for i in range(12)}
+            >>> found = extractor.whitened(people)
+            features of 12 tracklets: ...
+            >>> found.features.shape
+            (12, 256)
 
         Args:
             *sets: each as for a call of the extractor, such as the record sets of the queries and of the gallery.
 
+        Returns:
+            Features `[N, D]` of the tracklets of all sets, one behind another.
+
         Raises:
-            InputError: as a call of the extractor does, or fewer than two tracklets.
+            InputError: as a call of the extractor does, or fewer than 10 tracklets.
         """
         names, found, opened_sets = [], [], [self._opened(each) for each in sets]
-        if (count := sum(map(len, opened_sets))) < 2:
-            raise InputError(f"whitened features of {count} tracklets: give at least two, all that are to be compared")
+        if (count := sum(map(len, opened_sets))) < whitening.FEWEST:
+            raise InputError(f"{count} tracklets are too few to fit features to them: give at least "
+                             f"{whitening.FEWEST}, all that are to be compared, or take the features as they are")
         for opened in opened_sets:
             for batch in evaluate.of_clips(self._model, opened, **self._how):
                 real = batch.tracklets >= 0

@@ -146,10 +146,10 @@ def build(args: argparse.Namespace) -> None:
     if detects:
         print(f"detector {args.detector} on {pack.devices['detector']}, linker {args.linker} on "
               f"{pack.devices['linker']}")
-    dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
-                                                   if option.flag in options})
-    about["aligned"] = detects or dataset.aligned
-    with lock.held(args.out / lock.BUILDING, "packs records"):
+    with lock.held(args.out / lock.BUILDING, "packs records"):  # before a video is looked through, which takes long
+        dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
+                                                       if option.flag in options})
+        about["aligned"] = detects or dataset.aligned
         _make(args, dataset, pack, recipe, settings, about)
     _export(args)
 
@@ -320,8 +320,9 @@ def main(arguments: list[str] | None = None) -> int:
         with StopSignal() as stop, stop.at_once():
             return status_of(partial(build, args))
     except Interrupted as interrupted:
-        print(f"stopped by {interrupted}; complete shards in {args.out} stay, the same command goes on",
-              file=sys.stderr)
+        left = (f"complete shards in {args.out} stay, the same command goes on" if any(args.out.glob("*.tfrecord-*"))
+                else "nothing was packed yet, the same command begins again")
+        print(f"stopped by {interrupted}; {left}", file=sys.stderr)
         return 128 + interrupted.signum
 
 

@@ -104,6 +104,17 @@ def test_both_ways_is_within_pairs_of_cameras():
     assert matches.both_ways(found) == {(0, 2), (1, 4)}
 
 
+def test_what_cannot_be_is_refused_before_anything_is_computed(by_colour, records_directory, tmp_path, capsys):
+    report = f"--out={tmp_path / 'report'}"
+    demo.main([str(tmp_path / "gone"), "--weights=colours", report, "--check"])
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "report").write_text("mine")
+    for more in ([], ["--check"]):
+        with pytest.raises(InputError, match="report"):
+            demo.main([str(records_directory), "--weights=colours", report, *more])
+    assert "features of" not in capsys.readouterr().out and (tmp_path / "report").read_text() == "mine"
+
+
 def test_missing_weights_are_told_with_a_remedy(records_directory, tmp_path):
     with pytest.raises(InputError, match=r"gone: no weights there; name a workdir, an export, an \.onnx file"):
         demo.main([str(records_directory), f"--weights={tmp_path / 'gone'}", f"--out={tmp_path / 'report'}"])

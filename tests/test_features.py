@@ -74,11 +74,11 @@ def test_whitened_features_are_those_of_the_clips_of_all_sets(extractor, model, 
     np.testing.assert_allclose(found.features @ found.features.T, expected, rtol=1e-3, atol=1e-3 * abs(expected).max())
 
 
-def test_a_single_tracklet_is_not_whitened(extractor, gallery, tmp_path):
+def test_too_few_tracklets_are_not_whitened(extractor, gallery, tmp_path):
     [name, *_] = paths = files(gallery, tmp_path)
-    with pytest.raises(InputError, match="of 1 tracklets: give at least two"):
+    with pytest.raises(InputError, match="1 tracklets are too few to fit features to them: give at least 10"):
         extractor.whitened({name: paths[name]})
-    with pytest.raises(InputError, match="of 0 tracklets: give at least two"):
+    with pytest.raises(InputError, match="0 tracklets are too few"):
         extractor.whitened()
 
 

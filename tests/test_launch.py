@@ -45,9 +45,10 @@ def test_the_demo_tracks_then_searches(tmp_path):
     (tmp_path / "net.onnx").touch()
     found = started(tmp_path, "demo.sh", "python", ["a b.mp4", "c.mp4", "--weights=net.onnx", "--video_stride=3"],
                     CFAAN_VENV="none")
-    assert found == [str(LAUNCH.parent / "data_prep/build_tfrecords.py"), "--dataset=video", "--root=a b.mp4:c.mp4",
-                     "--training_share=0", "--out=runs/demo/records", "--detector=none", "--video_stride=3",
-                     "-m", "cfaan_jax.demo", "runs/demo/records", "--weights=net.onnx", "--out=runs/demo/report"]
+    searched = ["-m", "cfaan_jax.demo", "runs/demo/records", "--weights=net.onnx", "--out=runs/demo/report"]
+    assert found == [*searched, "--check",
+                     str(LAUNCH.parent / "data_prep/build_tfrecords.py"), "--dataset=video", "--root=a b.mp4:c.mp4",
+                     "--training_share=0", "--out=runs/demo/records", "--detector=none", "--video_stride=3", *searched]
 
 
 @pytest.mark.parametrize("arguments, words", [

@@ -118,7 +118,7 @@ def load_manifest(directory: str | Path) -> dict:
         content = folder.read(MANIFEST)
     except storage.Missing:
         raise InputError(f"{path} is missing: {directory} holds no finished records; make them with "
-                         "data_prep/build_tfrecords.py, or correct config.data.records") from None
+                         "data_prep/build_tfrecords.py, or name the folder where they are") from None
     try:
         manifest = from_json(content)
     except ValueError as error:

@@ -117,6 +117,8 @@ class Search:
         """Reads what `save` wrote; anything else, and features that are not finite, are an `InputError`."""
         try:
             arrays = read_npz(path)
+            if missing := sorted({"features", "num_queries", "about"} - set(arrays)):
+                raise ValueError(f"no array '{missing[0]}'")
             if arrays["num_queries"].dtype.kind != "i":
                 raise ValueError(f"num_queries of {arrays['num_queries'].dtype}")
             found = cls(**arrays | {"num_queries": int(arrays["num_queries"]),

@@ -7,6 +7,7 @@ Stolcke 2006), with tracklets for classes, makes every such direction as short a
 
 import numpy as np
 
+FEWEST = 10  # tracklets: fewer say too little of a camera, and two lie opposite each other once they are centred
 _SHRINKAGE = 0.1  # of the mean variance, added to all: fewer clips than channels leave most directions unknown
 
 

@@ -19,7 +19,7 @@ from cfaan_jax.report.frames import TrackletFrames, strip
 from cfaan_jax.report.listed import near, near_name
 from cfaan_jax.report.page import pages
 
-_PAGE = "matches.html"
+PAGE = "matches.html"
 _ANSWERS = 10
 _FRAME = re.compile(r"(.*)#(\d+)")  # the name of a frame of a video
 
@@ -112,16 +112,16 @@ def write(found: Search, score: Score | None, times: Times | None, records: str 
         doubtful = times is not None and not times.together[query, answer.row]
         return "perhaps" if answer.kind == "wrong" and doubtful else answer.kind
 
-    with pages(folder, {_PAGE: "Who appears again"}, found.about.line()) as site:
+    with pages(folder, {PAGE: "Who appears again"}, found.about.line()) as site:
         shown = {row: _described(frames, row) | {"strip": strip(site, row, frames), "camera": int(found.camids[row])}
                  for row in sorted({*order, *(answer.row for answers in lists for answer in answers)})}
         queries = [{"row": query, "answers": [{"row": answer.row, "kind": kind(query, answer),
                                                "near": near(found, answer)} for answer in lists[query]]}
                    for query in order]
-        site.page(_PAGE, score=score, first=score and int((score.first == 1).sum()), queries=queries, tracklets=shown,
+        site.page(PAGE, score=score, first=score and int((score.first == 1).sum()), queries=queries, tracklets=shown,
                   possible=score and times and first_among(found, ~times.elsewhere),
                   among=score and times and first_among(found, times.together), near_name=near_name(found))
-    return folder / _PAGE
+    return folder / PAGE
 
 
 def _nearest(found: Search, times: Times | None) -> list[list[Answer]]:

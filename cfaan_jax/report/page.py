@@ -102,14 +102,7 @@ def pages(folder: Path, site: Mapping[str, str], about: str) -> Iterator[PageFol
         InputError: something else lies there, or nothing can be written there.
     """
     folder = folder.absolute()
-    foreign = _foreign(folder, next(iter(site)))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise InputError(f"{folder}: nothing can be written there; name another folder")
+    foreign = check(folder, next(iter(site)))
     with folder_written_whole(folder) as path:
         one = PageFolder(path, site, about)
         yield one
@@ -118,6 +111,24 @@ def pages(folder: Path, site: Mapping[str, str], about: str) -> Iterator[PageFol
             if not (path / name).exists():
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(folder / name, path / name)
+
+
+def check(folder: Path, first: str) -> list[str]:
+    """Files in a folder that were not written with its pages; InputError where `pages` would refuse it.
+
+    Args:
+        folder: where pages are to be.
+        first: file of the first of them.
+    """
+    foreign = _foreign(folder, first)
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder.absolute().parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise InputError(f"{folder}: nothing can be written there; name another folder")
+    return foreign
 
 
 def delete(folder: Path) -> None:

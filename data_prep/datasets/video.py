@@ -108,6 +108,7 @@ def open(root: Path, *, detector: str | detectors.Detector = "hog", confidence: 
             flag="--video_detector")
         found = _follow(path, looks, stride, minimum_height)
         kept = sorted((track for track in found.values() if len(track) >= minimum_length), key=lambda t: t[0][0])
+        print(f"{path.name}: {len(kept)} of {len(found)} tracks have the {minimum_length} frames of --minimum_length")
         if cameras and not kept:
             raise InputError(f"{path}: no track of at least {minimum_length} frames; {remedy}")
         tracks += [_Track(number, index, *zip(*track, strict=True)) for index, track in enumerate(kept, start=1)]
