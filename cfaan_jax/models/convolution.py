@@ -13,6 +13,7 @@ from cfaan_jax.models.pooling import windows
 from cfaan_jax.models.precision import matching
 
 _FEW_CELLS = 16  # maps with fewer are convolved as products of matrices
+_MANY_CHANNELS = 64  # with fewer, transforming costs more than the multiplications that it saves
 
 
 class Convolution(nnx.Module):
@@ -54,9 +55,9 @@ def _same_size(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _has_transform(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether `winograd` takes it: not bfloat16, which its sums would round too much, nor a number yet unknown."""
-    fixed = all(isinstance(length, int) for length in x.shape)
-    return kernel.shape[:2] == (3, 3) and x.dtype != jnp.bfloat16 and fixed
+    """Whether `winograd` is for it: not bfloat16, which its sums would round too much, nor a number yet unknown."""
+    large = kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= _MANY_CHANNELS
+    return large and x.dtype != jnp.bfloat16 and all(isinstance(length, int) for length in x.shape)
 
 
 def _input_gradient(kernel: jax.Array, gradient: jax.Array) -> jax.Array:

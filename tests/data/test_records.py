@@ -328,7 +328,7 @@ def test_missing_files_are_named_with_the_remedy(folder):
         with pytest.raises(InputError, match="00000-of-00002: this shard is missing.*build_tfrecords.py"):
             attempt(folder, "train")
     (folder / "manifest.json").unlink()
-    with pytest.raises(InputError, match="manifest.json is missing.*config.data.records"):
+    with pytest.raises(InputError, match="manifest.json is missing.*name the folder where they are"):
         RecordSet.open(folder, "train")
 
 

@@ -23,11 +23,12 @@ def of_the_compiler(x, kernel, stride):
 
 
 @pytest.mark.parametrize("height, width", [(8, 4), (7, 5), (2, 3), (1, 1), (1, 17)])
-@pytest.mark.parametrize("size, stride", [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2), (5, 1)])
-def test_convolutions_and_their_gradients(height, width, size, stride):
+@pytest.mark.parametrize("size, stride, channels", [
+    (1, 1, (3, 5)), (1, 2, (3, 5)), (3, 1, (3, 5)), (3, 1, (64, 70)), (3, 2, (3, 5)), (7, 2, (3, 5)), (5, 1, (3, 5))])
+def test_convolutions_and_their_gradients(height, width, size, stride, channels):
     rng = np.random.default_rng(0)
-    convolution = Convolution(3, 5, size, stride, rng)
-    x = jnp.asarray(rng.standard_normal((2, height, width, 3)), jnp.float32)
+    convolution = Convolution(*channels, size, stride, rng)
+    x = jnp.asarray(rng.standard_normal((2, height, width, channels[0])), jnp.float32)
     y, transposed = jax.vjp(lambda kernel, x: of_the_compiler(x, kernel, stride), convolution.kernel[...], x)
     graphdef, params = nnx.split(convolution)
     ours, ours_transposed = jax.vjp(lambda params, x: nnx.merge(graphdef, params)(x), params, x)
