@@ -1,6 +1,7 @@
 """Convolutions, with the ways around what compilers are slow at, each where it is one."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from cfaan_jax.models.pooling import windows
 from cfaan_jax.models.precision import matching
 
 _FEW_CELLS = 16  # maps with fewer are convolved as products of matrices
-_MANY_CHANNELS = 64  # with fewer, transforming costs more than the multiplications that it saves
+# With fewer of either, transforming costs more than the multiplications that it saves.
+_MANY_CHANNELS = 64
+_MANY_CELLS = 2048
 
 
 class Convolution(nnx.Module):
@@ -37,47 +40,55 @@ class Convolution(nnx.Module):
         if -(-x.shape[1] // stride) * -(-x.shape[2] // stride) < _FEW_CELLS:
             patches = jnp.concatenate(windows(x, size, stride, fill=0.0), axis=-1)
             return on_channels(patches, kernel.reshape(-1, kernel.shape[-1]))
-        return _same_size(x, kernel) if stride == 1 else _convolved(x, kernel, stride)
+        return _convolved(x, kernel, stride)
 
 
-def _convolved(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolved(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """A convolution that is, with its gradients, faster on CPUs than XLA's own, which is slowest inside loops."""
+    own = partial(_of_the_compiler, stride=stride)
+    if not _has_transform(x, kernel, stride):
+        return own(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=winograd.convolved, default=own)
+
+
+def _of_the_compiler(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     border = (kernel.shape[0] // 2, kernel.shape[0] // 2)
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (border, border),
                                         dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-@jax.custom_vjp
-def _same_size(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution of stride 1 that is, with its gradients, faster on CPUs than XLA's own."""
-    if not _has_transform(x, kernel):
-        return _convolved(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=winograd.convolved, default=_convolved)
-
-
-def _has_transform(x: jax.Array, kernel: jax.Array) -> bool:
+def _has_transform(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
     """Whether `winograd` is for it: not bfloat16, which its sums would round too much, nor a number yet unknown."""
-    large = kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= _MANY_CHANNELS
-    return large and x.dtype != jnp.bfloat16 and all(isinstance(length, int) for length in x.shape)
+    if kernel.shape[:2] != (3, 3) or stride != 1 or x.dtype == jnp.bfloat16:
+        return False
+    if not all(isinstance(size, int) for size in x.shape):
+        return False
+    return min(kernel.shape[2:]) >= _MANY_CHANNELS and math.prod(x.shape[:3]) >= _MANY_CELLS
 
 
 def _input_gradient(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-    return winograd.convolved(gradient, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    """Of stride 1: the gradient of the output, convolved with the kernel from behind."""
+    kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    convolved = winograd.convolved if _has_transform(gradient, kernel, 1) else _of_the_compiler
+    return convolved(gradient, kernel)
 
 
-def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
     """One product of matrices for each place of the kernel: the input under it times the gradient of the output."""
     gradient = gradient.reshape(-1, gradient.shape[-1])
-    places = [under.reshape(-1, under.shape[-1]).T @ gradient for under in windows(x, kernel.shape[0], 1, fill=0.0)]
-    return jnp.stack(places).reshape(kernel.shape)
+    under = windows(x, kernel.shape[0], stride, fill=0.0)
+    return jnp.stack([each.reshape(-1, each.shape[-1]).T @ gradient for each in under]).reshape(kernel.shape)
 
 
-def _same_size_backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(stride: int, inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
     # What the compiler would do is dropped from programs for CPUs, which do not use it.
-    for_x, for_kernel = jax.vjp(_convolved, x, kernel)[1](gradient)
-    if _has_transform(x, kernel):
+    for_x, for_kernel = jax.vjp(partial(_of_the_compiler, stride=stride), x, kernel)[1](gradient)
+    if stride == 1:
         for_x = jax.lax.platform_dependent(kernel, gradient, cpu=_input_gradient, default=lambda *_, it=for_x: it)
-    return for_x, jax.lax.platform_dependent(x, kernel, gradient, cpu=_kernel_gradient, default=lambda *_: for_kernel)
+    return for_x, jax.lax.platform_dependent(
+        x, kernel, gradient, cpu=partial(_kernel_gradient, stride=stride), default=lambda *_: for_kernel)
 
 
-_same_size.defvjp(lambda x, kernel: (_same_size(x, kernel), (x, kernel)), _same_size_backward)
+_convolved.defvjp(lambda x, kernel, stride: (_convolved(x, kernel, stride), (x, kernel)), _backward)

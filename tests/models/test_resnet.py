@@ -22,7 +22,7 @@ def of_the_compiler(x, kernel, stride):
                                         dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-@pytest.mark.parametrize("height, width", [(8, 4), (7, 5), (2, 3), (1, 1), (1, 17)])
+@pytest.mark.parametrize("height, width", [(8, 4), (7, 5), (2, 3), (1, 1), (1, 17), (35, 31)])
 @pytest.mark.parametrize("size, stride, channels", [
     (1, 1, (3, 5)), (1, 2, (3, 5)), (3, 1, (3, 5)), (3, 1, (64, 70)), (3, 2, (3, 5)), (7, 2, (3, 5)), (5, 1, (3, 5))])
 def test_convolutions_and_their_gradients(height, width, size, stride, channels):
@@ -35,8 +35,18 @@ def test_convolutions_and_their_gradients(height, width, size, stride, channels)
     np.testing.assert_allclose(ours, y, atol=1e-5)
     gradient = jnp.asarray(rng.standard_normal(y.shape), jnp.float32)
     (for_params, for_x), expected = ours_transposed(gradient), transposed(gradient)
-    np.testing.assert_allclose(for_params["kernel"][...], expected[0], atol=1e-4)
+    np.testing.assert_allclose(for_params["kernel"][...], expected[0], atol=1e-4 * np.abs(expected[0]).max())
     np.testing.assert_allclose(for_x, expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("frames, channels, kind, transformed", [
+    (2, 64, np.float32, True), (1, 64, np.float32, False), (2, 63, np.float32, False), (2, 64, jnp.bfloat16, False)])
+def test_what_is_convolved_by_winograds_products(frames, channels, kind, transformed):
+    convolution = Convolution(channels, 64, 3, 1, np.random.default_rng(0))
+    x = jax.ShapeDtypeStruct((frames, 35, 31, channels), kind)
+    for platform in ("cpu", "tpu", "cuda"):
+        program = jax.jit(convolution).trace(x).lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.convolution" in program) == (platform != "cpu" or not transformed)
 
 
 @pytest.mark.parametrize("frames, height, width", [(16, 66, 63), (24, 32, 64), (11, 64, 64), (9, 129, 66)])
