@@ -8,7 +8,7 @@ from cfaan_jax import experiment, models
 from configs import mars
 
 _SECTIONS = {"width": "model", "depths": "model", "compute": "model", "image_size": "data", "workers": "data",
-             "accumulate": "train"}
+             "accumulate": "train", "remat": "model"}
 _SIZE = ("width", "depths", "image_size")
 
 
@@ -22,6 +22,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="config.data.workers")
     parser.add_argument("--accumulate", type=int, help="config.train.accumulate: a step in so many parts takes less "
                                                        "memory")
+    parser.add_argument("--remat", action=argparse.BooleanOptionalAction, help="config.model.remat: activations "
+                        "computed again for the gradients take less memory")
 
 
 def chosen(flags: argparse.Namespace) -> ConfigDict:
@@ -49,6 +51,8 @@ def caveat(flags: argparse.Namespace) -> list[str]:
                      "paper's.")
     if config.train.accumulate != paper.train.accumulate:
         notes.append(f"A training step is computed in {config.train.accumulate} parts, one after another.")
+    if config.model.remat != paper.model.remat:
+        notes.append("Activations are computed again for the gradients.")
     return notes
 
 

@@ -1,6 +1,6 @@
 """Features of tracklets for somebody else's program: the numbers of `--mode=evaluate`, without records or a config."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -232,6 +232,9 @@ class FeatureExtractor:
         """The tracklets as they are read, after Re-Detect and Link if that is asked for."""
         if isinstance(tracklets, RecordSet):
             return tracklets
+        if not isinstance(tracklets, Iterable):
+            raise InputError(f"{type(tracklets).__name__} in the place of tracklets: give a mapping of their names to "
+                             "their frames, a sequence of their frames, or a record set")
         if not isinstance(tracklets, Mapping):
             tracklets = {str(place): each for place, each in enumerate(tracklets)}
         tracklets = ImageTracklets(tracklets)

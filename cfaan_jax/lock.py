@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
@@ -33,13 +33,15 @@ def held(path: Path, doing: str) -> Iterator[None]:
     """Holds a lock for as long as the block runs.
 
     Args:
-        path: the file to be; its folder is made if it is not there. It is gone afterwards.
+        path: the file to be; its folder is made if it is not there. It is gone afterwards, and so is a folder that was
+            made for it, if nothing else was put there.
         doing: what the holder does in that folder, for whoever comes second.
 
     Raises:
         InputError: another process holds it, or one of another machine may hold it; named with its host and number.
             Or no lock can be had there.
     """
+    made = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _acquired(path, doing)
@@ -51,8 +53,15 @@ def held(path: Path, doing: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+            if made:
+                _remove_if_empty(path.parent)
     finally:
         os.close(descriptor)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _acquired(path: Path, doing: str) -> int:

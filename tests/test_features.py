@@ -82,6 +82,13 @@ def test_too_few_tracklets_are_not_whitened(extractor, gallery, tmp_path):
         extractor.whitened()
 
 
+@pytest.mark.parametrize("nothing", [None, 3])
+def test_what_is_no_tracklets_is_named(nothing, extractor):
+    for asked in (extractor, extractor.whitened):
+        with pytest.raises(InputError, match=f"^{type(nothing).__name__} in the place of tracklets: give a mapping"):
+            asked(nothing)
+
+
 def test_image_files_give_the_numbers_of_an_evaluation(extractor, gallery, expected, tmp_path):
     found = extractor(files(gallery, tmp_path))
     assert found.ids == gallery.names

@@ -75,7 +75,18 @@ def test_it_is_given_back_whatever_happens(tmp_path):
     for _ in range(2):
         with pytest.raises(KeyError), lock.held(tmp_path / "new" / ".lock", "trains"):
             raise KeyError
-    assert not any((tmp_path / "new").iterdir())
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("made_before", [True, False])
+def test_a_folder_that_was_there_or_holds_something_stays(made_before, tmp_path):
+    folder = tmp_path / "folder"
+    if made_before:
+        folder.mkdir()
+    with lock.held(folder / ".lock", "trains"):
+        if not made_before:
+            (folder / "results").touch()
+    assert [each.name for each in folder.iterdir()] == ([] if made_before else ["results"])
 
 
 def test_where_no_lock_can_be_had_the_folder_is_named(tmp_path):
