@@ -129,14 +129,16 @@ def plot(rows: dict[str, list[dict]], path: Path) -> None:
     for axes, (name, (title, along, columns)) in zip(figure.subplots(1, len(_PARTS)), _PARTS.items(), strict=True):
         places = [row[along] for row in rows[name]]
         for column, (heading, unit) in columns.items():
-            values = [row[column] / unit for row in rows[name] if column in row]
-            first = next((value for value in values if value), None)
-            if first:
-                axes.plot(places[-len(values):], [value / first for value in values], marker="o",
+            points = [(row[along], row[column] / unit) for row in rows[name] if row.get(column)]  # 0 has no place
+            if points:
+                first = points[0][1]
+                axes.plot([place for place, _ in points], [value / first for _, value in points], marker="o",
                           label=f"{heading}, from {first:.3g}")
-        axes.set(title=title, xlabel=along, ylabel="times the first value", xscale="log", yscale="log")
+        axes.set(title=title, xlabel=along, ylabel="times the first value")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(places, [f"{place:,}" for place in places], minor=False)
-        axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=80)

@@ -39,6 +39,8 @@ CLASSES = 625  # training identities of MARS
 DEFAULT = "c2d,nonlocal,axial_s1_none_1head,axial_s1_none,axial_s1_sinusoidal,axial_s1_relative,axial_s2,cfaan"
 _TRACKLETS = 4  # clips of each identity, or one where the batch is smaller
 _SIDE = 2048  # of the large product of matrices
+# What JAX may do in float32: by default TF32 on GPUs and bfloat16 on TPUs.
+_PRECISION = {"float32": "default", "float32_highest": "highest", "bfloat16": "default"}
 
 
 @dataclass
@@ -79,7 +81,12 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if flags.torch and flags.width != 64:
         parser.error("--torch: PyTorch's ResNet-50 has no other width than 64")
-    rows = [row for compute in flags.compute.split(",") for row in measure(flags, compute)]
+    rows = []
+    for compute in flags.compute.split(","):
+        if compute not in _PRECISION:
+            parser.error(f"--compute: {compute} is none of {', '.join(_PRECISION)}")
+        with jax.default_matmul_precision(_PRECISION[compute]):
+            rows += measure(flags, compute)
     flags.out.write_text(json.dumps({"device": jax.devices()[0].device_kind, "devices": jax.device_count(),
                                      "threads": _threads(), "batch": flags.batch, "rows": rows}, indent=2) + "\n")
     size = f"{flags.batch} clips of {flags.clip_length} x {flags.image_size[0]} x {flags.image_size[1]}"
@@ -95,7 +102,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser():
     parser = command("step", __doc__)
     parser.add_argument("--variants", default=DEFAULT, help=f"of configs/mars.py (default {DEFAULT})")
-    parser.add_argument("--compute", default="float32", help="float32, bfloat16 or both (default float32)")
+    parser.add_argument("--compute", default="float32", help="some of float32 (whose products JAX computes in TF32 on "
+                        "GPUs, in bfloat16 on TPUs), float32_highest (in full) and bfloat16 (default float32)")
     parser.add_argument("--batch", type=int, default=32, help="clips (default 32)")
     parser.add_argument("--width", type=int, default=64, help="of the backbone (default 64)")
     parser.add_argument("--depths", type=_numbers, default=(3, 4, 6, 3), help="of its stages (default 3,4,6,3)")
@@ -112,24 +120,25 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def measure(flags, compute: str) -> list[dict]:
-    """A row for each variant, in one kind of number."""
-    networks = {variant: prepared(_config(variant, flags, compute)) for variant in flags.variants.split(",")}
+    """A row for each variant, in one kind of number of `_PRECISION`."""
+    numbers = compute.removesuffix("_highest")
+    networks = {variant: prepared(_config(variant, flags, numbers)) for variant in flags.variants.split(",")}
     timed = [each for network in networks.values() for each in (network.forward, network.step)]
     other = None
-    if flags.torch and compute == "float32":
+    if flags.torch and numbers == "float32":
         from benchmarks.torch_resnet import passes  # PyTorch is none of the project's dependencies
 
         other = [Timed(run, []) for run in passes(flags.batch * flags.clip_length, flags.image_size, CLASSES,
                                                   flags.depths, _threads())]
         timed += other
-    product = Timed(_product(compute), [])
+    product = Timed(_product(numbers), [])
     for turn in range(flags.steps + 1):  # the first warms up
         for each in (product, *timed):
             began = time.perf_counter()
             each.run()
             if turn:
                 each.seconds.append(time.perf_counter() - began)
-    stated = utilisation.peak_flops(jax.devices()[0].device_kind, compute)
+    stated = None if numbers != compute else utilisation.peak_flops(jax.devices()[0].device_kind, compute)
     peak, source = (jax.device_count() * stated, "stated") if stated else (
         2 * _SIDE**3 / min(product.seconds), "measured product")
     base = networks["c2d"].step.median if "c2d" in networks else None

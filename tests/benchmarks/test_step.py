@@ -3,6 +3,7 @@
 import json
 from itertools import cycle
 
+import jax
 import pytest
 
 from benchmarks import step
@@ -44,6 +45,31 @@ def test_rates_and_ratios(clock, monkeypatch, tmp_path, capsys):
     assert row["of_c2d"] is None and row["peak"] == "stated" and row["compute"] == "bfloat16"
     assert row["of_peak"] == pytest.approx(3 * 2 * 10**9 * 8 / 3 / 1e12)
     assert "measured product" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("compute, product, peak", [
+    ("float32", "stablehlo.dot_general", "stated"), ("float32_highest", "HIGHEST", "measured product"),
+    ("bfloat16", "bf16", "stated")])
+def test_the_numbers_asked_for_are_computed_with(compute, product, peak, clock, monkeypatch, tmp_path):
+    def prepared(config):
+        ones = jax.numpy.ones((2, 2), config.model.compute)
+        programs.append(jax.jit(jax.numpy.matmul).lower(ones, ones).as_text())
+        return step.Network(step.Timed(clock(1), []), step.Timed(clock(1), []), flops=1, memory=1)
+
+    programs, out = [], tmp_path / "step.json"
+    monkeypatch.setattr(step, "prepared", prepared)
+    monkeypatch.setattr(step, "_product", lambda compute: clock(1))
+    monkeypatch.setattr(step.utilisation, "peak_flops", lambda kind, compute: 1e12)
+    step.main([f"--out={out}", "--variants=c2d", f"--compute={compute}", "--steps=1"])
+    row, = json.loads(out.read_text())["rows"]
+    assert (row["compute"], row["peak"]) == (compute, peak)
+    assert product in programs[0] and ("HIGHEST" in programs[0]) == compute.endswith("highest")
+
+
+def test_other_numbers_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        step.main([f"--out={tmp_path / 'step.json'}", "--compute=float16"])
+    assert "float16 is none of float32, float32_highest, bfloat16" in capsys.readouterr().err
 
 
 def test_another_width_than_pytorchs_is_refused(tmp_path, capsys):
