@@ -11,8 +11,36 @@ def command(name: str, about: str) -> argparse.ArgumentParser:
     """The parser of `python -m benchmarks.<name>`, with the flag that all of them have."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--out", type=_new_file, required=True, help="JSON file to write")
     return parser
+
+
+def _new_file(text: str) -> Path:
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: give a file in a folder that is there")
+    return path
+
+
+def whole(least: int = 1) -> Callable[[str], int]:
+    """For `type=` of a flag: a whole number that is not smaller."""
+    def number(text: str) -> int:
+        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: give a whole number of at least {least}")
+        return int(text)
+
+    return number
+
+
+def wholes(length: int | None = None) -> Callable[[str], tuple[int, ...]]:
+    """For `type=` of a flag: whole numbers of at least 1 with commas between them, and how many they must be."""
+    def numbers(text: str) -> tuple[int, ...]:
+        found = tuple(map(whole(), text.split(",")))
+        if length not in (None, len(found)):
+            raise argparse.ArgumentTypeError(f"{text}: give {length} numbers with commas between them")
+        return found
+
+    return numbers
 
 
 def seconds(work: Callable[[], object]) -> float:

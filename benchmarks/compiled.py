@@ -13,6 +13,7 @@ from jax.stages import Compiled
 from ml_collections import ConfigDict
 
 from cfaan_jax import evaluate, optim, train
+from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import create_model
 from cfaan_jax.sharding import over_batch, replicated
 
@@ -55,8 +56,12 @@ def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Com
     """The training step of `train.make_step`.
 
     Raises:
+        InputError: gradients in parts, which are a loop, and of a loop `costs` would count one turn.
         ValueError: the state that it gives is of another kind than what it takes, so that the next step compiles again.
     """
+    if config.train.accumulate > 1:
+        raise InputError(f"--accumulate={config.train.accumulate}: the compiler counts work and exchanges of one part "
+                         "only; leave it out")
     model = nnx.eval_shape(lambda: create_model(config, classes))
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)

@@ -18,7 +18,7 @@ import cv2
 import jax
 import numpy as np
 
-from benchmarks import command
+from benchmarks import command, whole
 from cfaan_jax import evaluate, models
 from cfaan_jax.data import example, records
 from cfaan_jax.data.clips import MODES
@@ -36,13 +36,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = command("extraction", __doc__)
     parser.add_argument("--records", type=Path, help="folder that build_tfrecords.py wrote; unset: drawn")
     parser.add_argument("--split", default="gallery", choices=records.SPLITS, help="(default gallery)")
-    parser.add_argument("--variant", default="c2d", help="of configs/mars.py (default c2d)")
+    parser.add_argument("--variant", choices=mars.VARIANTS, default="c2d", help="of configs/mars.py (default c2d)")
     parser.add_argument("--compute", default="float32", choices=models.COMPUTE, help="(default float32)")
     parser.add_argument("--clips", default="all_sampled", choices=MODES, help="of a tracklet (default all_sampled)")
-    parser.add_argument("--batch", type=int, default=32, help="clips (default 32)")
-    parser.add_argument("--batches", type=int, default=20, help="that are drawn (default 20)")
-    parser.add_argument("--workers", type=int, default=2, help="reading threads (default 2)")
-    parser.add_argument("--turns", type=int, default=3, help="(default 3)")
+    parser.add_argument("--batch", type=whole(), default=32, help="clips (default 32)")
+    parser.add_argument("--batches", type=whole(), default=20, help="that are drawn (default 20)")
+    parser.add_argument("--workers", type=whole(), default=2, help="reading threads (default 2)")
+    parser.add_argument("--turns", type=whole(), default=3, help="(default 3)")
     flags = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as drawn:
         folder = flags.records or draw(Path(drawn), flags.split, clips=flags.batch * flags.batches)

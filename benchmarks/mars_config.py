@@ -4,6 +4,7 @@ import argparse
 
 from ml_collections import ConfigDict
 
+from benchmarks import whole, wholes
 from cfaan_jax import experiment, models
 from configs import mars
 
@@ -15,13 +16,13 @@ _SIZE = ("width", "depths", "image_size")
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that `chosen` reads."""
     parser.add_argument("--variant", choices=mars.VARIANTS, default="cfaan", help="of configs/mars.py (default cfaan)")
-    parser.add_argument("--width", type=int, help="config.model.width; unset: that of the variant, as with all below")
-    parser.add_argument("--depths", type=integers, help="config.model.depths, as in 1,1,2,1")
+    parser.add_argument("--width", type=whole(), help="config.model.width; unset: the variant's, as with all below")
+    parser.add_argument("--depths", type=wholes(4), help="config.model.depths, as in 1,1,2,1")
     parser.add_argument("--compute", choices=models.COMPUTE, help="config.model.compute")
-    parser.add_argument("--image_size", type=integers, help="config.data.image_size, as in 256,128")
-    parser.add_argument("--workers", type=int, help="config.data.workers")
-    parser.add_argument("--accumulate", type=int, help="config.train.accumulate: a step in so many parts takes less "
-                                                       "memory")
+    parser.add_argument("--image_size", type=wholes(2), help="config.data.image_size, as in 256,128")
+    parser.add_argument("--workers", type=whole(), help="config.data.workers")
+    parser.add_argument("--accumulate", type=whole(), help="config.train.accumulate: a step in so many parts takes "
+                        "less memory")
     parser.add_argument("--remat", action=argparse.BooleanOptionalAction, help="config.model.remat: activations "
                         "computed again for the gradients take less memory")
 
@@ -54,8 +55,3 @@ def caveat(flags: argparse.Namespace) -> list[str]:
     if config.model.remat != paper.model.remat:
         notes.append("Activations are computed again for the gradients.")
     return notes
-
-
-def integers(text: str) -> tuple[int, ...]:
-    """Numbers with commas between them."""
-    return tuple(int(part) for part in text.split(","))

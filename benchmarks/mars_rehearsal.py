@@ -24,7 +24,7 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from benchmarks import command, mars_config, mars_sizes, seconds
+from benchmarks import command, mars_config, mars_sizes, seconds, whole
 from benchmarks.mars_records import first, write_records
 from benchmarks.scoring import drawn_search
 from cfaan_jax import evaluate, experiment, train
@@ -88,8 +88,9 @@ def _flags(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--records", type=Path, help="folder for the records, kept; unset: a temporary one")
     parser.add_argument("--frame_kb", type=float, default=2.0, help="most kB of a stored frame (default 2)")
     mars_config.add_flags(parser)
-    parser.add_argument("--steps", type=int, default=78, help="training steps to measure (default 78, an epoch)")
-    parser.add_argument("--batches", type=int, default=100, help="test batches to measure, of each kind (default 100)")
+    parser.add_argument("--steps", type=whole(), default=78, help="training steps to measure (default 78, an epoch)")
+    parser.add_argument("--batches", type=whole(), default=100,
+                        help="test batches to measure, of each kind (default 100)")
     return parser.parse_args(arguments)
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from benchmarks import command
+from benchmarks import command, whole, wholes
 from cfaan_jax import evaluate, optim, train, utilisation
 from cfaan_jax.errors import run_command
 from cfaan_jax.experiment import create_model
@@ -81,10 +81,12 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if flags.torch and flags.width != 64:
         parser.error("--torch: PyTorch's ResNet-50 has no other width than 64")
+    for flag, known in (("compute", _PRECISION), ("variants", mars.VARIANTS)):
+        for name in getattr(flags, flag).split(","):
+            if name not in known:
+                parser.error(f"--{flag}: {name} is none of {', '.join(known)}")
     rows = []
     for compute in flags.compute.split(","):
-        if compute not in _PRECISION:
-            parser.error(f"--compute: {compute} is none of {', '.join(_PRECISION)}")
         with jax.default_matmul_precision(_PRECISION[compute]):
             rows += measure(flags, compute)
     flags.out.write_text(json.dumps({"device": jax.devices()[0].device_kind, "devices": jax.device_count(),
@@ -104,19 +106,15 @@ def _parser():
     parser.add_argument("--variants", default=DEFAULT, help=f"of configs/mars.py (default {DEFAULT})")
     parser.add_argument("--compute", default="float32", help="some of float32 (whose products JAX computes in TF32 on "
                         "GPUs, in bfloat16 on TPUs), float32_highest (in full) and bfloat16 (default float32)")
-    parser.add_argument("--batch", type=int, default=32, help="clips (default 32)")
-    parser.add_argument("--width", type=int, default=64, help="of the backbone (default 64)")
-    parser.add_argument("--depths", type=_numbers, default=(3, 4, 6, 3), help="of its stages (default 3,4,6,3)")
-    parser.add_argument("--image_size", type=_numbers, default=(256, 128), help="(default 256,128)")
-    parser.add_argument("--clip_length", type=int, default=6, help="frames (default 6)")
+    parser.add_argument("--batch", type=whole(), default=32, help="clips (default 32)")
+    parser.add_argument("--width", type=whole(), default=64, help="of the backbone (default 64)")
+    parser.add_argument("--depths", type=wholes(4), default=(3, 4, 6, 3), help="of its stages (default 3,4,6,3)")
+    parser.add_argument("--image_size", type=wholes(2), default=(256, 128), help="(default 256,128)")
+    parser.add_argument("--clip_length", type=whole(), default=6, help="frames (default 6)")
     parser.add_argument("--remat", action="store_true", help="with config.model.remat")
-    parser.add_argument("--steps", type=int, default=10, help="turns (default 10)")
+    parser.add_argument("--steps", type=whole(), default=10, help="turns (default 10)")
     parser.add_argument("--torch", action="store_true", help="time PyTorch's ResNet-50 as well (CPU)")
     return parser
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
 
 
 def measure(flags, compute: str) -> list[dict]:

@@ -75,8 +75,8 @@ class StepTrace:
         self._stop()
 
     def before(self, step: int) -> None:
-        """Called before a step is sent off."""
-        if self._steps and step == self._steps[0]:
+        """Called before a step is sent off; a run that goes on among the steps traces those that are left."""
+        if self._steps and not self._running and self._steps[0] <= step <= self._steps[1]:
             jax.profiler.start_trace(str(self._folder))
             self._running = True
 

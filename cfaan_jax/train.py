@@ -75,6 +75,9 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     """
     check(config)
     sampler = training_sampler(config)
+    total, profile = config.train.epochs * sampler.steps_per_epoch, config.train.profile
+    if profile and profile[0] > total:
+        raise InputError(f"config.train.profile={profile}: this run has {total} steps; give some of them")
     evaluate.check(config, workdir)
     with processes.alone(Path(workdir) / lock.TRAINING, "trains"):
         _train(config, workdir, sampler)

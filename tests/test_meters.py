@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from cfaan_jax.meters import Meters, StepTrace
 
 
@@ -28,9 +30,11 @@ def test_a_trace_of_steps_that_are_past_or_never_come_is_none(tmp_path):
     assert not (tmp_path / "profile").exists()
 
 
-def test_a_trace_ends_with_the_training(tmp_path, capsys):
+@pytest.mark.parametrize("first", [1, 5, 9])
+def test_a_trace_ends_with_the_training_and_begins_where_a_run_goes_on(first, tmp_path, capsys):
     with StepTrace((1, 9), tmp_path / "profile") as trace:
-        trace.before(1)
-        trace.after(1)
+        for step in range(first, 10):
+            trace.before(step)
+            trace.after(step)
     assert any((tmp_path / "profile").rglob("*.xplane.pb"))
     assert str(tmp_path / "profile") in capsys.readouterr().out

@@ -154,6 +154,14 @@ def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(config, 
     assert not any(tmp_path.iterdir())
 
 
+def test_steps_to_trace_that_never_come_are_refused(config, tmp_path):
+    total = config.train.epochs * train.training_sampler(config).steps_per_epoch
+    config.train.profile = (total + 1, total + 2)
+    with pytest.raises(InputError, match=f"profile=.{total + 1}, {total + 2}.: this run has {total} steps; give some"):
+        train.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_records_with_other_identities_are_refused_on_resume(config, tmp_path):
     run(config, tmp_path, total=1)
     other = IdentitySampler(np.repeat(np.arange(1, 8), 3), 4, 2, seed=0)

@@ -59,8 +59,8 @@ def _of_the_compiler(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Ar
 
 
 def _has_transform(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
-    """Whether `winograd` is for it: not bfloat16, which its sums would round too much, nor a number yet unknown."""
-    if kernel.shape[:2] != (3, 3) or stride != 1 or x.dtype == jnp.bfloat16:
+    """Whether `winograd` is for it: no short numbers, which its sums would round too much, nor a number yet unknown."""
+    if kernel.shape[:2] != (3, 3) or stride != 1 or x.dtype not in (jnp.float32, jnp.float64):
         return False
     if not all(isinstance(size, int) for size in x.shape):
         return False

@@ -158,6 +158,8 @@ class ResNet(nnx.Module):
         if clips.ndim != 5 or clips.shape[-1] != 3 or not jnp.issubdtype(clips.dtype, jnp.floating):
             raise InputError(f"clips of shape {clips.shape} and type {clips.dtype}: give normalised float clips "
                              "[B, T, H, W, 3]")
+        if clips.shape[0] == 0:
+            raise InputError(f"clips of shape {clips.shape}: give at least one")
         (length, *size), (frames, *pixels) = self.clip_size, clips.shape[1:4]
         if not self.any_length and frames != length:
             raise InputError(f"clips of {frames} frames: this network takes {length}, its clip_length")

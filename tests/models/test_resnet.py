@@ -40,7 +40,8 @@ def test_convolutions_and_their_gradients(height, width, size, stride, channels)
 
 
 @pytest.mark.parametrize("frames, channels, kind, transformed", [
-    (2, 64, np.float32, True), (1, 64, np.float32, False), (2, 63, np.float32, False), (2, 64, jnp.bfloat16, False)])
+    (2, 64, np.float32, True), (1, 64, np.float32, False), (2, 63, np.float32, False), (2, 64, jnp.bfloat16, False),
+    (2, 64, np.float16, False)])
 def test_what_is_convolved_by_winograds_products(frames, channels, kind, transformed):
     convolution = Convolution(channels, 64, 3, 1, np.random.default_rng(0))
     x = jax.ShapeDtypeStruct((frames, 35, 31, channels), kind)
@@ -94,6 +95,7 @@ print(" while(" in text, sum(text.count(kind) for kind in ("all-gather", "all-to
 @pytest.mark.parametrize("name, shape, kind, said", [
     ("p3d", (1, 4, 64, 32, 3), np.uint8, "type uint8: give normalised float clips"),
     ("c2d", (1, 4, 3, 64, 32), np.float32, "shape \\(1, 4, 3, 64, 32\\)"),
+    ("c2d", (0, 4, 64, 32, 3), np.float32, "shape \\(0, 4, 64, 32, 3\\): give at least one"),
     ("c2d", (4, 64, 32, 3), np.float32, "shape \\(4, 64, 32, 3\\)"),
     ("tclnet", (3, 1, 64, 32, 3), np.float32, "clips of 1 frames: this network takes 4"),
     ("cfaan", (1, 3, 64, 32, 3), np.float32, "clips of 3 frames: this network takes 4"),
