@@ -91,7 +91,7 @@ def _rates(work: Callable[[], int]) -> tuple[float, float]:
 
 
 def _in_threads(work: Callable[[bytes], object], files: list[bytes], workers: int) -> int:
-    """Hands the files to threads in parts: one by one they would be slowed by more than their decoding."""
+    """Hands the files to threads in parts: a pool of threads takes its tasks one by one, whatever its `chunksize`."""
     def each(part: list[bytes]) -> int:
         return sum(work(data) is not None for data in part)  # results are not kept
 
