@@ -35,7 +35,9 @@ def test_convolutions_and_their_gradients(height, width, size, stride, channels)
     np.testing.assert_allclose(ours, y, atol=1e-5)
     gradient = jnp.asarray(rng.standard_normal(y.shape), jnp.float32)
     (for_params, for_x), expected = ours_transposed(gradient), transposed(gradient)
-    np.testing.assert_allclose(for_params["kernel"][...], expected[0], atol=1e-4 * np.abs(expected[0]).max())
+    # The largest map adds up thousands of products.
+    atol = max(1e-4, 2e-6 * np.abs(expected[0]).max())
+    np.testing.assert_allclose(for_params["kernel"][...], expected[0], atol=atol)
     np.testing.assert_allclose(for_x, expected[1], atol=1e-5)
 
 
