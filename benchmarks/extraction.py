@@ -14,13 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import cv2
 import jax
-import numpy as np
 
 from benchmarks import command, whole
+from benchmarks.drawn_records import LENGTH, draw
 from cfaan_jax import evaluate, models
-from cfaan_jax.data import example, records
+from cfaan_jax.data import records
 from cfaan_jax.data.clips import MODES
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.errors import run_command
@@ -29,7 +28,7 @@ from cfaan_jax.report.tables import show
 from cfaan_jax.sharding import data_mesh, over_batch, placed, replicated
 from configs import mars
 
-_SIZE, _LENGTH, _PICTURES = (256, 128), 60, 16  # of a drawn frame and tracklet; different frames
+_T = 6  # frames of a clip
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--turns", type=whole(), default=3, help="(default 3)")
     flags = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as drawn:
-        folder = flags.records or draw(Path(drawn), flags.split, clips=flags.batch * flags.batches)
+        tracklets = -(-flags.batch * flags.batches * _T // LENGTH)
+        folder = flags.records or draw(Path(drawn), flags.split, tracklets)
         found = measure(records.RecordSet.open(folder, flags.split), flags)
     flags.out.write_text(json.dumps(found, indent=2) + "\n")
     show(f"{flags.variant}, {found['clips']} clips in {found['batches']} batches of {flags.batch}, "
@@ -88,30 +88,6 @@ def measure(split: records.RecordSet, flags) -> dict:
     return {"device": jax.devices()[0].device_kind, "variant": flags.variant, "compute": flags.compute, "clips": clips,
             "batches": len(batches), "batch": flags.batch, "workers": flags.workers, "extraction": of_extraction,
             "forward": of_forward, "ratio": of_extraction / of_forward, "seconds": list(seconds.values())}
-
-
-def draw(folder: Path, split: str, clips: int) -> Path:
-    """Writes records of tracklets that hold at least so many clips of six frames, of a few drawn pictures."""
-    rng = np.random.default_rng(0)
-    pictures, whole = [_picture(rng) for _ in range(_PICTURES)], np.tile([0, _SIZE[0], 0, _SIZE[1]], (_LENGTH, 1))
-    members = [records.TrackletRecord(
-        f"{split}-{row}", split, row, pid=1, camid=1, frames=tuple(pictures[i] for i in chosen), rectangles=whole,
-        boxes=whole, actions=("none",) * _LENGTH, candidates=(0,) * _LENGTH, sources=("",) * _LENGTH)
-        for row, chosen in enumerate(rng.integers(0, _PICTURES, (-(-clips * 6 // _LENGTH), _LENGTH)))]
-    with (folder / f"drawn-{split}.tfrecord-00000-of-00001").open("wb") as file:
-        file.writelines(example.frame(records.encode(each)) for each in members)
-    records.rebuild_index(folder, split)
-    (folder / records.MANIFEST).write_text(json.dumps({
-        "schema_version": records.SCHEMA_VERSION, "dataset": "drawn", "note": "", "aligned": False, "settings": {},
-        "counts": {split: {"tracklets": len(members), "frames": _LENGTH * len(members)}}}))
-    return folder
-
-
-def _picture(rng: np.random.Generator) -> bytes:
-    """A JPEG file of patches of colour and noise, of about the size of those of MARS (9 kB)."""
-    patches = cv2.resize(rng.integers(0, 256, (8, 4, 3)).astype(np.uint8), _SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-    image = (patches + rng.normal(0, 12, (*_SIZE, 3))).clip(0, 255).astype(np.uint8)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
 """Frames per second of the training input, against bare decoding of the same files and a pipeline frame by frame.
 
-    python -m benchmarks.input --out=input.json --records=FOLDER [--batches=100] [--workers=2]
+    python -m benchmarks.input --out=input.json [--records=FOLDER] [--batches=100] [--workers=2]
 
     loader          what training uses: frames picked through the index, decoded ahead of the step in threads
-    decoding        cv2.imdecode of the same JPEG files from memory, in as many threads, and nothing else
+    decoding        the loader's decoder, simplejpeg, over the same JPEG files from memory, in as many threads, and
+                    nothing else
+    OpenCV's        likewise with cv2.imdecode, which gives the same pixels
     frame by frame  what the released loader does to each frame: Pillow decodes, resizes (bilinear) and flips, NumPy
                     makes floats, normalises and erases; in as many threads
 
 Ratios are those of frames in a second, and of frames in a second of processor time, which other programs on the machine
-disturb less.
+disturb less. Without --records, tracklets of 60 frames of 256 x 128 and 9 kB are drawn.
 """
 
+import argparse
 import io
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +24,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from benchmarks import command, whole
-from cfaan_jax.data.clips import train_indices
+from benchmarks.drawn_records import draw
+from cfaan_jax.data.clips import train_clips
 from cfaan_jax.data.loader import TrainBatches, read_ahead
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
@@ -37,12 +43,17 @@ _PART = 64  # files that a thread is given at once
 
 def main(arguments: list[str] | None = None) -> None:
     parser = command("input", __doc__)
-    parser.add_argument("--records", type=Path, required=True, help="folder that build_tfrecords.py wrote")
+    parser.add_argument("--records", type=Path, help="folder that build_tfrecords.py wrote; unset: drawn")
     parser.add_argument("--batches", type=whole(), default=100, help="of 8 x 4 clips of 6 frames (default 100)")
     parser.add_argument("--workers", type=whole(), default=2, help="threads (default 2)")
-    parser.add_argument("--rounds", type=whole(), default=3, help="of which the best counts (default 3)")
+    parser.add_argument("--rounds", type=whole(), default=5, help="of which the best counts (default 5)")
     flags = parser.parse_args(arguments)
-    records = RecordSet.open(flags.records, "train")
+    with tempfile.TemporaryDirectory() as drawn:
+        folder = flags.records or draw(Path(drawn), "train", 4 * IDENTITIES * TRACKLETS, 4 * IDENTITIES)
+        _compare(RecordSet.open(folder, "train"), flags)
+
+
+def _compare(records: RecordSet, flags: argparse.Namespace) -> None:
     sampler = IdentitySampler(records.pids, IDENTITIES, TRACKLETS, 0)
     size = records.image_size(0)
     batches = TrainBatches(records, sampler, CLIP_LENGTH, size, flags.batches)
@@ -53,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, work in (("loader", lambda: sum(batch["frames"].shape[0] * batch["frames"].shape[1] for batch in
                                                   read_ahead(batches, 0, flags.workers))),
                            ("decoding", lambda: _in_threads(_decode, files, flags.workers)),
+                           ("OpenCV's", lambda: _in_threads(_decode_by_opencv, files, flags.workers)),
                            ("frame by frame", lambda: _in_threads(lambda data: _plain(data, size), files,
                                                                   flags.workers))):
             for rates, rate in zip((found, in_cpu), _rates(work), strict=True):
@@ -71,8 +83,8 @@ def _files(records: RecordSet, sampler: IdentitySampler, batches: int) -> list[b
     """The JPEG files of as many batches, in memory."""
     rng, files = np.random.default_rng(0), []
     for step in range(batches):
-        for position in sampler.batch(step):
-            indices = train_indices(records.lengths[position], CLIP_LENGTH, rng)
+        positions = sampler.batch(step)
+        for position, indices in zip(positions, train_clips(records.lengths[positions], CLIP_LENGTH, rng), strict=True):
             files += [records.frame(int(position), int(k)) for k in indices]
     return files
 
@@ -100,6 +112,10 @@ def _in_threads(work: Callable[[bytes], object], files: list[bytes], workers: in
 
 
 def _decode(data: bytes) -> np.ndarray:
+    return simplejpeg.decode_jpeg(data, "RGB")
+
+
+def _decode_by_opencv(data: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 

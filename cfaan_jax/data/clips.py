@@ -12,11 +12,12 @@ MODES = ("test", "test_0", "all_sampled", "all_continuous", "dense", "dense_cut"
 STRIDE = 8  # of the strided sampling
 
 
-def train_indices(length: int, clip_length: int, rng: np.random.Generator, sampling: str = "restricted") -> np.ndarray:
-    """The frames of a training clip.
+def train_clips(lengths: np.ndarray, clip_length: int, rng: np.random.Generator,
+                sampling: str = "restricted") -> np.ndarray:
+    """The frames of training clips, one clip of each tracklet.
 
     Args:
-        length: frames in the tracklet, at least 1.
+        lengths: int `[B]`, frames in each tracklet, at least 1.
         clip_length: T.
         rng: where the draws come from.
         sampling: "restricted": one frame drawn uniformly from each of the T parts (CF-AAN). "strided": every eighth
@@ -25,27 +26,32 @@ def train_indices(length: int, clip_length: int, rng: np.random.Generator, sampl
             shorter than T is repeated (FT-WFT).
 
     Returns:
-        int `[T]`, indices of frames.
+        int `[B, T]`, indices of frames.
     """
-    return SAMPLINGS[sampling](length, clip_length, rng)
+    return SAMPLINGS[sampling](np.asarray(lengths)[:, None], clip_length, rng)
 
 
-def _restricted(length: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
-    parts = _parts(length, clip_length)
-    return parts[np.arange(clip_length), rng.integers(parts.shape[1], size=clip_length)]
+def _restricted(lengths: np.ndarray, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+    sizes = -(-lengths // clip_length)  # of the parts
+    drawn = rng.integers(sizes, size=(len(lengths), clip_length))
+    return np.minimum(sizes * np.arange(clip_length) + drawn, lengths - 1)
 
 
-def _strided(length: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+def _strided(lengths: np.ndarray, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+    return np.stack([_strided_clip(length, clip_length, rng) for length in lengths[:, 0]])
+
+
+def _strided_clip(length: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
     if length < clip_length * STRIDE:
         return np.sort(rng.choice(length, clip_length, replace=length < clip_length))
     return rng.integers(length - (clip_length - 1) * STRIDE) + STRIDE * np.arange(clip_length)
 
 
-def _consecutive(length: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
-    return (rng.integers(max(length - clip_length, 1)) + np.arange(clip_length)) % length
+def _consecutive(lengths: np.ndarray, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+    return (rng.integers(np.maximum(lengths - clip_length, 1)) + np.arange(clip_length)) % lengths
 
 
-SAMPLINGS: dict[str, Callable[[int, int, np.random.Generator], np.ndarray]] = {
+SAMPLINGS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray]] = {
     "restricted": _restricted, "strided": _strided, "consecutive": _consecutive}
 
 

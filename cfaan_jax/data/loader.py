@@ -12,7 +12,7 @@ import grain
 import numpy as np
 from PIL import Image
 
-from cfaan_jax.data.clips import test_clips, train_indices
+from cfaan_jax.data.clips import test_clips, train_clips
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 
@@ -53,7 +53,7 @@ class TrainBatches:
         clip_length: T.
         image_size: (H, W) that the network sees.
         steps: number of batches in the whole training.
-        sampling: of the frames, see `clips.train_indices`.
+        sampling: of the frames, see `clips.train_clips`.
         rows: which rows of every batch are read, side by side; all arrays hold these alone.
     """
 
@@ -68,13 +68,14 @@ class TrainBatches:
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((1, self._sampler.seed, step))
-        # All rows are drawn, whichever are read: one random stream goes through the batch.
-        drawn = [(position, train_indices(self._records.lengths[position], self._clip_length, rng, self._sampling))
-                 for position in self._sampler.batch(step)][self._rows]
-        positions = np.array([position for position, _ in drawn])
-        frames = self._memory.take((len(drawn), self._clip_length, *self._image_size, 3))
-        rectangles = np.empty((len(drawn), self._clip_length, 4), np.int32)
-        for row, (position, indices) in enumerate(drawn):
+        positions = self._sampler.batch(step)
+        # All rows are drawn, whichever are read, since one random stream goes through the batch; and all at once, since
+        # each draw lets the other threads go first.
+        clips = train_clips(self._records.lengths[positions], self._clip_length, rng, self._sampling)
+        positions, clips = positions[self._rows], clips[self._rows]
+        frames = self._memory.take((*clips.shape, *self._image_size, 3))
+        rectangles = np.empty((*clips.shape, 4), np.int32)
+        for row, (position, indices) in enumerate(zip(positions, clips, strict=True)):
             rectangles[row] = read_into(frames[row], self._records, position, indices)
         return {"frames": frames, "rectangles": rectangles, "labels": self._sampler.labels[positions].astype(np.int32)}
 
@@ -157,18 +158,22 @@ def read_clip(records: RecordSet, position: int, indices: np.ndarray,
 def read_into(frames: np.ndarray, records: RecordSet, position: int, indices: np.ndarray) -> np.ndarray:
     """As `read_clip`, but into given frames, uint8 `[T, H, W, 3]`, so that nothing is copied. Returns rectangles."""
     position, image_size, read = int(position), frames.shape[1:3], {}
-    for row, k in enumerate(indices.tolist()):
-        frames[row] = frames[read[k]] if k in read else _decode(records, position, k, image_size)
-        read[k] = row  # a short tracklet repeats frames
-    return _scale(records.rectangles(position)[indices], records.image_sizes(position)[indices], image_size)
+    sizes = [(height, width) for height, width in records.image_sizes(position)[indices].tolist()]
+    for row, (k, size) in enumerate(zip(indices.tolist(), sizes, strict=True)):
+        if k in read:  # a short tracklet repeats frames
+            frames[row] = frames[read[k]]
+        elif size == image_size:
+            records.image_into(frames[row], position, k)
+        else:
+            frames[row] = _resized(records.image(position, k), image_size)
+        read[k] = row
+    rectangles = records.rectangles(position)[indices]
+    return rectangles if {*sizes} == {image_size} else _scale(rectangles, np.array(sizes), image_size)
 
 
-def _decode(records: RecordSet, position: int, k: int, image_size: tuple[int, int]) -> np.ndarray:
-    image = records.image(position, k)
-    if image.shape[:2] != tuple(image_size):
-        height, width = image_size
-        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    return image
+def _resized(image: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    height, width = image_size
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _scale(rectangles: np.ndarray, stored: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:

@@ -10,7 +10,7 @@ uncompressed in the shards, so that the index can name the place of every frame.
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 
 from cfaan_jax import memory
 from cfaan_jax.data import example, index_columns, storage
-from cfaan_jax.data.images import decoded, size_of
+from cfaan_jax.data.images import decode_into, decoded, size_of
 from cfaan_jax.data.index import BUILD_AGAIN, Index, find_shards, index_path, local_shards, present_splits
 from cfaan_jax.errors import DamagedRecord, InputError, status_of
 from cfaan_jax.files import from_json, read_npz, written_whole
@@ -246,7 +246,7 @@ class RecordSet:
         self._shards = index.shard_names[index.shards].tolist()
         self._folder = storage.opened(directory)
         self._verified = np.zeros(len(self.names), bool)
-        self._payload = self._lying if self._folder.near else storage.Recent(self._read, _KEPT)
+        self._part = self._from_disk if self._folder.near else _parts_of(storage.Recent(self._read, _KEPT))
 
     @classmethod
     def open(cls, directory: str | Path, split: str) -> "RecordSet":
@@ -288,7 +288,7 @@ class RecordSet:
             for payload in pool.map(self._read, range(len(self))):
                 payloads.append(payload)
                 progress.advance()
-        self._payload = payloads.__getitem__
+        self._part = _parts_of(payloads.__getitem__)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -325,36 +325,42 @@ class RecordSet:
             raise IndexError(f"tracklet {self.names[i]} has {self.lengths[i]} frames, asked for frame {k}")
         row = self._index.frame_start[i] + k
         start = self._index.frame_offsets[row] - self._index.record_offsets[i]
-        return bytes(self._payload(i)[start:start + self._index.frame_lengths[row]])
+        return self._part(i, start, start + self._index.frame_lengths[row])
 
     def image(self, i: int, k: int) -> np.ndarray:
         """Frame k of tracklet i, uint8 `[h, w, 3]`, RGB; `DamagedRecord` when it cannot be decoded."""
         image = decoded(self.frame(i, k))
         if image is None or image.shape[:2] != tuple(self.image_sizes(i)[k].tolist()):
-            raise DamagedRecord(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; "
-                                "delete this shard and run data_prep/build_tfrecords.py again")
+            raise self._unreadable(i, k)
         return image
+
+    def image_into(self, pixels: np.ndarray, i: int, k: int) -> None:
+        """As `image`, into pixels of the size that `image_sizes` gives, side by side in memory."""
+        if not decode_into(pixels, self.frame(i, k)):
+            raise self._unreadable(i, k)
+
+    def _unreadable(self, i: int, k: int) -> DamagedRecord:
+        return DamagedRecord(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; delete "
+                             f"this shard and {BUILD_AGAIN}")
 
     def record(self, i: int) -> TrackletRecord:
         """The whole record of tracklet i; errors as those of `frame`."""
-        return decode(bytes(self._payload(i)))
+        return decode(self._part(i, 0, self._index.record_lengths[i]))
 
-    def _lying(self, i: int) -> storage.Piece:
-        """The payload where it lies, verified once for each tracklet and process."""
+    def _from_disk(self, i: int, start: int, end: int) -> bytes:
+        """Bytes from start to end of a payload, which is verified once for each tracklet and process."""
         if not self._verified[i]:
             self._read(i)
             self._verified[i] = True
-        return self._framed(i)[example.HEADER_BYTES:-example.FOOTER_BYTES]
-
-    def _framed(self, i: int) -> bytes | storage.Piece:
-        """The record with its lengths and checksums."""
-        offset, length = self._index.record_offsets[i], self._index.record_lengths[i]
-        return self._folder.part(self._shards[i], offset - example.HEADER_BYTES, offset + length + example.FOOTER_BYTES)
+        offset = self._index.record_offsets[i]
+        return self._folder.part(self._shards[i], offset + start, offset + end)
 
     def _read(self, i: int) -> bytes:
         """The payload, read and verified: its checksums, and that it is what the index says."""
         where = f"{self.shard(i)}: tracklet {self.names[i]}"
-        payload = example.unframe(bytes(self._framed(i)), where)
+        offset, length = self._index.record_offsets[i], self._index.record_lengths[i]
+        payload = example.unframe(self._folder.part(self._shards[i], offset - example.HEADER_BYTES,
+                                                    offset + length + example.FOOTER_BYTES), where)
         try:
             record = decode(payload)
         except ValueError as error:
@@ -376,6 +382,11 @@ class RecordSet:
 
     def _rows(self, i: int) -> slice:
         return slice(self._index.frame_start[i], self._index.frame_start[i + 1])
+
+
+def _parts_of(payload: Callable[[int], bytes]) -> Callable[[int, int, int], bytes]:
+    """Gives bytes from start to end of the payload of tracklet i."""
+    return lambda i, start, end: payload(i)[start:end]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
@@ -45,44 +44,24 @@ class LocalFolder:
         with _told(self.place(name)):
             return content_of(self.place(name))
 
-    def part(self, name: str, start: int, end: int) -> "Piece":
-        """Bytes from start to end, which are not read yet."""
+    def part(self, name: str, start: int, end: int) -> bytes:
+        """Bytes from start to end of a file."""
         if name not in self._open:
             self._open_once(name)
-        return Piece(self, name, int(start), int(end))
+        try:  # not `_told`, nor a path before there is an error: this is done for every frame
+            found = os.pread(self._open[name], end - start, start)
+        except OSError as error:
+            raise _unreadable(self.place(name), error) from error
+        if len(found) < end - start:
+            raise InputError(f"{self.place(name)} ends before byte {end:,}: it was cut short; restore it, then start "
+                             "the same command again")
+        return found
 
     def _open_once(self, name: str) -> None:
         with self._lock, _told(self.place(name)):
             if name not in self._open:
                 self._open[name] = os.open(self.place(name), os.O_RDONLY)
                 weakref.finalize(self, os.close, self._open[name])
-
-    def bytes_of(self, piece: "Piece") -> bytes:
-        """Reads a piece."""
-        place, size = self.place(piece.name), piece.end - piece.start
-        with _told(place):
-            found = os.pread(self._open[piece.name], size, piece.start)
-        if len(found) < size:
-            raise InputError(f"{place} ends before byte {piece.end:,}: it was cut short; restore it, then start the "
-                             "same command again")
-        return found
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a file on a disk, of which no more is read than what is asked for: `bytes(piece[3:5])`."""
-
-    folder: LocalFolder
-    name: str
-    start: int
-    end: int
-
-    def __getitem__(self, wanted: slice) -> "Piece":
-        first, last, _ = wanted.indices(self.end - self.start)
-        return Piece(self.folder, self.name, self.start + first, self.start + last)
-
-    def __bytes__(self) -> bytes:
-        return self.folder.bytes_of(self)
 
 
 class ObjectFolder:
@@ -132,8 +111,12 @@ def _told(place: str | Path) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Missing(f"{place} is missing; restore it, or correct the path") from error
     except Exception as error:  # each package behind fsspec has errors of its own
-        raise InputError(f"{place} cannot be read ({type(error).__name__}: {error}); see to its path, permissions and "
-                         "network, then start the same command again") from error
+        raise _unreadable(place, error) from error
+
+
+def _unreadable(place: str | Path, error: Exception) -> InputError:
+    return InputError(f"{place} cannot be read ({type(error).__name__}: {error}); see to its path, permissions and "
+                      "network, then start the same command again")
 
 
 class Recent:

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cfaan_jax.data.images import decoded
+from cfaan_jax.data.images import decode_into, decoded
 from cfaan_jax.errors import InputError
 from cfaan_jax.files import content_of
 
@@ -57,8 +57,19 @@ class ImageTracklets:
             return frame
         image = decoded(self.file(i, k))
         if image is None:
-            raise InputError(f"{self._where(i, k)} is not a readable image; restore the file, or leave it out")
+            raise self._unreadable(i, k)
         return image
+
+    def image_into(self, pixels: np.ndarray, i: int, k: int) -> None:
+        """As `image`, into pixels of the size that `image_sizes` gives, side by side in memory."""
+        frame = self._frames[i][k]
+        if isinstance(frame, np.ndarray):
+            pixels[...] = frame
+        elif not decode_into(pixels, self.file(i, k)):
+            raise self._unreadable(i, k)
+
+    def _unreadable(self, i: int, k: int) -> InputError:
+        return InputError(f"{self._where(i, k)} is not a readable image; restore the file, or leave it out")
 
     def file(self, i: int, k: int) -> bytes:
         """Frame k of tracklet i as an image file, without loss; InputError for one that cannot be read."""

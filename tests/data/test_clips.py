@@ -32,7 +32,7 @@ def test_each_way_of_testing_takes_the_released_frames(mode):
 def test_training_draws_every_frame_of_the_released_pools_and_no_other():
     rng = np.random.default_rng(0)
     for clip_length, length, pools in golden("train_pool"):
-        drawn = np.stack([clips.train_indices(length, clip_length, rng) for _ in range(60 * pools.shape[1])])
+        drawn = clips.train_clips(np.full(60 * pools.shape[1], length), clip_length, rng)
         for slot, pool in enumerate(pools):
             assert set(drawn[:, slot]) == set(pool[pool >= 0]), f"T={clip_length} n={length} slot {slot}"
 
@@ -40,7 +40,7 @@ def test_training_draws_every_frame_of_the_released_pools_and_no_other():
 @given(length=st.integers(1, 1000), clip_length=st.integers(1, 16), seed=st.integers(0, 2**32),
        sampling=st.sampled_from(sorted(clips.SAMPLINGS)))
 def test_training_frames_exist_and_are_in_order(length, clip_length, seed, sampling):
-    drawn = clips.train_indices(length, clip_length, np.random.default_rng(seed), sampling)
+    [drawn] = clips.train_clips([length], clip_length, np.random.default_rng(seed), sampling)
     assert drawn.shape == (clip_length,)
     assert 0 <= drawn.min() and drawn.max() < length
     assert (np.diff(drawn) >= 0).all() or (sampling == "consecutive" and length < clip_length)
@@ -77,22 +77,30 @@ def test_cut_clips_are_those_of_ap3d():
 @pytest.mark.parametrize("length, firsts", [(70, range(46)), (32, range(8))])
 def test_strided_clips_take_every_eighth_frame(length, firsts):
     rng = np.random.default_rng(0)
-    drawn = np.stack([clips.train_indices(length, 4, rng, "strided") for _ in range(800)])
+    drawn = clips.train_clips([length] * 800, 4, rng, "strided")
     assert (np.diff(drawn) == 8).all() and set(drawn[:, 0]) == set(firsts)
 
 
 @pytest.mark.parametrize("length", [4, 9, 31])
 def test_strided_clips_of_shorter_tracklets_are_different_frames_in_order(length):
     rng = np.random.default_rng(0)
-    drawn = np.stack([clips.train_indices(length, 4, rng, "strided") for _ in range(600)])
+    drawn = clips.train_clips([length] * 600, 4, rng, "strided")
     assert (np.diff(drawn) > 0).all() and set(drawn.reshape(-1)) == set(range(length))
 
 
 def test_consecutive_clips_begin_anywhere_but_at_the_last_place():
     rng = np.random.default_rng(0)
-    drawn = np.stack([clips.train_indices(10, 4, rng, "consecutive") for _ in range(200)])
+    drawn = clips.train_clips([10] * 200, 4, rng, "consecutive")
     assert (np.diff(drawn) == 1).all() and set(drawn[:, 0]) == set(range(6))
-    np.testing.assert_array_equal(clips.train_indices(3, 4, rng, "consecutive"), [0, 1, 2, 0])
+    np.testing.assert_array_equal(clips.train_clips([3], 4, rng, "consecutive"), [[0, 1, 2, 0]])
+
+
+@pytest.mark.parametrize("sampling", clips.SAMPLINGS)
+def test_clips_are_drawn_one_behind_the_other_from_one_stream(sampling):
+    """So what a tracklet gives depends on those before it alone."""
+    lengths, rng = np.random.default_rng(0).integers(1, 200, 40), np.random.default_rng(1)
+    one_by_one = [clips.train_clips([length], 6, rng, sampling)[0] for length in lengths]
+    np.testing.assert_array_equal(clips.train_clips(lengths, 6, np.random.default_rng(1), sampling), one_by_one)
 
 
 def test_an_unknown_mode_is_named():

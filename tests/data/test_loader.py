@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfaan_jax.data import clips, example, images, loader
+from cfaan_jax.data import clips, example, loader
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
@@ -128,14 +128,6 @@ def test_an_unreadable_frame_names_shard_and_tracklet_also_from_a_thread(tmp_pat
     batches = loader.ClipBatches(RecordSet.open(directory, "gallery"), "all_sampled", 3, tiny_records.SIZE, 1)
     with pytest.raises(InputError, match=rf"tiny-gallery\.tfrecord-00000-of-00001: {message}"):
         list(batches)
-
-
-def test_a_jpeg_whose_end_is_lost_is_none():
-    whole = tiny_records.frame(np.random.default_rng(0), 1)
-    np.testing.assert_array_equal(images.decoded(whole + b"trailing"), pillow(whole))
-    for kept in range(2, len(whole) - 1, 7):
-        assert images.decoded(whole[:kept]) is None
-        assert images.decoded(whole[:kept] + bytes(len(whole) - kept)) is None, kept
 
 
 def test_memory_of_a_batch_is_used_again_when_nobody_holds_it(train_records):
