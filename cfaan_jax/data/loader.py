@@ -157,18 +157,18 @@ def read_clip(records: RecordSet, position: int, indices: np.ndarray,
 
 def read_into(frames: np.ndarray, records: RecordSet, position: int, indices: np.ndarray) -> np.ndarray:
     """As `read_clip`, but into given frames, uint8 `[T, H, W, 3]`, so that nothing is copied. Returns rectangles."""
-    position, image_size, read = int(position), frames.shape[1:3], {}
+    position, image_size, wanted = int(position), frames.shape[1:3], indices.tolist()
     sizes = [(height, width) for height, width in records.image_sizes(position)[indices].tolist()]
-    for row, (k, size) in enumerate(zip(indices.tolist(), sizes, strict=True)):
-        if k in read:  # a short tracklet repeats frames
-            frames[row] = frames[read[k]]
-        elif size == image_size:
-            records.image_into(frames[row], position, k)
-        else:
-            frames[row] = _resized(records.image(position, k), image_size)
-        read[k] = row
+    rows = {k: row for row, k in enumerate(wanted)}  # the last one of each: a short tracklet repeats frames
+    fitting = {k: row for k, row in rows.items() if sizes[row] == image_size}
+    records.images_into([frames[row] for row in fitting.values()], position, [*fitting])
+    for k in rows.keys() - fitting.keys():
+        frames[rows[k]] = _resized(records.image(position, k), image_size)
+    for row, k in enumerate(wanted):
+        if row != rows[k]:
+            frames[row] = frames[rows[k]]
     rectangles = records.rectangles(position)[indices]
-    return rectangles if {*sizes} == {image_size} else _scale(rectangles, np.array(sizes), image_size)
+    return rectangles if len(fitting) == len(rows) else _scale(rectangles, np.array(sizes), image_size)
 
 
 def _resized(image: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:

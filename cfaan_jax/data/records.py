@@ -33,6 +33,8 @@ _KEPT = 64  # records of object storage: evaluation takes clips of a tracklet on
 _IN_MANIFEST = {"dataset": str, "note": str, "aligned": bool, "counts": dict, "settings": dict}
 _PER_FRAME = ("frames", "rectangles", "boxes", "actions", "candidates", "sources")
 
+_Reader = Callable[[int, int], bytes]  # gives the bytes of one payload from start to end
+
 
 @dataclass(frozen=True, eq=False)
 class TrackletRecord:
@@ -246,7 +248,7 @@ class RecordSet:
         self._shards = index.shard_names[index.shards].tolist()
         self._folder = storage.opened(directory)
         self._verified = np.zeros(len(self.names), bool)
-        self._part = self._from_disk if self._folder.near else _parts_of(storage.Recent(self._read, _KEPT))
+        self._reader = self._from_disk if self._folder.near else _of_payloads(storage.Recent(self._read, _KEPT))
 
     @classmethod
     def open(cls, directory: str | Path, split: str) -> "RecordSet":
@@ -288,7 +290,7 @@ class RecordSet:
             for payload in pool.map(self._read, range(len(self))):
                 payloads.append(payload)
                 progress.advance()
-        self._part = _parts_of(payloads.__getitem__)
+        self._reader = _of_payloads(payloads.__getitem__)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -325,7 +327,7 @@ class RecordSet:
             raise IndexError(f"tracklet {self.names[i]} has {self.lengths[i]} frames, asked for frame {k}")
         row = self._index.frame_start[i] + k
         start = self._index.frame_offsets[row] - self._index.record_offsets[i]
-        return self._part(i, start, start + self._index.frame_lengths[row])
+        return self._reader(i)(start, start + self._index.frame_lengths[row])
 
     def image(self, i: int, k: int) -> np.ndarray:
         """Frame k of tracklet i, uint8 `[h, w, 3]`, RGB; `DamagedRecord` when it cannot be decoded."""
@@ -334,10 +336,14 @@ class RecordSet:
             raise self._unreadable(i, k)
         return image
 
-    def image_into(self, pixels: np.ndarray, i: int, k: int) -> None:
-        """As `image`, into pixels of the size that `image_sizes` gives, side by side in memory."""
-        if not decode_into(pixels, self.frame(i, k)):
-            raise self._unreadable(i, k)
+    def images_into(self, pixels: Sequence[np.ndarray], i: int, frames: Sequence[int]) -> None:
+        """Some frames as `image` gives them, each into pixels of the size that `image_sizes` gives, side by side."""
+        rows, read = self._index.frame_start[i] + np.asarray(frames, int), self._reader(i)
+        starts = (self._index.frame_offsets[rows] - self._index.record_offsets[i]).tolist()
+        for target, k, start, length in zip(pixels, frames, starts, self._index.frame_lengths[rows].tolist(),
+                                            strict=True):
+            if not decode_into(target, read(start, start + length)):
+                raise self._unreadable(i, k)
 
     def _unreadable(self, i: int, k: int) -> DamagedRecord:
         return DamagedRecord(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; delete "
@@ -345,15 +351,15 @@ class RecordSet:
 
     def record(self, i: int) -> TrackletRecord:
         """The whole record of tracklet i; errors as those of `frame`."""
-        return decode(self._part(i, 0, self._index.record_lengths[i]))
+        return decode(self._reader(i)(0, self._index.record_lengths[i]))
 
-    def _from_disk(self, i: int, start: int, end: int) -> bytes:
-        """Bytes from start to end of a payload, which is verified once for each tracklet and process."""
+    def _from_disk(self, i: int) -> _Reader:
+        """Of the payload of tracklet i, which is verified once for each tracklet and process."""
         if not self._verified[i]:
             self._read(i)
             self._verified[i] = True
-        offset = self._index.record_offsets[i]
-        return self._folder.part(self._shards[i], offset + start, offset + end)
+        shard, offset, part = self._shards[i], self._index.record_offsets[i].item(), self._folder.part
+        return lambda start, end: part(shard, offset + start, offset + end)
 
     def _read(self, i: int) -> bytes:
         """The payload, read and verified: its checksums, and that it is what the index says."""
@@ -384,9 +390,12 @@ class RecordSet:
         return slice(self._index.frame_start[i], self._index.frame_start[i + 1])
 
 
-def _parts_of(payload: Callable[[int], bytes]) -> Callable[[int, int, int], bytes]:
-    """Gives bytes from start to end of the payload of tracklet i."""
-    return lambda i, start, end: payload(i)[start:end]
+def _of_payloads(payload: Callable[[int], bytes]) -> Callable[[int], _Reader]:
+    def reader(i: int) -> _Reader:
+        whole = payload(i)
+        return lambda start, end: whole[start:end]
+
+    return reader
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

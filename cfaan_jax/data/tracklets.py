@@ -60,13 +60,13 @@ class ImageTracklets:
             raise self._unreadable(i, k)
         return image
 
-    def image_into(self, pixels: np.ndarray, i: int, k: int) -> None:
-        """As `image`, into pixels of the size that `image_sizes` gives, side by side in memory."""
-        frame = self._frames[i][k]
-        if isinstance(frame, np.ndarray):
-            pixels[...] = frame
-        elif not decode_into(pixels, self.file(i, k)):
-            raise self._unreadable(i, k)
+    def images_into(self, pixels: Sequence[np.ndarray], i: int, frames: Sequence[int]) -> None:
+        """Some frames as `image` gives them, each into pixels of the size that `image_sizes` gives, side by side."""
+        for target, k in zip(pixels, frames, strict=True):
+            if isinstance(frame := self._frames[i][k], np.ndarray):
+                target[...] = frame
+            elif not decode_into(target, self.file(i, k)):
+                raise self._unreadable(i, k)
 
     def _unreadable(self, i: int, k: int) -> InputError:
         return InputError(f"{self._where(i, k)} is not a readable image; restore the file, or leave it out")
