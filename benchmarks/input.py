@@ -3,8 +3,8 @@
     python -m benchmarks.input --out=input.json [--records=FOLDER] [--batches=100] [--workers=2]
 
     loader          what training uses: frames picked through the index, decoded ahead of the step in threads
-    decoding        the loader's decoder, simplejpeg, over the same JPEG files from memory, in as many threads, and
-                    nothing else
+    decoding        the loader's decoder (simplejpeg, or OpenCV where that is missing), over the same JPEG files from
+                    memory, in as many threads, and nothing else
     OpenCV's        likewise with cv2.imdecode, which gives the same pixels
     frame by frame  what the released loader does to each frame: Pillow decodes, resizes (bilinear) and flips, NumPy
                     makes floats, normalises and erases; in as many threads
@@ -24,11 +24,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from benchmarks import command, whole
 from benchmarks.drawn_records import draw
+from cfaan_jax.data import images
 from cfaan_jax.data.clips import train_clips
 from cfaan_jax.data.loader import TrainBatches, read_ahead
 from cfaan_jax.data.records import RecordSet
@@ -112,7 +112,12 @@ def _in_threads(work: Callable[[bytes], object], files: list[bytes], workers: in
 
 
 def _decode(data: bytes) -> np.ndarray:
-    return simplejpeg.decode_jpeg(data, "RGB")
+    if images.simplejpeg is None:
+        return _decode_by_opencv(data)
+    try:
+        return images.simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:  # the loader leaves such a file to OpenCV, too
+        return _decode_by_opencv(data)
 
 
 def _decode_by_opencv(data: bytes) -> np.ndarray:

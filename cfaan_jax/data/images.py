@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 try:
     import simplejpeg
-except ImportError:  # no package for this kind of machine: OpenCV gives the same pixels, only later
+except ImportError:  # left out where there is no package for the machine: OpenCV gives the same pixels, only later
     simplejpeg = None
 
 LARGEST = 1 << 26  # pixels: no frame of a person has a tenth of them, and a small file can claim any number
@@ -82,7 +82,7 @@ def decode_into(pixels: np.ndarray, file: bytes) -> bool:
 
 def _quickly_into(pixels: np.ndarray, file: bytes) -> bool:
     """Whether a sound JPEG of that size was decoded, in two thirds of OpenCV's time and to the same pixels."""
-    if simplejpeg is None or not file.startswith(b"\xff\xd8"):
+    if simplejpeg is None or not file.startswith(b"\xff\xd8") or _is_cut(file):
         return False
     try:
         return simplejpeg.decode_jpeg(file, "RGB", buffer=pixels).shape == pixels.shape

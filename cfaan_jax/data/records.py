@@ -323,8 +323,7 @@ class RecordSet:
             DamagedRecord: the record is damaged, or not the one that was indexed.
             InputError: it cannot be read.
         """
-        if not 0 <= k < self.lengths[i]:
-            raise IndexError(f"tracklet {self.names[i]} has {self.lengths[i]} frames, asked for frame {k}")
+        self._check_frames(i, k)
         row = self._index.frame_start[i] + k
         start = self._index.frame_offsets[row] - self._index.record_offsets[i]
         return self._reader(i)(start, start + self._index.frame_lengths[row])
@@ -338,12 +337,19 @@ class RecordSet:
 
     def images_into(self, pixels: Sequence[np.ndarray], i: int, frames: Sequence[int]) -> None:
         """Some frames as `image` gives them, each into pixels of the size that `image_sizes` gives, side by side."""
+        self._check_frames(i, *frames)
         rows, read = self._index.frame_start[i] + np.asarray(frames, int), self._reader(i)
         starts = (self._index.frame_offsets[rows] - self._index.record_offsets[i]).tolist()
         for target, k, start, length in zip(pixels, frames, starts, self._index.frame_lengths[rows].tolist(),
                                             strict=True):
             if not decode_into(target, read(start, start + length)):
                 raise self._unreadable(i, k)
+
+    def _check_frames(self, i: int, *frames: int) -> None:
+        length = int(self.lengths[i])
+        for k in frames:
+            if not 0 <= k < length:
+                raise IndexError(f"tracklet {self.names[i]} has {length} frames, asked for frame {k}")
 
     def _unreadable(self, i: int, k: int) -> DamagedRecord:
         return DamagedRecord(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; delete "

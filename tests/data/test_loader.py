@@ -42,6 +42,14 @@ def test_a_stored_frame_of_the_wanted_size_is_only_decoded(train_records):
     assert (frames.dtype, rectangles.dtype) == (np.uint8, np.int32)
 
 
+def test_frames_of_other_tracklets_are_out_of_reach(train_records):
+    with pytest.raises(IndexError, match="tracklet train-3 has . frames, asked for frame -1"):
+        loader.read_clip(train_records, 3, np.array([0, -1]), tiny_records.SIZE)
+    for size in (tiny_records.SIZE, (32, 16)):
+        with pytest.raises(IndexError):
+            loader.read_clip(train_records, 3, np.array([0, train_records.lengths[3]]), size)
+
+
 @pytest.mark.parametrize("size", [(32, 16), (128, 64), (48, 48)])
 def test_another_size_is_resized_as_pillow_does_and_the_rectangle_with_it(tmp_path, size):
     rng = np.random.default_rng(0)
