@@ -9,8 +9,9 @@ uncompressed in the shards, so that the index can name the place of every frame.
 
 import argparse
 import io
+import operator
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -323,10 +324,8 @@ class RecordSet:
             DamagedRecord: the record is damaged, or not the one that was indexed.
             InputError: it cannot be read.
         """
-        self._check_frames(i, k)
-        row = self._index.frame_start[i] + k
-        start = self._index.frame_offsets[row] - self._index.record_offsets[i]
-        return self._reader(i)(start, start + self._index.frame_lengths[row])
+        [file] = self._files(i, [k])
+        return file
 
     def image(self, i: int, k: int) -> np.ndarray:
         """Frame k of tracklet i, uint8 `[h, w, 3]`, RGB; `DamagedRecord` when it cannot be decoded."""
@@ -337,19 +336,19 @@ class RecordSet:
 
     def images_into(self, pixels: Sequence[np.ndarray], i: int, frames: Sequence[int]) -> None:
         """Some frames as `image` gives them, each into pixels of the size that `image_sizes` gives, side by side."""
-        self._check_frames(i, *frames)
-        rows, read = self._index.frame_start[i] + np.asarray(frames, int), self._reader(i)
-        starts = (self._index.frame_offsets[rows] - self._index.record_offsets[i]).tolist()
-        for target, k, start, length in zip(pixels, frames, starts, self._index.frame_lengths[rows].tolist(),
-                                            strict=True):
-            if not decode_into(target, read(start, start + length)):
+        for target, k, file in zip(pixels, frames, self._files(i, frames), strict=True):
+            if not decode_into(target, file):
                 raise self._unreadable(i, k)
 
-    def _check_frames(self, i: int, *frames: int) -> None:
-        length = int(self.lengths[i])
+    def _files(self, i: int, frames: Sequence[int]) -> Iterator[bytes]:
+        """The JPEG files of some frames, each read when it is asked for; errors as those of `frame`."""
         for k in frames:
-            if not 0 <= k < length:
-                raise IndexError(f"tracklet {self.names[i]} has {length} frames, asked for frame {k}")
+            if not 0 <= k < self.lengths[i]:
+                raise IndexError(f"tracklet {self.names[i]} has {self.lengths[i]} frames, asked for frame {k}")
+        rows, read = self._index.frame_start[i] + np.asarray(frames, int), self._reader(i)
+        starts = (self._index.frame_offsets[rows] - self._index.record_offsets[i]).tolist()
+        ends = map(operator.add, starts, self._index.frame_lengths[rows].tolist())
+        return map(read, starts, ends)
 
     def _unreadable(self, i: int, k: int) -> DamagedRecord:
         return DamagedRecord(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; delete "
