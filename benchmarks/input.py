@@ -2,20 +2,23 @@
 
     python -m benchmarks.input --out=input.json [--records=FOLDER] [--batches=100] [--workers=2]
 
-    loader          what training uses: frames picked through the index, decoded ahead of the step in threads
+    loader          what training uses: frames picked through the index, decoded ahead of the step by processes
+    its threads     likewise in threads, as by config.data.processes=False
     decoding        the loader's decoder (simplejpeg, or OpenCV where that is missing), over the same JPEG files from
                     memory, in as many threads, and nothing else
     OpenCV's        likewise with cv2.imdecode, which gives the same pixels
     frame by frame  what the released loader does to each frame: Pillow decodes, resizes (bilinear) and flips, NumPy
                     makes floats, normalises and erases; in as many threads
 
-Ratios are those of frames in a second, and of frames in a second of processor time, which other programs on the machine
-disturb less. Without --records, tracklets of 60 frames of 256 x 128 and 9 kB are drawn.
+All take turns, so that a busy moment of the machine meets each of them. Rates are the best of all rounds, ratios the
+middle one (with the lowest and the highest) of those within a round. Without --records, tracklets of 60 frames of 256 x
+128 and 9 kB are drawn.
 """
 
 import argparse
 import io
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,12 +34,15 @@ from benchmarks.drawn_records import draw
 from cfaan_jax.data import images
 from cfaan_jax.data.clips import train_clips
 from cfaan_jax.data.loader import TrainBatches, read_ahead
+from cfaan_jax.data.reading import ClipReader
+from cfaan_jax.data.reading_processes import ReadingProcesses
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import run_command
 from cfaan_jax.report.tables import show
 
 IDENTITIES, TRACKLETS, CLIP_LENGTH = 8, 4, 6
+DECODING, BY_FRAME = "decoding", "frame by frame"  # what the others are compared with
 _MEAN, _DEVIATION = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
 _PART = 64  # files that a thread is given at once
 
@@ -45,8 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = command("input", __doc__)
     parser.add_argument("--records", type=Path, help="folder that build_tfrecords.py wrote; unset: drawn")
     parser.add_argument("--batches", type=whole(), default=100, help="of 8 x 4 clips of 6 frames (default 100)")
-    parser.add_argument("--workers", type=whole(), default=2, help="threads (default 2)")
-    parser.add_argument("--rounds", type=whole(), default=5, help="of which the best counts (default 5)")
+    parser.add_argument("--workers", type=whole(), default=2, help="processes, or threads (default 2)")
+    parser.add_argument("--rounds", type=whole(), default=9, help="in which all take a turn (default 9)")
     flags = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as drawn:
         folder = flags.records or draw(Path(drawn), "train", 4 * IDENTITIES * TRACKLETS, 4 * IDENTITIES)
@@ -54,29 +60,36 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _compare(records: RecordSet, flags: argparse.Namespace) -> None:
-    sampler = IdentitySampler(records.pids, IDENTITIES, TRACKLETS, 0)
-    size = records.image_size(0)
-    batches = TrainBatches(records, sampler, CLIP_LENGTH, size, flags.batches)
+    sampler, size = IdentitySampler(records.pids, IDENTITIES, TRACKLETS, 0), records.image_size(0)
     files = _files(records, sampler, flags.batches)
     cv2.setNumThreads(1)
-    found, in_cpu = {}, {}
-    for _ in range(flags.rounds):  # the best, taken in turns, so that a busy moment meets all of them
-        for name, work in (("loader", lambda: sum(batch["frames"].shape[0] * batch["frames"].shape[1] for batch in
-                                                  read_ahead(batches, 0, flags.workers))),
-                           ("decoding", lambda: _in_threads(_decode, files, flags.workers)),
-                           ("OpenCV's", lambda: _in_threads(_decode_by_opencv, files, flags.workers)),
-                           ("frame by frame", lambda: _in_threads(lambda data: _plain(data, size), files,
-                                                                  flags.workers))):
-            for rates, rate in zip((found, in_cpu), _rates(work), strict=True):
-                rates[name] = max(rates.get(name, 0.0), rate)
-    rows = [{"what": name, **_beside(name, found, "second"), **_beside(name, in_cpu, "cpu_second")} for name in found]
+
+    def loader(reader: ClipReader | ReadingProcesses) -> Callable[[], int]:
+        batches = TrainBatches(records, sampler, CLIP_LENGTH, size, flags.batches, reader=reader)
+        return lambda: sum(math.prod(batch["frames"].shape[:2]) for batch in read_ahead(batches, 0, flags.workers))
+
+    def in_threads(work: Callable[[bytes], object]) -> Callable[[], int]:
+        return lambda: _in_threads(work, files, flags.workers)
+
+    works = {"loader": loader(ReadingProcesses(records, flags.workers)), "its threads": loader(ClipReader(records)),
+             DECODING: in_threads(_decode), "OpenCV's": in_threads(_decode_by_opencv),
+             BY_FRAME: in_threads(lambda data: _plain(data, size))}
+    works["loader"]()  # its processes start, and the memory of batches is taken
+    works["its threads"]()
+    rounds = [{name: _rate(work) for name, work in works.items()} for _ in range(flags.rounds)]
+    rows = [{"what": name, "frames_per_second": max(each[name] for each in rounds),
+             "of_decoding": [each[name] / each[DECODING] for each in rounds],
+             "of_frame_by_frame": [each[name] / each[BY_FRAME] for each in rounds]} for name in works]
     flags.out.write_text(json.dumps(rows, indent=2) + "\n")
     mean = np.mean([len(data) for data in files])
-    show(f"{len(files):,} frames of {size[0]} x {size[1]}, {mean / 1000:.1f} kB each, {flags.workers} threads",
-         ["what", "frames/s", "of decoding", "of frame by frame", "frames/s of processor", "of decoding",
-          "of frame by frame"],
-         [[name, *(f"{figure:,.0f}" if figure > 99 else f"{figure:.2f}" for figure in figures)]
-          for name, *figures in map(dict.values, rows)])
+    show(f"{len(files):,} frames of {size[0]} x {size[1]}, {mean / 1000:.1f} kB each, {flags.workers} workers",
+         ["what", "frames/s", "of decoding", "of frame by frame"],
+         [[row["what"], f"{row['frames_per_second']:,.0f}", _spread(row["of_decoding"]),
+           _spread(row["of_frame_by_frame"])] for row in rows])
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _files(records: RecordSet, sampler: IdentitySampler, batches: int) -> list[bytes]:
@@ -89,17 +102,10 @@ def _files(records: RecordSet, sampler: IdentitySampler, batches: int) -> list[b
     return files
 
 
-def _beside(name: str, rates: dict[str, float], per: str) -> dict[str, float]:
-    """The rate of one of them, and its ratios to the two others."""
-    return {f"frames_per_{per}": rates[name], f"of_decoding_per_{per}": rates[name] / rates["decoding"],
-            f"of_frame_by_frame_per_{per}": rates[name] / rates["frame by frame"]}
-
-
-def _rates(work: Callable[[], int]) -> tuple[float, float]:
-    """Frames in a second, and in a second of processor time of all threads."""
-    began, busy = time.perf_counter(), time.process_time()
-    frames = work()
-    return frames / (time.perf_counter() - began), frames / (time.process_time() - busy)
+def _rate(work: Callable[[], int]) -> float:
+    """Frames in a second."""
+    began = time.perf_counter()
+    return work() / (time.perf_counter() - began)
 
 
 def _in_threads(work: Callable[[bytes], object], files: list[bytes], workers: int) -> int:

@@ -55,7 +55,7 @@ _RANGES = (
 SECTIONS = ("model", "data", "augment", "loss", "optim", "train", "eval")  # of every config
 
 # What may change between two starts with the same workdir: nothing that is trained depends on it.
-FREE = ("eval", "data.workers", "data.cache", "train.profile", "train.loggers")
+FREE = ("eval", "data.workers", "data.processes", "data.cache", "train.profile", "train.loggers")
 
 
 def check(config: ConfigDict) -> None:
@@ -88,7 +88,7 @@ def check(config: ConfigDict) -> None:
             (groups < 1 or batch % groups,
              f"config.model.bn_groups={groups} does not divide the batch of {batch} clips (config.data.identities x "
              "config.data.tracklets / config.train.accumulate); choose a divisor"),
-            (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one thread must read"),
+            (config.data.workers < 1, f"config.data.workers={config.data.workers}: at least one must read"),
             (unknown, f"config.train.loggers={config.train.loggers}: choose among {', '.join(LOGGERS)}, several as in "
                       "\"('tensorboard','wandb')\""),
             (profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]),

@@ -103,9 +103,10 @@ def get_config(variant: str = "cfaan") -> ConfigDict:
         identities=8,  # P, in a batch
         tracklets=4,  # K, of each identity
         epoch_of="identities",  # what comes once in an epoch: identities, tracklets
-        workers=8,  # reading threads
+        workers=8,  # how many read
+        processes=True,  # whether these are processes of their own in training, as in evaluation they never are
         on_bad_record="error",  # or skip: damaged tracklets are looked for before the start, and left out
-        cache=False,  # read the training split into memory before the start
+        cache=False,  # read the training split into memory before the start; threads then take it from there
     ))
     config.augment = ConfigDict(dict(
         flip=0.5,  # probability, per clip

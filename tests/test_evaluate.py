@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from cfaan_jax import evaluate, metrics, models
-from cfaan_jax.data import augment, clips, loader, records
+from cfaan_jax.data import augment, clips, loader, reading, records
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.intervals import intervals
@@ -96,7 +96,7 @@ def test_feature_is_the_mean_over_clips_computed_one_by_one(mode, gallery):
     for i, length in enumerate(gallery.lengths):
         alone, counts = [], []
         for indices in clips.test_clips(int(length), T, mode):
-            frames, rectangles = loader.read_clip(gallery, i, indices[indices >= 0], SIZE)
+            frames, rectangles = reading.read_clip(gallery, i, indices[indices >= 0], SIZE)
             alone.append(network.clip_features(*augment.prepare(frames[None], rectangles[None], network.stride))[0])
             counts.append(len(frames))
         np.testing.assert_allclose(found[i], np.average(alone, 0, counts), rtol=1e-5, atol=1e-5)
@@ -366,7 +366,7 @@ def test_cfaan_in_batches_and_clip_by_clip(records_directory):
     longest = int(np.argmax(split.lengths))
     one, alone = quick_jit(model.features), []
     for indices in clips.test_clips(int(split.lengths[longest]), 2, "all_sampled"):
-        frames, rectangles = loader.read_clip(split, longest, indices, (64, 32))
+        frames, rectangles = reading.read_clip(split, longest, indices, (64, 32))
         alone.append(one(*augment.prepare(frames[None], rectangles[None]))[0])
     np.testing.assert_allclose(found[longest], np.mean(alone, axis=0), rtol=1e-4, atol=1e-4)
     assert len(alone) > 1 and np.ptp(found, axis=0).max() > 1e-2
@@ -385,7 +385,7 @@ def test_a_tracklet_of_tclnet_has_two_halves_of_unit_length(records_directory):
     found = evaluate.extract(model, split, clips="dense", clip_length=2, image_size=(64, 32), batch_size=8)
     np.testing.assert_allclose(np.linalg.norm(found.reshape(len(split), 2, 256), axis=-1), 1, rtol=1e-5)
     longest = int(np.argmax(split.lengths))
-    every = [loader.read_clip(split, longest, indices, (64, 32))
+    every = [reading.read_clip(split, longest, indices, (64, 32))
              for indices in clips.test_clips(int(split.lengths[longest]), 2, "dense")]
     inputs = augment.prepare(*(np.stack(each) for each in zip(*every, strict=True)))
     assert len(every) > 1

@@ -1,6 +1,7 @@
 """Image files to pixels, in one way for records and for images from elsewhere."""
 
 import io
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -62,32 +63,40 @@ def decoded(file: bytes) -> np.ndarray | None:
         pixels = np.empty((*size_of(file), 3), np.uint8)
     except ValueError:
         return None
-    return pixels if _quickly_into(pixels, file) else _by_opencv(file)
+    return pixels if all(_quickly_into([pixels], [file])) else _by_opencv(file)
 
 
-def decode_into(pixels: np.ndarray, file: bytes) -> bool:
-    """As `decoded`, into given pixels, uint8 `[h, w, 3]` side by side in memory.
+def decode_into(pixels: Sequence[np.ndarray], files: Sequence[bytes]) -> list[int]:
+    """As `decoded`, many files, each into given pixels, uint8 `[h, w, 3]` side by side in memory.
 
     Returns:
-        False, with any content in pixels, where `decoded` gives None or an image of another size.
+        The numbers of those for which `decoded` gives None or an image of another size; their pixels have any content.
     """
-    if _quickly_into(pixels, file):
-        return True
+    quickly = _quickly_into(pixels, files)
+    return [n for n, (target, file) in enumerate(zip(pixels, files, strict=True))
+            if not quickly[n] and not _slowly_into(target, file)]
+
+
+def _quickly_into(pixels: Sequence[np.ndarray], files: Sequence[bytes]) -> list[bool]:
+    """Which are sound JPEGs of that size; these are decoded, in two thirds of OpenCV's time and to the same pixels."""
+    if simplejpeg is None:
+        return [False] * len(files)
+    sound = [file.startswith(b"\xff\xd8") and not _is_cut(file) for file in files]
+    found = []
+    for target, file, is_sound in zip(pixels, files, sound, strict=True):  # little else: other threads wait meanwhile
+        try:
+            found.append(simplejpeg.decode_jpeg(file, "RGB", buffer=target).shape if is_sound else None)
+        except ValueError:  # damaged, larger than pixels, or of a kind that it does not know
+            found.append(None)
+    return [shape == target.shape for shape, target in zip(found, pixels, strict=True)]
+
+
+def _slowly_into(pixels: np.ndarray, file: bytes) -> bool:
     image = _by_opencv(file)
     if image is None or image.shape != pixels.shape:
         return False
     pixels[...] = image
     return True
-
-
-def _quickly_into(pixels: np.ndarray, file: bytes) -> bool:
-    """Whether a sound JPEG of that size was decoded, in two thirds of OpenCV's time and to the same pixels."""
-    if simplejpeg is None or not file.startswith(b"\xff\xd8") or _is_cut(file):
-        return False
-    try:
-        return simplejpeg.decode_jpeg(file, "RGB", buffer=pixels).shape == pixels.shape
-    except ValueError:  # damaged, larger than pixels, or of a kind that it does not know
-        return False
 
 
 def _by_opencv(file: bytes) -> np.ndarray | None:

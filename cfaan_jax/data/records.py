@@ -9,7 +9,6 @@ uncompressed in the shards, so that the index can name the place of every frame.
 
 import argparse
 import io
-import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +33,7 @@ _KEPT = 64  # records of object storage: evaluation takes clips of a tracklet on
 _IN_MANIFEST = {"dataset": str, "note": str, "aligned": bool, "counts": dict, "settings": dict}
 _PER_FRAME = ("frames", "rectangles", "boxes", "actions", "candidates", "sources")
 
-_Reader = Callable[[int, int], bytes]  # gives the bytes of one payload from start to end
+_Reader = Callable[[int, int, int], bytes]  # gives the bytes of a tracklet's payload from start to end
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,10 +245,14 @@ class RecordSet:
         self.names = index.names.tolist()
         self.track_ids, self.pids, self.camids = index.track_ids, index.pids, index.camids
         self.lengths = np.diff(index.frame_start)
-        self._shards = index.shard_names[index.shards].tolist()
+        self._shards, self._offsets = index.shard_names[index.shards].tolist(), index.record_offsets.tolist()
         self._folder = storage.opened(directory)
-        self._verified = np.zeros(len(self.names), bool)
+        self._verified = bytearray(len(self.names))
         self._reader = self._from_disk if self._folder.near else _of_payloads(storage.Recent(self._read, _KEPT))
+
+    def __reduce__(self):
+        """Another process opens the files for itself, and verifies what it reads."""
+        return RecordSet, (self.directory, self.split, self._index)
 
     @classmethod
     def open(cls, directory: str | Path, split: str) -> "RecordSet":
@@ -317,6 +320,14 @@ class RecordSet:
         """How many persons were found in each frame of tracklet i, int32 `[n]`; 0 where nothing was detected."""
         return self._index.candidates[self._rows(i)]
 
+    def image_sizes_at(self, tracklets: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Height and width of some frames: tracklets int `[n]`, frames int `[n]`; int32 `[n, 2]`."""
+        return self._index.image_sizes[self._rows_at(tracklets, frames)]
+
+    def rectangles_at(self, tracklets: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Rectangles of real pixels of some frames: tracklets int `[n]`, frames int `[n]`; int32 `[n, 4]`."""
+        return self._index.rectangles[self._rows_at(tracklets, frames)]
+
     def frame(self, i: int, k: int) -> bytes:
         """The JPEG file of frame k of tracklet i.
 
@@ -324,7 +335,7 @@ class RecordSet:
             DamagedRecord: the record is damaged, or not the one that was indexed.
             InputError: it cannot be read.
         """
-        [file] = self._files(i, [k])
+        [file] = self._files(np.array([i]), np.array([k]))
         return file
 
     def image(self, i: int, k: int) -> np.ndarray:
@@ -334,21 +345,20 @@ class RecordSet:
             raise self._unreadable(i, k)
         return image
 
-    def images_into(self, pixels: Sequence[np.ndarray], i: int, frames: Sequence[int]) -> None:
-        """Some frames as `image` gives them, each into pixels of the size that `image_sizes` gives, side by side."""
-        for target, k, file in zip(pixels, frames, self._files(i, frames), strict=True):
-            if not decode_into(target, file):
-                raise self._unreadable(i, k)
+    def images_into(self, pixels: Sequence[np.ndarray], tracklets: np.ndarray, frames: np.ndarray) -> None:
+        """Frames k `[n]` of tracklets i `[n]` as `image` gives them, each into pixels of its size, side by side.
 
-    def _files(self, i: int, frames: Sequence[int]) -> Iterator[bytes]:
+        All are read before the first is decoded: what threads do in Python between decoding keeps the others waiting.
+        """
+        for n in decode_into(pixels, list(self._files(tracklets, frames))):
+            raise self._unreadable(tracklets[n], frames[n])
+
+    def _files(self, tracklets: np.ndarray, frames: np.ndarray) -> Iterator[bytes]:
         """The JPEG files of some frames, each read when it is asked for; errors as those of `frame`."""
-        for k in frames:
-            if not 0 <= k < self.lengths[i]:
-                raise IndexError(f"tracklet {self.names[i]} has {self.lengths[i]} frames, asked for frame {k}")
-        rows, read = self._index.frame_start[i] + np.asarray(frames, int), self._reader(i)
-        starts = (self._index.frame_offsets[rows] - self._index.record_offsets[i]).tolist()
-        ends = map(operator.add, starts, self._index.frame_lengths[rows].tolist())
-        return map(read, starts, ends)
+        rows = self._rows_at(tracklets, frames)
+        starts = self._index.frame_offsets[rows] - self._index.record_offsets[tracklets]
+        ends = starts + self._index.frame_lengths[rows]
+        return map(self._reader, tracklets.tolist(), starts.tolist(), ends.tolist())
 
     def _unreadable(self, i: int, k: int) -> DamagedRecord:
         return DamagedRecord(f"{self.shard(i)}: frame {k} of tracklet {self.names[i]} is not a readable JPEG; delete "
@@ -356,15 +366,15 @@ class RecordSet:
 
     def record(self, i: int) -> TrackletRecord:
         """The whole record of tracklet i; errors as those of `frame`."""
-        return decode(self._reader(i)(0, self._index.record_lengths[i]))
+        return decode(self._reader(i, 0, self._index.record_lengths[i]))
 
-    def _from_disk(self, i: int) -> _Reader:
-        """Of the payload of tracklet i, which is verified once for each tracklet and process."""
+    def _from_disk(self, i: int, start: int, end: int) -> bytes:
+        """A part of the payload of tracklet i, which is verified once for each tracklet and process."""
         if not self._verified[i]:
             self._read(i)
             self._verified[i] = True
-        shard, offset, part = self._shards[i], self._index.record_offsets[i].item(), self._folder.part
-        return lambda start, end: part(shard, offset + start, offset + end)
+        offset = self._offsets[i]
+        return self._folder.part(self._shards[i], offset + start, offset + end)
 
     def _read(self, i: int) -> bytes:
         """The payload, read and verified: its checksums, and that it is what the index says."""
@@ -394,13 +404,16 @@ class RecordSet:
     def _rows(self, i: int) -> slice:
         return slice(self._index.frame_start[i], self._index.frame_start[i + 1])
 
+    def _rows_at(self, tracklets: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """The rows of some frames in the index; IndexError for one that its tracklet has not."""
+        for n in np.flatnonzero((frames < 0) | (frames >= self.lengths[tracklets])):
+            i = tracklets[n]
+            raise IndexError(f"tracklet {self.names[i]} has {self.lengths[i]} frames, asked for frame {frames[n]}")
+        return self._index.frame_start[tracklets] + frames
 
-def _of_payloads(payload: Callable[[int], bytes]) -> Callable[[int], _Reader]:
-    def reader(i: int) -> _Reader:
-        whole = payload(i)
-        return lambda start, end: whole[start:end]
 
-    return reader
+def _of_payloads(payload: Callable[[int], bytes]) -> _Reader:
+    return lambda i, start, end: payload(i)[start:end]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

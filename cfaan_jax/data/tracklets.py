@@ -60,13 +60,16 @@ class ImageTracklets:
             raise self._unreadable(i, k)
         return image
 
-    def images_into(self, pixels: Sequence[np.ndarray], i: int, frames: Sequence[int]) -> None:
-        """Some frames as `image` gives them, each into pixels of the size that `image_sizes` gives, side by side."""
-        for target, k in zip(pixels, frames, strict=True):
+    def images_into(self, pixels: Sequence[np.ndarray], tracklets: np.ndarray, frames: np.ndarray) -> None:
+        """Frames k `[n]` of tracklets i `[n]` as `image` gives them, each into pixels of its size, side by side."""
+        files = []
+        for target, i, k in zip(pixels, tracklets, frames, strict=True):
             if isinstance(frame := self._frames[i][k], np.ndarray):
                 target[...] = frame
-            elif not decode_into(target, self.file(i, k)):
-                raise self._unreadable(i, k)
+            else:
+                files.append((target, i, k))
+        for n in decode_into([target for target, _, _ in files], [self.file(i, k) for _, i, k in files]):
+            raise self._unreadable(*files[n][1:])
 
     def _unreadable(self, i: int, k: int) -> InputError:
         return InputError(f"{self._where(i, k)} is not a readable image; restore the file, or leave it out")
@@ -100,6 +103,14 @@ class ImageTracklets:
         height, width = self.image_sizes(i).T
         zero = np.zeros_like(height)
         return np.stack([zero, height, zero, width], axis=-1)
+
+    def image_sizes_at(self, tracklets: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Height and width of some frames: tracklets int `[n]`, frames int `[n]`; int32 `[n, 2]`."""
+        return np.stack([self.image_sizes(i)[k] for i, k in zip(tracklets, frames, strict=True)])
+
+    def rectangles_at(self, tracklets: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Rectangles of real pixels of some frames: tracklets int `[n]`, frames int `[n]`; int32 `[n, 4]`."""
+        return np.stack([self.rectangles(i)[k] for i, k in zip(tracklets, frames, strict=True)])
 
 
 def of_video(path: str | Path, boxes: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str, list[np.ndarray]]:

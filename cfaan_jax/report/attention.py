@@ -9,7 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.data.augment import prepare
-from cfaan_jax.data.loader import read_clip
+from cfaan_jax.data.reading import read_clip
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.models import SYSTEMS, VideoReID
 from cfaan_jax.models.axial import AxialSettings

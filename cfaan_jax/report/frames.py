@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cfaan_jax.data.loader import read_clip
+from cfaan_jax.data.reading import read_clip
 from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import Search

@@ -38,7 +38,7 @@ def by_pillow(file: bytes) -> np.ndarray:
 def test_jpeg_files_give_the_pixels_that_pillow_reads(decoder, mode, settings):
     file, pixels = jpeg(mode=mode, **settings), np.empty((*SIZE, 3), np.uint8)
     np.testing.assert_array_equal(images.decoded(file), by_pillow(file))
-    assert images.decode_into(pixels, file)
+    assert images.decode_into([pixels], [file]) == []
     np.testing.assert_array_equal(pixels, by_pillow(file))
 
 
@@ -46,7 +46,7 @@ def test_what_simplejpeg_does_not_know_is_left_to_opencv():
     """No JPEG, and one of four colours."""
     for file in (cv2.imencode(".png", by_pillow(jpeg()))[1].tobytes(), jpeg(mode="CMYK", subsampling=2)):
         pixels = np.empty((*SIZE, 3), np.uint8)
-        assert images.decode_into(pixels, file)
+        assert images.decode_into([pixels], [file]) == []
         np.testing.assert_array_equal(pixels[..., ::-1], cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR))
         np.testing.assert_array_equal(pixels, images.decoded(file))
 
@@ -55,12 +55,21 @@ def test_what_simplejpeg_does_not_know_is_left_to_opencv():
 def test_usual_jpeg_files_do_not_wait_for_opencv(monkeypatch):
     monkeypatch.setattr(images.cv2, "imdecode", None)
     np.testing.assert_array_equal(images.decoded(jpeg()), by_pillow(jpeg()))
-    assert images.decode_into(np.empty((*SIZE, 3), np.uint8), jpeg())
+    assert images.decode_into([np.empty((*SIZE, 3), np.uint8)], [jpeg()]) == []
 
 
 @pytest.mark.parametrize("size", [(61, 34), (60, 35), (62, 35), (35, 61), (122, 70), (1, 1)])
 def test_pixels_of_another_size_are_refused(decoder, size):
-    assert not images.decode_into(np.empty((*size, 3), np.uint8), jpeg())
+    assert images.decode_into([np.empty((*size, 3), np.uint8)], [jpeg()]) == [0]
+
+
+def test_of_many_files_those_that_are_not_decoded_are_named(decoder):
+    png = cv2.imencode(".png", by_pillow(jpeg(3)))[1].tobytes()
+    files = [jpeg(0), jpeg(1)[:-9], jpeg(2, size=(60, 35)), png, b"", jpeg(4)]
+    pixels = np.zeros((len(files), *SIZE, 3), np.uint8)
+    assert images.decode_into(list(pixels), files) == [1, 2, 4]
+    for n in (0, 3, 5):
+        np.testing.assert_array_equal(pixels[n], images.decoded(files[n]))
 
 
 def test_a_jpeg_is_not_turned_as_its_metadata_say(decoder):
@@ -86,7 +95,7 @@ def test_damaged_files_give_the_same_by_either_way(monkeypatch):
 
 def _into(file: bytes) -> np.ndarray | None:
     pixels = np.empty((*SIZE, 3), np.uint8)
-    return pixels if images.decode_into(pixels, file) else None
+    return None if images.decode_into([pixels], [file]) else pixels
 
 
 def test_a_jpeg_whose_end_is_lost_is_none(decoder):
@@ -95,10 +104,10 @@ def test_a_jpeg_whose_end_is_lost_is_none(decoder):
     for kept in range(2, len(whole) - 1, 7):
         for lost in (whole[:kept], whole[:kept] + bytes(len(whole) - kept), whole + jpeg()[:-2]):
             assert images.decoded(lost) is None, kept
-            assert not images.decode_into(np.empty_like(by_pillow(whole)), lost), kept
+            assert images.decode_into([np.empty_like(by_pillow(whole))], [lost]) == [0], kept
 
 
 def test_what_is_no_image_is_none(decoder):
     for file in (b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"no picture"):
         assert images.decoded(file) is None
-        assert not images.decode_into(np.empty((*SIZE, 3), np.uint8), file)
+        assert images.decode_into([np.empty((*SIZE, 3), np.uint8)], [file]) == [0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfaan_jax.data import clips, example, loader
+from cfaan_jax.data import clips, example, loader, reading
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
@@ -35,7 +35,7 @@ def assert_same(one: dict, other: dict) -> None:
 
 
 def test_a_stored_frame_of_the_wanted_size_is_only_decoded(train_records):
-    frames, rectangles = loader.read_clip(train_records, 3, np.array([1, 0, 1]), tiny_records.SIZE)
+    frames, rectangles = reading.read_clip(train_records, 3, np.array([1, 0, 1]), tiny_records.SIZE)
     for read, k in zip(frames, (1, 0, 1), strict=True):
         np.testing.assert_array_equal(read, pillow(train_records.frame(3, k)))
     np.testing.assert_array_equal(rectangles, [[0, 64, 0, 32]] * 3)
@@ -44,10 +44,10 @@ def test_a_stored_frame_of_the_wanted_size_is_only_decoded(train_records):
 
 def test_frames_of_other_tracklets_are_out_of_reach(train_records):
     with pytest.raises(IndexError, match="tracklet train-3 has . frames, asked for frame -1"):
-        loader.read_clip(train_records, 3, np.array([0, -1]), tiny_records.SIZE)
+        reading.read_clip(train_records, 3, np.array([0, -1]), tiny_records.SIZE)
     for size in (tiny_records.SIZE, (32, 16)):
         with pytest.raises(IndexError):
-            loader.read_clip(train_records, 3, np.array([0, train_records.lengths[3]]), size)
+            reading.read_clip(train_records, 3, np.array([0, train_records.lengths[3]]), size)
 
 
 @pytest.mark.parametrize("size", [(32, 16), (128, 64), (48, 48)])
@@ -56,7 +56,7 @@ def test_another_size_is_resized_as_pillow_does_and_the_rectangle_with_it(tmp_pa
     stored = [tiny_records.frame(rng, 1, (100, 40)) for _ in range(2)]
     rectangles = np.array([[0, 100, 0, 40], [25, 76, 10, 31]])
     directory = tiny_records.write(tmp_path, [tiny_records.tracklet("a", "train", 0, 1, 1, stored, rectangles)])
-    frames, scaled = loader.read_clip(RecordSet.open(directory, "train"), 0, np.array([0, 1]), size)
+    frames, scaled = reading.read_clip(RecordSet.open(directory, "train"), 0, np.array([0, 1]), size)
     np.testing.assert_array_equal(frames, [pillow(data, size) for data in stored])
     (height, width), (y0, y1, x0, x1) = size, scaled[1]
     np.testing.assert_array_equal(scaled[0], [0, height, 0, width])
@@ -116,7 +116,7 @@ def test_evaluation_reads_every_clip_of_every_tracklet_once(records_directory, m
     assert len(rows) - len(real) < 4 * len({len(clip) for _, clip in expected}) and len(expected) == len(real)
     for (tracklet, frames), (i, clip) in zip(real, expected, strict=True):
         assert tracklet == i
-        np.testing.assert_array_equal(frames, loader.read_clip(records, i, clip, tiny_records.SIZE)[0])
+        np.testing.assert_array_equal(frames, reading.read_clip(records, i, clip, tiny_records.SIZE)[0])
     for batch in read:
         np.testing.assert_array_equal(batch["rectangles"], np.tile([0, 64, 0, 32], (*batch["frames"].shape[:2], 1)))
 
