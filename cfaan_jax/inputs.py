@@ -8,6 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cfaan_jax import processes
+from cfaan_jax.data.reading import ClipReader
+from cfaan_jax.data.reading_processes import ReadingProcesses
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import DamagedRecord, InputError
 from cfaan_jax.progress import Progress
@@ -30,6 +32,23 @@ def open_split(directory: str | Path, split: str, data: ConfigDict) -> RecordSet
     """
     records = RecordSet.open(directory, split)
     return records.only(_whole(str(directory), split, data.workers)) if data.on_bad_record == "skip" else records
+
+
+def clip_reader(records: RecordSet, data: ConfigDict) -> ClipReader | ReadingProcesses:
+    """What reads the clips of training, and reads the records into memory first where `data.cache` says so.
+
+    Memory is nothing that processes of their own can take from, so that then threads read whatever `data.processes` is.
+
+    Args:
+        records: of `open_split`.
+        data: `cache`, `processes` and `workers` are read.
+
+    Raises:
+        InputError: see `RecordSet.hold`.
+    """
+    if data.cache:
+        records.hold(data.workers)
+    return ReadingProcesses(records, data.workers) if data.processes and not data.cache else ClipReader(records)
 
 
 @cache

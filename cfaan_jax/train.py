@@ -23,7 +23,6 @@ from cfaan_jax.accumulation import over_parts
 from cfaan_jax.checkpoint import Checkpoints, Standing, restore_model
 from cfaan_jax.data import augment
 from cfaan_jax.data.loader import TrainBatches, read_ahead
-from cfaan_jax.data.reading_processes import ReadingProcesses
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import KINDS, check, claim, create_model, flatten, initial_model
@@ -216,13 +215,10 @@ class Run:
         """
         config, standing = self.config, self.standing
         self._records = inputs.open_split(config.data.records, "train", config.data)
-        if config.data.cache:
-            self._records.hold(config.data.workers)
-        apart = config.data.processes and not config.data.cache
         batches = TrainBatches(self._records, self._sampler, config.data.clip_length,
                                config.data.image_size, total, config.data.sampling,
                                own_rows(self._batch_sharding, self._batch_size),
-                               ReadingProcesses(self._records, config.data.workers) if apart else None)
+                               inputs.clip_reader(self._records, config.data))
         print(f"training {config.model.name}: {standing.num_classes} identities, {total} steps of {self._batch_size} "
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
               + (f", going on after step {standing.step}" if standing.step else ""))

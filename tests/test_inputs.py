@@ -8,12 +8,26 @@ from ml_collections import ConfigDict
 
 from cfaan_jax import inputs, processes
 from cfaan_jax.data import example, loader, records
+from cfaan_jax.data.reading import ClipReader
+from cfaan_jax.data.reading_processes import ReadingProcesses
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import DamagedRecord, InputError
+from configs import mars
 from tests import tiny_records
 
 SKIP, ERROR = (ConfigDict(dict(on_bad_record=word, workers=2)) for word in ("skip", "error"))
+
+
+@pytest.mark.parametrize("cache, processes, kind", [
+    (False, True, ReadingProcesses), (False, False, ClipReader), (True, False, ClipReader), (True, True, ClipReader)])
+def test_the_config_says_what_reads(records_directory, cache, processes, kind):
+    records, data = RecordSet.open(records_directory, "train"), mars.get_config().data
+    assert data.processes and not data.cache
+    data.cache, data.processes, data.workers = cache, processes, 1
+    reader = inputs.clip_reader(records, data)
+    assert type(reader) is kind
+    assert reader(np.array([0]), np.array([[0]]), tiny_records.SIZE)[0].any()
 
 
 @pytest.fixture
