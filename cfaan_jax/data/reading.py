@@ -99,7 +99,7 @@ def read_into(frames: np.ndarray, records: RecordSet, positions: np.ndarray, ind
     tracklets, wanted = np.repeat(positions, indices.shape[1]), indices.ravel()
     sizes = records.image_sizes_at(tracklets, wanted)
     # Short tracklets repeat frames, and identities with few tracklets repeat these: each frame is decoded once.
-    _, once, those = np.unique(tracklets * (wanted.max() + 1) + wanted, return_index=True, return_inverse=True)
+    _, once, those = np.unique(tracklets * (wanted.max(initial=0) + 1) + wanted, return_index=True, return_inverse=True)
     fits = (sizes == image_size).all(axis=1)
     plain = once[fits[once]]
     records.images_into([pixels[row] for row in plain], tracklets[plain], wanted[plain])
