@@ -87,7 +87,7 @@ def read_into(frames: np.ndarray, records: RecordSet, positions: np.ndarray, ind
     time in which no other thread can go on to its next one.
 
     Args:
-        frames: where they go.
+        frames: where they go, side by side in memory.
         records: the record set.
         positions: int `[B]`.
         indices: int `[B, T]`.
@@ -95,6 +95,8 @@ def read_into(frames: np.ndarray, records: RecordSet, positions: np.ndarray, ind
     Returns:
         rectangles int32 `[B, T, 4]`.
     """
+    if frames.dtype != np.uint8 or not frames.flags.c_contiguous:
+        raise ValueError(f"frames of {frames.dtype}, strides {frames.strides}; give contiguous ones of uint8")
     image_size, pixels = frames.shape[2:4], frames.reshape(-1, *frames.shape[2:])
     tracklets, wanted = np.repeat(positions, indices.shape[1]), indices.ravel()
     sizes = records.image_sizes_at(tracklets, wanted)

@@ -50,6 +50,14 @@ def test_frames_of_other_tracklets_are_out_of_reach(train_records):
             reading.read_clip(train_records, 3, np.array([0, train_records.lengths[3]]), size)
 
 
+@pytest.mark.parametrize("frames", [
+    np.zeros((1, 2, 64, 32, 3), np.float32), np.zeros((1, 4, 64, 32, 3), np.uint8)[:, ::2],
+    np.zeros((1, 2, 32, 64, 3), np.uint8).swapaxes(2, 3)])
+def test_frames_that_would_be_filled_wrongly_are_refused(train_records, frames):
+    with pytest.raises(ValueError, match="give contiguous ones of uint8"):
+        reading.read_into(frames, train_records, np.array([3]), np.array([[0, 1]]))
+
+
 @pytest.mark.parametrize("size", [(32, 16), (128, 64), (48, 48)])
 def test_another_size_is_resized_as_pillow_does_and_the_rectangle_with_it(tmp_path, size):
     rng = np.random.default_rng(0)

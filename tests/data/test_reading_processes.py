@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cfaan_jax.data import example, loader
+from cfaan_jax.data import example, loader, reading_processes
 from cfaan_jax.data.reading import ClipReader
 from cfaan_jax.data.reading_processes import ReadingProcesses
 from cfaan_jax.data.records import RecordSet
@@ -33,7 +35,7 @@ def children(pid: int | None = None) -> set[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == (pid or os.getpid()) and b"reading_processes" in (folder / "cmdline").read_bytes():
+            if parent == (pid or os.getpid()) and b"import serve" in (folder / "cmdline").read_bytes():
                 found.add(int(folder.name))
         except OSError:  # it has just ended
             continue
@@ -103,21 +105,127 @@ def test_an_error_of_the_program_says_where_it_came_from(records):
     assert "in a process that reads the data" in error.value.__notes__[0] and "_rows_at" in error.value.__notes__[0]
 
 
-def test_a_killed_process_is_an_error_with_a_remedy(records):
+def test_another_process_goes_on_where_one_was_killed(records):
+    before, expected = children(), ClipReader(records)(*CLIPS, tiny_records.SIZE)[0]
+    reader = ReadingProcesses(records, 1)
+    for _ in range(2):
+        reader(*CLIPS, tiny_records.SIZE)
+        [pid] = children() - before
+        os.kill(pid, signal.SIGKILL)
+        with pytest.warns(RuntimeWarning, match=r"status -9 \(killed, perhaps .*\); another one goes on"):
+            np.testing.assert_array_equal(reader(*CLIPS, tiny_records.SIZE)[0], expected)
+
+
+@pytest.mark.parametrize("executable, message", [
+    ("/bin/false", "has ended with status 1, as the one before"), ("/nowhere", "cannot be started .*No such file")])
+def test_processes_that_do_not_run_are_an_error_with_a_remedy(records, monkeypatch, executable, message):
+    monkeypatch.setattr(sys, "executable", executable)
+    with warnings.catch_warnings(), pytest.raises(InputError, match=message + r".*--config\.data\.processes=False"):
+        warnings.simplefilter("ignore")
+        ReadingProcesses(records, 1)(*CLIPS, tiny_records.SIZE)
+
+
+def test_after_an_interrupted_read_the_next_one_gets_its_own_answer(records, monkeypatch):
+    reader, interrupted = ReadingProcesses(records, 1), []
+
+    def cut_short(connection):
+        interrupted.append(connection)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Connection, "recv", cut_short)
+        reader(np.array([1]), np.array([[0]]), tiny_records.SIZE)
+    assert interrupted
+    for found, expected in zip(reader(*CLIPS, tiny_records.SIZE), ClipReader(records)(*CLIPS, tiny_records.SIZE),
+                               strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_many_batches_at_once_take_few_descriptors(records, monkeypatch):
+    monkeypatch.setattr(reading_processes, "_PIECE", 1 << 18)
+    reader, expected = ReadingProcesses(records, 1), ClipReader(records)(*CLIPS, tiny_records.SIZE)[0]
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    sizes = [tiny_records.SIZE] * 30 + [(200, 150)] * 2  # those of the last are larger than a piece
+    held = [reader(*CLIPS, size)[0] for size in sizes]
+    assert len(list(Path("/proc/self/fd").iterdir())) - before < 10
+    for frames in held[:30]:
+        np.testing.assert_array_equal(frames, expected)
+    np.testing.assert_array_equal(held[-1], ClipReader(records)(*CLIPS, (200, 150))[0])
+    assert len({frames.ctypes.data for frames in held}) == len(held)
+
+
+def run(program: str, directory: Path, **settings) -> subprocess.CompletedProcess:
+    """Runs a program that begins with the records and a way to take a clip of them."""
+    program = f"""
+import os, sys, numpy as np
+from cfaan_jax.data.reading_processes import ReadingProcesses
+from cfaan_jax.data.records import RecordSet
+records = RecordSet.open({str(directory)!r}, "train")
+def clip(reader):
+    return reader(np.array([0]), np.array([[0]]), (64, 32))[0].sum()
+{program}"""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, **settings)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_streams_do_not_matter(records, records_directory, tmp_path, closed):
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import numpy as np
+from cfaan_jax.data.reading_processes import ReadingProcesses
+from cfaan_jax.data.records import RecordSet
+reader = ReadingProcesses(RecordSet.open({str(records_directory)!r}, "train"), 1)
+np.save({str(tmp_path / "found.npy")!r}, reader(np.array([0]), np.array([[0]]), (64, 32))[0])
+""")
+    subprocess.run(f"{sys.executable} {program} {closed}", shell=True, check=True, timeout=60)
+    expected = ClipReader(records)(np.array([0]), np.array([[0]]), (64, 32))[0]
+    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), expected)
+
+
+def test_they_find_the_package_from_another_folder_and_with_paths_that_are_no_words(records_directory):
+    done = run("""
+from pathlib import Path
+os.chdir("/")
+sys.path.append(Path("/nowhere"))
+print(clip(ReadingProcesses(records, 1)) > 0)
+""", records_directory)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_a_forked_process_is_refused_and_holds_up_nobody(records_directory):
+    done = run("""
+import time
+reader = ReadingProcesses(records, 1)
+whole = clip(reader)
+if os.fork() == 0:
+    try:
+        clip(reader)
+    except ValueError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+assert clip(reader) == whole
+if os.fork() == 0:
+    time.sleep(30)
+    os._exit(0)
+began = time.monotonic()
+del reader
+print(time.monotonic() - began < 10, flush=True)
+os.kill(0, 15)
+""", records_directory, start_new_session=True)
+    refused, quickly = done.stdout.splitlines()
+    assert "make the reader anew" in refused and quickly == "True"
+
+
+def test_a_stopped_process_holds_up_nobody(records):
     before = children()
     reader = ReadingProcesses(records, 1)
     reader(*CLIPS, tiny_records.SIZE)
-    [pid] = children() - before
-    os.kill(pid, signal.SIGKILL)
-    for _ in range(2):
-        with pytest.raises(InputError, match=r"status -9 .*--config\.data\.processes=False"):
-            reader(*CLIPS, tiny_records.SIZE)
-
-
-def test_processes_that_cannot_start_are_an_error_with_a_remedy(records, monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(InputError, match=r"status 1 .*--config\.data\.processes=False"):
-        ReadingProcesses(records, 1)(*CLIPS, tiny_records.SIZE)
+    started = children() - before
+    os.kill(*started, signal.SIGSTOP)
+    del reader
+    gc.collect()
+    assert gone(started)
 
 
 def test_they_end_with_their_reader_whether_it_was_used_or_not(records):
@@ -131,27 +239,37 @@ def test_they_end_with_their_reader_whether_it_was_used_or_not(records):
     assert gone(started)
 
 
+@pytest.mark.parametrize("forked", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_they_end_with_their_maker_however_that_ends(records_directory, number):
+def test_they_end_with_their_maker_however_that_ends(records_directory, number, forked):
+    """Also where another process that was forked from the maker has their sockets, too."""
     program = f"""
-import numpy as np, time
+import numpy as np, os, time
 from cfaan_jax.data.reading_processes import ReadingProcesses
 from cfaan_jax.data.records import RecordSet
 reader = ReadingProcesses(RecordSet.open({str(records_directory)!r}, "train"), 2)
 for _ in range(2):
     reader(np.array([0]), np.array([[0]]), (64, 32))
-print("ready", flush=True)
+other = os.fork() if {forked} else -1
+if other == 0:
+    os.closerange(0, 3)
+    time.sleep(60)
+    os._exit(0)
+print(other, flush=True)
 time.sleep(60)
 """
     maker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert maker.stdout.readline() == "ready\n"
+    other = int(maker.stdout.readline())
     started = children(maker.pid)
     assert len(started) == 2
     # Ctrl-C in a terminal reaches the whole session of the terminal: they are in one of their own.
     assert all(os.getsid(pid) != os.getsid(maker.pid) for pid in started)
     maker.send_signal(number)
     _, said = maker.communicate()
-    assert gone(started) and said.count("Traceback") == (number == signal.SIGINT)
+    assert gone(started)
+    if forked:
+        os.kill(other, signal.SIGKILL)
+    assert said.count("Traceback") == (number == signal.SIGINT)
 
 
 def test_they_carry_neither_jax_nor_grain():
