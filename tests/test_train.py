@@ -24,7 +24,7 @@ STEPS = 2  # of an epoch: eight identities, four in a batch
 def tiny(records_directory, variant: str = "c2d"):
     config = small(variant)
     config.data.update(records=str(records_directory), image_size=tiny_records.SIZE, clip_length=min(
-        2, config.data.clip_length), identities=4, tracklets=2)
+        2, config.data.clip_length), identities=4, tracklets=2, workers=1)
     config.train.update(epochs=3, checkpoint_every=1, evaluate_every=0)
     config.eval.update(batch=8)
     return config

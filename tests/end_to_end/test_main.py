@@ -20,7 +20,8 @@ from cfaan_jax.metrics.search import Search
 REPOSITORY = Path(__file__).parents[2]
 SHRUNK = {
     "model.width": 8, "model.depths": "(1,1,1,1)", "data.image_size": "(64,32)", "data.clip_length": 2,
-    "data.identities": 4, "data.tracklets": 2, "train.epochs": 3, "train.evaluate_every": 2, "eval.batch": 8,
+    "data.identities": 4, "data.tracklets": 2, "data.workers": 1, "train.epochs": 3, "train.evaluate_every": 2,
+    "eval.batch": 8,
 }
 
 
