@@ -23,9 +23,9 @@ import numpy as np
 
 from benchmarks import command
 from cfaan_jax import metrics
-from cfaan_jax.errors import run_command
 from cfaan_jax.metrics.big_gallery import CosineDistances
-from cfaan_jax.report.tables import show
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.text_tables import show
 
 _PER_PERSON, _CAMERAS, _NOISE, _AMBIGUOUS, _NEAREST, _ROWS = 25, 6, 3.0, 0.01, 50, 8192
 _KINDS = {"float32": np.float32, "float16": np.float16, "bfloat16": jnp.bfloat16}

@@ -12,10 +12,11 @@ from jax.sharding import Mesh, Sharding
 from jax.stages import Compiled
 from ml_collections import ConfigDict
 
-from cfaan_jax import evaluate, optim, train
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import create_model
-from cfaan_jax.sharding import over_batch, replicated
+from cfaan_jax.evaluate import evaluate
+from cfaan_jax.experiment.config import create_model
+from cfaan_jax.runtime.sharding import over_batch, replicated
+from cfaan_jax.train import loop, optim
 
 CLASSES = 625  # training identities of MARS
 _STEPS_PER_EPOCH = 78
@@ -53,7 +54,7 @@ class Costs:
 
 
 def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Compiled:
-    """The training step of `train.make_step`.
+    """The training step of `loop.make_step`.
 
     Raises:
         InputError: gradients in parts, which are a loop, and of a loop `costs` would count one turn.
@@ -66,11 +67,11 @@ def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Com
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optim.create(config.optim, _STEPS_PER_EPOCH)
-    state = jax.eval_shape(partial(train.initial_state, config, model, classes, optimizer), params, stats)
+    state = jax.eval_shape(partial(loop.initial_state, config, model, classes, optimizer), params, stats)
     state, clips = _placed(state, replicated(mesh)), config.data.identities * config.data.tracklets
     frames, rectangles = _batch(config, clips, over_batch(mesh, clips))
     labels = jax.ShapeDtypeStruct((clips,), jnp.int32, sharding=over_batch(mesh, clips))
-    step = train.make_step(graphdef, optimizer, config, model.stride, mesh).trace(
+    step = loop.make_step(graphdef, optimizer, config, model.stride, mesh).trace(
         state, {"frames": frames, "rectangles": rectangles, "labels": labels})
     compiled = step.lower().compile()
     if _kinds(state) != _kinds(step.out_info[0]) or not all(

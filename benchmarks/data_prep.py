@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import command
-from cfaan_jax.errors import run_command
-from cfaan_jax.report.tables import show
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.text_tables import show
 
 
 def main(arguments: list[str] | None = None) -> None:

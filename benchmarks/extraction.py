@@ -18,14 +18,15 @@ import jax
 
 from benchmarks import command, whole
 from benchmarks.drawn_records import LENGTH, draw
-from cfaan_jax import evaluate, models
+from cfaan_jax import models
 from cfaan_jax.data import records
 from cfaan_jax.data.clips import MODES
 from cfaan_jax.data.loader import ClipBatches
-from cfaan_jax.errors import run_command
-from cfaan_jax.experiment import create_model
-from cfaan_jax.report.tables import show
-from cfaan_jax.sharding import data_mesh, over_batch, placed, replicated
+from cfaan_jax.evaluate import evaluate
+from cfaan_jax.experiment.config import create_model
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.sharding import data_mesh, over_batch, placed, replicated
+from cfaan_jax.runtime.text_tables import show
 from configs import mars
 
 _T = 6  # frames of a clip

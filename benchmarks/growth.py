@@ -25,9 +25,10 @@ from benchmarks import allocated, command, compiled, fewest_seconds, mars_config
 from benchmarks.mars_records import write_records
 from benchmarks.scoring import drawn_search
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.errors import InputError, run_command
-from cfaan_jax.report.tables import show
-from cfaan_jax.sharding import data_mesh
+from cfaan_jax.errors import InputError
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.sharding import data_mesh
+from cfaan_jax.runtime.text_tables import show
 from data_prep.datasets.mars import Metadata
 
 _DIMENSIONS = 2048

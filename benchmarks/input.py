@@ -38,8 +38,8 @@ from cfaan_jax.data.reading import ClipReader
 from cfaan_jax.data.reading_processes import ReadingProcesses
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
-from cfaan_jax.errors import run_command
-from cfaan_jax.report.tables import show
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.text_tables import show
 
 IDENTITIES, TRACKLETS, CLIP_LENGTH = 8, 4, 6
 DECODING, BY_FRAME = "decoding", "frame by frame"  # what the others are compared with

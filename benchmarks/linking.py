@@ -22,9 +22,9 @@ import numpy as np
 
 from benchmarks import command
 from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
-from cfaan_jax.errors import run_command
 from cfaan_jax.report.summary import mean
-from cfaan_jax.report.tables import show
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.text_tables import show
 
 FIGURES = {"right": "own person", "other": "the other", "right_of_two": "own person, 2+ found",
            "other_of_two": "the other, 2+ found"}

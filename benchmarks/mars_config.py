@@ -5,7 +5,8 @@ import argparse
 from ml_collections import ConfigDict
 
 from benchmarks import whole, wholes
-from cfaan_jax import experiment, models
+from cfaan_jax import models
+from cfaan_jax.experiment.config import check
 from configs import mars
 
 _SECTIONS = {"width": "model", "depths": "model", "compute": "model", "image_size": "data", "workers": "data",
@@ -38,7 +39,7 @@ def chosen(flags: argparse.Namespace) -> ConfigDict:
     for name, section in _SECTIONS.items():
         if getattr(flags, name) is not None:
             config[section][name] = getattr(flags, name)
-    experiment.check(config)
+    check(config)
     return config
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from cfaan_jax.data.clips import test_clips
 from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.errors import InputError
-from cfaan_jax.progress import Progress
+from cfaan_jax.runtime.progress import Progress
 from data_prep import writer
-from data_prep.datasets import Dataset, Tracklet, mars
+from data_prep.datasets import Dataset, mars
+from data_prep.redetect_link.tracklet import Tracklet
 
 SIZE = (256, 128)
 _PICTURES, _SHARD = 16, 512

@@ -27,14 +27,16 @@ from ml_collections import ConfigDict
 from benchmarks import command, mars_config, mars_sizes, seconds, whole
 from benchmarks.mars_records import first, write_records
 from benchmarks.scoring import drawn_search
-from cfaan_jax import evaluate, experiment, train
-from cfaan_jax.checkpoint import Checkpoints, restore_model
 from cfaan_jax.data.loader import ClipBatches
-from cfaan_jax.errors import run_command
-from cfaan_jax.interrupt import StopSignal
+from cfaan_jax.evaluate import evaluate
+from cfaan_jax.experiment.checkpoint import Checkpoints, restore_model
+from cfaan_jax.experiment.config import KINDS, claim
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models.resnet import EXPANSION
-from cfaan_jax.report.tables import show
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.interrupt import StopSignal
+from cfaan_jax.runtime.text_tables import show
+from cfaan_jax.train import loop
 from data_prep.datasets.mars import Metadata
 
 
@@ -109,11 +111,11 @@ def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line],
     """Trains one step, which compiles, then so many more; also clips a second, the share of waiting, cores had."""
     schedule, config = config.train, config.copy_and_resolve_references()
     config.train.evaluate_every = 0
-    experiment.claim(config, workdir)
-    sampler = train.training_sampler(config)
+    claim(config, workdir)
+    sampler = loop.training_sampler(config)
     with StopSignal() as stop, _Timed(workdir) as checkpoints:
         began = time.perf_counter()
-        run = train.Run(config, workdir, sampler, checkpoints, stop)
+        run = loop.Run(config, workdir, sampler, checkpoints, stop)
         run.train(1)
         start = time.perf_counter() - began - sum(checkpoints.seconds)
         began = time.process_time()
@@ -150,7 +152,7 @@ def _tested(config: ConfigDict, workdir: Path, batches: int) -> list[Line]:
     lines = [Line("evaluation step, compiled", 1, measured("test", 1)[0], 1)]
     for mode, passes, what in (
             (config.train.evaluate_clips, config.train.epochs // config.train.evaluate_every, "periodic evaluation"),
-            (config.eval.clips, len(experiment.KINDS), f"final evaluation, {' and '.join(experiment.KINDS)}")):
+            (config.eval.clips, len(KINDS), f"final evaluation, {' and '.join(KINDS)}")):
         took, sample = measured(mode, clips)
         every = sum(len(ClipBatches(split, mode, **settings)) for split in splits)
         lines.append(Line(f"{what}: batch of {config.eval.batch} clips, {mode}", passes * every, took / sample,
@@ -167,7 +169,7 @@ def _scored(config: ConfigDict, found: Metadata) -> list[Line]:
         lambda asked=asked: search.score(asked, settings.corrections, settings.max_rank)), 1)
         for what, times, asked in (
             ("periodic evaluation", config.train.epochs // config.train.evaluate_every, names[:1]),
-            ("final evaluation", len(experiment.KINDS), names))]
+            ("final evaluation", len(KINDS), names))]
 
 
 def _notes(flags: argparse.Namespace, about: dict) -> list[str]:

@@ -15,11 +15,12 @@ import jax
 import numpy as np
 
 from benchmarks import command
-from cfaan_jax import evaluate, models
-from cfaan_jax.checkpoint import restore_model
-from cfaan_jax.errors import run_command
+from cfaan_jax import models
+from cfaan_jax.evaluate import evaluate
+from cfaan_jax.experiment.checkpoint import restore_model
 from cfaan_jax.metrics.search import Search
-from cfaan_jax.report.tables import show
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.text_tables import show
 
 
 def main(arguments: list[str] | None = None) -> None:

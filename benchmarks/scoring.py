@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmarks import allocated, command, fewest_seconds, mars_sizes, seconds
 from cfaan_jax import metrics
-from cfaan_jax.errors import run_command
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search
-from cfaan_jax.report.tables import show
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.text_tables import show
 from data_prep.datasets import mars
 
 _DIMENSIONS = 128

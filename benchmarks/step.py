@@ -28,11 +28,12 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from benchmarks import command, whole, wholes
-from cfaan_jax import evaluate, optim, train, utilisation
-from cfaan_jax.errors import run_command
-from cfaan_jax.experiment import create_model
-from cfaan_jax.report.tables import show
-from cfaan_jax.sharding import data_mesh, over_batch, placed, replicated
+from cfaan_jax.evaluate import evaluate
+from cfaan_jax.experiment.config import create_model
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.sharding import data_mesh, over_batch, placed, replicated
+from cfaan_jax.runtime.text_tables import show
+from cfaan_jax.train import loop, optim, utilisation
 from configs import mars
 
 CLASSES = 625  # training identities of MARS
@@ -194,8 +195,8 @@ def prepared(config: ConfigDict) -> Network:
     graphdef, *state = nnx.split(model, nnx.Param, ...)
     params, stats = jax.tree.map(jnp.copy, state)  # a step uses up its state, and the forward pass needs the network
     optimizer = optim.create(config.optim, steps_per_epoch=78)
-    state = placed(train.initial_state(config, model, CLASSES, optimizer, params, stats), replicated(mesh))
-    compiled = train.make_step(graphdef, optimizer, config, model.stride, mesh).lower(state, batch).compile()
+    state = placed(loop.initial_state(config, model, CLASSES, optimizer, params, stats), replicated(mesh))
+    compiled = loop.make_step(graphdef, optimizer, config, model.stride, mesh).lower(state, batch).compile()
     memory, held = compiled.memory_analysis(), [state]
 
     def step() -> None:

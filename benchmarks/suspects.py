@@ -15,12 +15,13 @@ import numpy as np
 from benchmarks import command
 from cfaan_jax import metrics
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.errors import run_command
-from cfaan_jax.metrics import protocols, suspects
+from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import Search
-from cfaan_jax.report.review import crowded
+from cfaan_jax.report.label_review import suspects
+from cfaan_jax.report.label_review.review import crowded
 from cfaan_jax.report.summary import mean
-from cfaan_jax.report.tables import show
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.text_tables import show
 
 FAULTS = {"wrong identity": "wrong identity", "duplicate": "duplicate among the distractors",
           "ambiguous": "two persons"}

@@ -25,9 +25,10 @@ from ml_collections import ConfigDict
 
 from benchmarks import command, compiled, mars_config
 from cfaan_jax import models
-from cfaan_jax.errors import InputError, run_command
-from cfaan_jax.report.tables import show
-from cfaan_jax.sharding import data_mesh
+from cfaan_jax.errors import InputError
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.sharding import data_mesh
+from cfaan_jax.runtime.text_tables import show
 
 _STEPS: dict[str, Callable[[ConfigDict, Mesh], Compiled]] = {
     "training": compiled.training_step, "evaluation": compiled.evaluation_step}

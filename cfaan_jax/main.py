@@ -28,14 +28,17 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cfaan_jax import evaluate, export, extract, processes
-from cfaan_jax.checkpoint import restore_model
-from cfaan_jax.errors import InputError, status_of
-from cfaan_jax.experiment import SECTIONS, check, claim, flatten, initial_model, no_such_field, weights_of
-from cfaan_jax.interrupt import Interrupted
+from cfaan_jax.deploy import export, extract
+from cfaan_jax.errors import InputError
+from cfaan_jax.evaluate import evaluate
+from cfaan_jax.experiment.checkpoint import restore_model
+from cfaan_jax.experiment.config import SECTIONS, check, claim, flatten, initial_model, no_such_field, weights_of
 from cfaan_jax.models import VideoReID
-from cfaan_jax.report.tables import show
-from cfaan_jax.train import train, training_sampler
+from cfaan_jax.runtime import distributed
+from cfaan_jax.runtime.command import status_of
+from cfaan_jax.runtime.interrupt import Interrupted
+from cfaan_jax.runtime.text_tables import show
+from cfaan_jax.train.loop import train, training_sampler
 
 _NETWORK = ("config", "workdir")
 _NEEDS = {"train": _NETWORK, "evaluate": _NETWORK, "export": _NETWORK, "extract": (*_NETWORK, "input", "out"),
@@ -80,7 +83,7 @@ def main(_: Sequence[str]) -> int:
 
 
 def _run() -> None:
-    processes.join(_DISTRIBUTED.value)
+    distributed.join(_DISTRIBUTED.value)
     mode, config, workdir = _MODE.value, _CONFIG.value, _WORKDIR.value
     if mode == "train":
         train(config, workdir)
@@ -105,7 +108,7 @@ def _network(config: ConfigDict, workdir: str, classifies: bool) -> VideoReID:
         model = initial_model(config, training_sampler(config).num_classes, classifies=classifies)
     else:
         model, _ = restore_model(workdir, which)
-    processes.on_first(lambda: claim(config, workdir))
+    distributed.on_first(lambda: claim(config, workdir))
     return model
 
 

@@ -26,17 +26,20 @@ if not __package__:  # run as a script: the packages lie beside this folder, and
 import google_crc32c
 import numpy as np
 
-from cfaan_jax import lock
 from cfaan_jax.data.description import PREVIEWS, SUMMARY, contact_sheet
 from cfaan_jax.data.records import TrackletRecord
-from cfaan_jax.errors import InputError, status_of
-from cfaan_jax.files import from_json, write_whole
-from cfaan_jax.interrupt import Interrupted, StopSignal
-from cfaan_jax.progress import Progress
-from data_prep import alignment, detectors, linkers, packing, writer
-from data_prep.datasets import DATASETS, Dataset, Tracklet
+from cfaan_jax.errors import InputError
+from cfaan_jax.runtime import lock
+from cfaan_jax.runtime.command import status_of
+from cfaan_jax.runtime.files import from_json, write_whole
+from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
+from cfaan_jax.runtime.progress import Progress
+from data_prep import writer
+from data_prep.datasets import DATASETS, Dataset
 from data_prep.export_images import export
-from data_prep.packing import Aligner, Packer, in_order
+from data_prep.redetect_link import alignment, detectors, linkers, packing
+from data_prep.redetect_link.packing import Aligner, Packer, in_order
+from data_prep.redetect_link.tracklet import Tracklet
 from data_prep.summary import show, summarise
 
 Convert = Callable[[Iterable[Tracklet]], Iterator[TrackletRecord]]

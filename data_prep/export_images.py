@@ -10,8 +10,8 @@ import numpy as np
 
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import write_whole
-from cfaan_jax.progress import Progress
+from cfaan_jax.runtime.files import write_whole
+from cfaan_jax.runtime.progress import Progress
 from data_prep.datasets import mars
 from data_prep.datasets.mars_files import lists, masks, queries, write
 

@@ -10,9 +10,9 @@ import cv2
 
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
-from data_prep import packing
-from data_prep.clock import Clock
-from data_prep.datasets import Tracklet
+from data_prep.redetect_link import packing
+from data_prep.redetect_link.clock import Clock
+from data_prep.redetect_link.tracklet import Tracklet
 
 _AHEAD = 2  # tracklets that wait for each worker
 

@@ -28,8 +28,9 @@ from cfaan_jax.data.records import (
     rebuild_index,
 )
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import UNFINISHED, from_json, write_whole, written_whole
-from data_prep.datasets import Dataset, Tracklet
+from cfaan_jax.runtime.files import UNFINISHED, from_json, write_whole, written_whole
+from data_prep.datasets import Dataset
+from data_prep.redetect_link.tracklet import Tracklet
 
 _BEGUN = "unfinished.json"
 _DESCRIPTION = ("features.json", description.DATASET_INFO)  # what TensorFlow Datasets reads

@@ -4,7 +4,7 @@ import argparse
 import re
 from importlib import metadata
 
-from cfaan_jax.report.tables import markdown
+from cfaan_jax.runtime.text_tables import markdown
 
 _LONGEST = 60  # characters; some packages put the whole text where its name belongs
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import jax
 
-from cfaan_jax import export, extract, processes, train
-from cfaan_jax.checkpoint import Checkpoints, restore_model
-from cfaan_jax.interrupt import StopSignal
-from tests.test_train import tiny
+from cfaan_jax.deploy import export, extract
+from cfaan_jax.experiment.checkpoint import Checkpoints, restore_model
+from cfaan_jax.runtime import distributed
+from cfaan_jax.runtime.interrupt import StopSignal
+from cfaan_jax.train import loop
+from tests.train.test_loop import tiny
 
 KEPT = 4  # steps
 TOTAL = 8
@@ -32,7 +34,7 @@ class KeepingCheckpoints(Checkpoints):
     def save(self, kind, standing, **trees):
         super().save(kind, standing, **trees)
         if (kind, standing.step) == ("last", KEPT):
-            processes.on_first(lambda: keep(self._workdir, self._workdir.with_name(f"{self._workdir.name}-{KEPT}")))
+            distributed.on_first(lambda: keep(self._workdir, self._workdir.with_name(f"{self._workdir.name}-{KEPT}")))
 
 
 def keep(folder: Path, copy: Path) -> None:
@@ -48,24 +50,24 @@ def wait_for(folder: Path) -> None:
 
 
 def main(records: str, root: str, name: str, other: str) -> None:
-    processes.join()
+    distributed.join()
     config = tiny(records)
     # The periodic evaluation, and so the checkpoint "best", is that of several processes alone: it takes time.
     config.train.update(epochs=4, checkpoint_every=2, evaluate_every=4 if jax.process_count() > 1 else 0,
                         evaluate_clips="test_0")
     config.data.on_bad_record = "skip"
     config.eval.update(clips="test_0", protocols=("mars",), report_lists=1)
-    train.Checkpoints = KeepingCheckpoints
-    train.train(config, Path(root, name))
+    loop.Checkpoints = KeepingCheckpoints
+    loop.train(config, Path(root, name))
     if jax.process_count() > 1:
         model, _ = restore_model(Path(root, name))
         print(f"features: {extract.extract(model, config, records, Path(root, f'{name}-features'), 'last')}")
         print(f"exported: {export.write(model, config, Path(root, f'{name}-export'), 'last')}")
     kept, resumed = Path(root, f"{other}-{KEPT}"), Path(root, f"{name}-from-{other}")
-    processes.on_first(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
+    distributed.on_first(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
     config.train.evaluate_every = 0
     with StopSignal(alone=jax.process_count() == 1) as stop, Checkpoints(resumed) as checkpoints:
-        train.Run(config, resumed, train.training_sampler(config), checkpoints, stop).train(TOTAL)
+        loop.Run(config, resumed, loop.training_sampler(config), checkpoints, stop).train(TOTAL)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fuzz_targets import TARGETS, forget_overrides
+from benchmarks.robustness.fuzz_targets import TARGETS, forget_overrides
 from cfaan_jax.errors import InputError
 from cfaan_jax.main import flags
-from cfaan_jax.matlab import read_integers
+from cfaan_jax.runtime.matlab import read_integers
 from data_prep.datasets import FrameFiles
 
 _SLOW = {"overrides": 8, "index": 40, "records": 40, "torch": 80}

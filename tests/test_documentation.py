@@ -21,14 +21,18 @@ import pytest
 from absl.testing import flagsaver
 from flax import nnx
 
-from benchmarks.fuzz_targets import forget_overrides
-from cfaan_jax import experiment, export, main, models, weights
-from cfaan_jax.checkpoint import Checkpoints, Standing
-from cfaan_jax.models.additions import Additions, Place
+from benchmarks.robustness.fuzz_targets import forget_overrides
+from cfaan_jax import main, models, weights
+from cfaan_jax.deploy import export
+from cfaan_jax.experiment.checkpoint import Checkpoints, Standing
+from cfaan_jax.experiment.config import check as check_config
+from cfaan_jax.experiment.config import claim, create_model
+from cfaan_jax.models.backbone_hooks import Additions, Place
 from cfaan_jax.models.heads import HeadSettings, whole_average
-from cfaan_jax.models.systems import SYSTEMS, System, TorchLayout
+from cfaan_jax.models.registry import SYSTEMS, System, TorchLayout
 from configs import mars
-from data_prep import alignment, build_tfrecords
+from data_prep import build_tfrecords
+from data_prep.redetect_link import alignment
 from tests.documented import REPOSITORY, blocks, calls, inside, sentences
 
 # Blocks that are neither run nor parsed, by page and first line, and why not.
@@ -60,8 +64,8 @@ def trained(tmp_path_factory) -> Path:
     config, workdir = mars.get_config("c2d"), tmp_path_factory.mktemp("mars")
     config.model.update(SMALL)
     config.data.update(SIZE)
-    model = experiment.create_model(config, 3)
-    experiment.claim(config, workdir)
+    model = create_model(config, 3)
+    claim(config, workdir)
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save("last", Standing(1, 3), model=nnx.state(model))
     export.write(model, config, workdir / "export-last", "last")
@@ -185,7 +189,7 @@ def check_main(*arguments: str) -> None:
         main.parse(sys.argv)
         if config := main.flags.FLAGS.config:
             config.eval.corrections = ""  # would have to exist
-            experiment.check(config)
+            check_config(config)
 
 
 @cache

@@ -17,12 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cfaan_jax import checkpoint, evaluate, extract, forget
 from cfaan_jax.data import records
-from cfaan_jax.errors import InputError, explained, run_command, status_of
-from cfaan_jax.metric_log import MetricLog
+from cfaan_jax.deploy import extract
+from cfaan_jax.errors import InputError
+from cfaan_jax.evaluate import evaluate
+from cfaan_jax.experiment import checkpoint
+from cfaan_jax.experiment.metric_log import MetricLog
 from cfaan_jax.metrics.search import About, Search
-from cfaan_jax.report import review, summary
+from cfaan_jax.privacy import forget
+from cfaan_jax.report import summary
+from cfaan_jax.report.label_review import review
+from cfaan_jax.runtime.command import explained, run_command, status_of
 from data_prep import build_tfrecords
 
 

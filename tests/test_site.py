@@ -7,7 +7,7 @@ import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
-from cfaan_jax.experiment import flatten
+from cfaan_jax.experiment.config import flatten
 from configs import mars
 from tests.documented import PAGES, REPOSITORY, inside
 

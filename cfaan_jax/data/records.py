@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax import memory
-from cfaan_jax.data import example, index_columns, storage
+from cfaan_jax.data import example, index_columns, memory, storage
 from cfaan_jax.data.images import decode_into, decoded, size_of
 from cfaan_jax.data.index import BUILD_AGAIN, Index, find_shards, index_path, local_shards, present_splits
-from cfaan_jax.errors import DamagedRecord, InputError, status_of
-from cfaan_jax.files import from_json, read_npz, written_whole
-from cfaan_jax.progress import Progress
+from cfaan_jax.errors import DamagedRecord, InputError
+from cfaan_jax.runtime.command import status_of
+from cfaan_jax.runtime.files import from_json, read_npz, written_whole
+from cfaan_jax.runtime.progress import Progress
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "query", "gallery")

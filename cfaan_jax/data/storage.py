@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import content_of
+from cfaan_jax.runtime.files import content_of
 
 
 class Missing(InputError):

@@ -8,7 +8,7 @@ import numpy as np
 
 from cfaan_jax.data.images import decode_into, decoded
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import content_of
+from cfaan_jax.runtime.files import content_of
 
 Frame = np.ndarray | bytes | str | Path
 Tracklet = Sequence[Frame] | np.ndarray

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cfaan_jax import sharding
 from cfaan_jax.errors import InputError
-from cfaan_jax.progress import Progress
+from cfaan_jax.runtime import sharding
+from cfaan_jax.runtime.progress import Progress
 
 _BLOCK = 8192
 _SHORTEST = 1e-12

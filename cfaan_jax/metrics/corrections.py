@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.matlab import read_integers
 from cfaan_jax.metrics.protocols import DISTRACTOR, JUNK
+from cfaan_jax.runtime.matlab import read_integers
 
 _COLUMNS = ("track_id", "pid", "second_pid")
 _IDENTITIES_OF_A_MARKER = 3

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import check_types, from_json, read_npz, written_whole
 from cfaan_jax.metrics import corrections, protocols
 from cfaan_jax.metrics.big_gallery import CosineDistances
 from cfaan_jax.metrics.cameras import CameraPairs, camera_pairs
@@ -16,6 +15,7 @@ from cfaan_jax.metrics.protocols import JUNK, Protocol
 from cfaan_jax.metrics.ranking import Identities, View
 from cfaan_jax.metrics.reranking import rerank
 from cfaan_jax.metrics.scores import Score, score_all
+from cfaan_jax.runtime.files import check_types, from_json, read_npz, written_whole
 
 DISTANCES = ("cosine", "euclidean")
 _LARGEST_MATRIX = 1 << 30  # bytes

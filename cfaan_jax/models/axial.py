@@ -15,12 +15,12 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models import initial
-from cfaan_jax.models.additions import Additions, Place
-from cfaan_jax.models.linear import on_channels
-from cfaan_jax.models.normalization import BatchNorm
-from cfaan_jax.models.pooling import adaptive_max_pool, nearest
-from cfaan_jax.models.precision import matching, wide
+from cfaan_jax.models.backbone_hooks import Additions, Place
+from cfaan_jax.models.layers import initializers
+from cfaan_jax.models.layers.batch_norm import BatchNorm
+from cfaan_jax.models.layers.dense import on_channels
+from cfaan_jax.models.layers.pooling import adaptive_max_pool, nearest
+from cfaan_jax.models.layers.precision import matching, wide
 
 AXES = {"h": 2, "w": 3, "t": 1}  # place of height, width and time in [B, T, H, W, C]
 POSITIONAL = ("none", "sinusoidal", "relative", "relative_q")
@@ -100,8 +100,8 @@ class AxialAttention(nnx.Module):
         rows = {"relative": 2 * self.value_depth, "relative_q": self.key_depth}.get(positional)
         terms = {"relative": 3, "relative_q": 2}.get(positional, 1)
         parts = 2 if positional == "relative" else 1
-        self.qkv = initial.normal(rng, (inputs, 2 * outputs), math.sqrt(1 / inputs))
-        self.relative = None if rows is None else initial.normal(
+        self.qkv = initializers.normal(rng, (inputs, 2 * outputs), math.sqrt(1 / inputs))
+        self.relative = None if rows is None else initializers.normal(
             rng, (rows, 2 * length - 1), math.sqrt(1 / self.value_depth))
         self.bn_qkv = BatchNorm(2 * outputs, groups=groups)
         self.bn_similarity = BatchNorm(terms * heads, groups=groups)
@@ -289,4 +289,4 @@ def pooled_size(height: int, width: int, scale: int) -> tuple[int, int]:
 
 def _torch_default(rng: np.random.Generator, inputs: int, outputs: int) -> nnx.Param:
     """Kernel `[inputs, outputs]` of a 1x1 convolution as torch initialises it where nothing else is said."""
-    return initial.uniform(rng, (inputs, outputs), math.sqrt(1 / inputs))
+    return initializers.uniform(rng, (inputs, outputs), math.sqrt(1 / inputs))

@@ -14,9 +14,9 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models import initial
-from cfaan_jax.models.additions import Additions, Place
-from cfaan_jax.models.precision import matching
+from cfaan_jax.models.backbone_hooks import Additions, Place
+from cfaan_jax.models.layers import initializers
+from cfaan_jax.models.layers.precision import matching
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class FrameAttention(nnx.Module):
 
     def __init__(self, map_size: tuple[int, int], channels: int, inner: int, rng: np.random.Generator):
         he = math.sqrt(2 / (math.prod(map_size) * channels))  # fan in
-        self.over_map = initial.normal(rng, (*map_size, channels, inner), he)
+        self.over_map = initializers.normal(rng, (*map_size, channels, inner), he)
         self.map_offset = nnx.Param(jnp.zeros(inner))
-        self.over_time = initial.normal(rng, (3, inner, 1), math.sqrt(2 / (3 * inner)))
+        self.over_time = initializers.normal(rng, (3, inner, 1), math.sqrt(2 / (3 * inner)))
         self.time_offset = nnx.Param(jnp.zeros(1))
 
     def __call__(self, maps: jax.Array) -> jax.Array:

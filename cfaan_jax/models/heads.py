@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cfaan_jax.models import initial
-from cfaan_jax.models.normalization import BatchNorm, unit
-from cfaan_jax.models.pooling import map_maximum
+from cfaan_jax.models.layers import initializers
+from cfaan_jax.models.layers.batch_norm import BatchNorm, unit
+from cfaan_jax.models.layers.pooling import map_maximum
 
 _CLASSIFIER_SCALE = 0.001  # standard deviation of the classifier's initial weights
 
@@ -93,7 +93,7 @@ class Head(nnx.Module):
     def __init__(self, channels: int, num_classes: int, settings: HeadSettings, groups: int, rng: np.random.Generator):
         self.per_frame = settings.per_frame
         self.neck = BatchNorm(channels, groups=groups, offset=settings.neck_offset)
-        self.classifier = initial.normal(rng, (channels, num_classes), _CLASSIFIER_SCALE)
+        self.classifier = initializers.normal(rng, (channels, num_classes), _CLASSIFIER_SCALE)
         self.classifier_offset = nnx.Param(jnp.zeros(num_classes)) if settings.classifier_offset else None
 
     def __call__(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -10,12 +10,12 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models import initial
-from cfaan_jax.models.additions import Additions, Place
-from cfaan_jax.models.linear import on_channels
-from cfaan_jax.models.normalization import BatchNorm
-from cfaan_jax.models.pooling import largest
-from cfaan_jax.models.precision import matching, wide
+from cfaan_jax.models.backbone_hooks import Additions, Place
+from cfaan_jax.models.layers import initializers
+from cfaan_jax.models.layers.batch_norm import BatchNorm
+from cfaan_jax.models.layers.dense import on_channels
+from cfaan_jax.models.layers.pooling import largest
+from cfaan_jax.models.layers.precision import matching, wide
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class PointwiseLinear(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, he: bool = False):
         bound, shape = math.sqrt(1 / inputs), (inputs, outputs)
-        self.kernel = initial.normal(rng, shape, math.sqrt(2 / outputs)) if he else initial.uniform(rng, shape, bound)
-        self.bias = initial.uniform(rng, (outputs,), bound)
+        self.kernel = (initializers.normal(rng, shape, math.sqrt(2 / outputs)) if he
+                       else initializers.uniform(rng, shape, bound))
+        self.bias = initializers.uniform(rng, (outputs,), bound)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[..., inputs]` -> `[..., outputs]`."""

@@ -9,10 +9,10 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.additions import Additions, Place
-from cfaan_jax.models.convolution import Convolution
-from cfaan_jax.models.normalization import BatchNorm
-from cfaan_jax.models.pooling import stem_max_pool
+from cfaan_jax.models.backbone_hooks import Additions, Place
+from cfaan_jax.models.layers.batch_norm import BatchNorm
+from cfaan_jax.models.layers.conv import Convolution
+from cfaan_jax.models.layers.pooling import stem_max_pool
 
 EXPANSION = 4  # output channels of a bottleneck for each of its inner channels
 STAGE_STRIDES = (1, 2, 2, 1)

@@ -14,12 +14,12 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models import initial
-from cfaan_jax.models.additions import Additions, Place
+from cfaan_jax.models.backbone_hooks import Additions, Place
+from cfaan_jax.models.layers import initializers
+from cfaan_jax.models.layers.batch_norm import BatchNorm, unit
+from cfaan_jax.models.layers.pooling import windows
+from cfaan_jax.models.layers.precision import matching, wide
 from cfaan_jax.models.non_local import PointwiseLinear
-from cfaan_jax.models.normalization import BatchNorm, unit
-from cfaan_jax.models.pooling import windows
-from cfaan_jax.models.precision import matching, wide
 from cfaan_jax.models.resnet import bottleneck
 
 _TEMPERATURE = 5.0  # factor on the cosines of saliency boosting before their softmax
@@ -112,7 +112,7 @@ class SaliencyErasing(nnx.Module):
                          for i in range(place.following + 1)]
         self.shared = nnx.List([bottleneck(each, rng) for each in shared])
         self.learners = nnx.List([bottleneck(last, rng) for _ in range(2)])
-        self.reduction = initial.normal(rng, (place.channels, place.inputs), math.sqrt(2 / place.inputs))
+        self.reduction = initializers.normal(rng, (place.channels, place.inputs), math.sqrt(2 / place.inputs))
         self.filling = PointwiseLinear(place.inputs, place.inputs, rng, he=True)
         self.bn_filling = BatchNorm(place.inputs, groups=place.groups, zero_init=True)
 

@@ -9,12 +9,12 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.additions import Additions
 from cfaan_jax.models.axial import CoarseToFineBlock
+from cfaan_jax.models.backbone_hooks import Additions
 from cfaan_jax.models.heads import Head, HeadSettings, joined_branches
-from cfaan_jax.models.precision import COMPUTE, widened
+from cfaan_jax.models.layers.precision import COMPUTE, widened
+from cfaan_jax.models.registry import SYSTEMS, System, TorchLayout
 from cfaan_jax.models.resnet import STRIDE, ResNet, ResNetSettings, places
-from cfaan_jax.models.systems import SYSTEMS, System, TorchLayout
 
 HEADS = ("own", "cfaan")
 

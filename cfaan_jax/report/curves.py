@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import write_whole
-from cfaan_jax.metric_log import METERS
+from cfaan_jax.experiment.metric_log import METERS
 from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
+from cfaan_jax.runtime.files import write_whole
 
 # One panel each: its label and the columns of metrics.csv in it. The columns that stand nowhere here are losses.
 _PANELS = (("accuracy on the batch", ("accuracy",)), ("learning rate", ("learning_rate",)),

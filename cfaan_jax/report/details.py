@@ -5,10 +5,10 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cfaan_jax.files import write_whole
 from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
 from cfaan_jax.metrics.search import Search
+from cfaan_jax.runtime.files import write_whole
 
 
 def queries(found: Search, scores: Mapping[str, Score], path: Path) -> None:

@@ -18,9 +18,9 @@ from jinja2.utils import htmlsafe_json_dumps
 from PIL import Image
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import folder_written_whole, from_json
+from cfaan_jax.runtime.files import folder_written_whole, from_json
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = [Path(__file__).parent / folder for folder in ("templates", "label_review")]
 _STYLE = "style.css"
 _CONTENT = "files.json"  # lists what was written here, so that nothing else is ever lost
 _JPEG_QUALITY = 85
@@ -58,7 +58,7 @@ class PageFolder:
 
     def static(self, name: str) -> str:
         """Copies a file that lies beside the templates."""
-        return self._write(name, (_TEMPLATES / name).read_bytes())
+        return self._write(name, next(path for folder in _TEMPLATES if (path := folder / name).exists()).read_bytes())
 
     def data(self, name: str, value) -> str:
         """Writes a script that sets `pageData[name]`; `value` is anything that JSON can hold.

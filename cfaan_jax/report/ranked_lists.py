@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cfaan_jax.files import written_whole
 from cfaan_jax.report.frames import fitted
+from cfaan_jax.runtime.files import written_whole
 
 BORDERS = {"right": (30, 150, 70), "wrong": (205, 45, 40), "ignored": (150, 150, 150), "query": (40, 80, 190)}
 _BORDER, _GAP, _TEXT = 4, 8, 12

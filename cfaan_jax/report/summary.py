@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfaan_jax.errors import InputError, run_command
-from cfaan_jax.files import from_json, write_whole
-from cfaan_jax.report.tables import markdown, show
+from cfaan_jax.errors import InputError
+from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.files import from_json, write_whole
+from cfaan_jax.runtime.text_tables import markdown, show
 
 FIGURES = {"mAP": "mAP", "rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10"}
 _NAMES = {"c2d": "C2D", "cfaan": "CF-AAN", "ide": "IDE"}

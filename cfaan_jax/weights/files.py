@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import read_npz, refuse_bomb
+from cfaan_jax.runtime.files import read_npz, refuse_bomb
 from cfaan_jax.weights import pickled
 
 _STORAGES = {name: np.dtype(kind) for name, kind in {

@@ -12,7 +12,7 @@ from flax import nnx
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import VideoReID
-from cfaan_jax.models.normalization import BatchNorm
+from cfaan_jax.models.layers.batch_norm import BatchNorm
 from cfaan_jax.weights.files import read
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
-from data_prep.datasets import Dataset, FrameFiles, Tracklet
+from data_prep.datasets import Dataset, FrameFiles
+from data_prep.redetect_link.tracklet import Tracklet
 
 CAMERAS = 8
 SPLITS = ("train", "query", "gallery")

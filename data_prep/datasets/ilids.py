@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.matlab import read_integers
+from cfaan_jax.runtime.matlab import read_integers
 from data_prep.datasets import Dataset, two_cameras
 from data_prep.datasets.two_cameras import SPLITS, Split
 

@@ -23,8 +23,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.matlab import read_integers
-from data_prep.datasets import Dataset, FrameFiles, Tracklet
+from cfaan_jax.runtime.matlab import read_integers
+from data_prep.datasets import Dataset, FrameFiles
+from data_prep.redetect_link.tracklet import Tracklet
 
 CAMERAS = 15
 _ROW = re.compile(r"(\S+)\s+(-?\d+)")

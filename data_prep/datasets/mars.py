@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.matlab import read_integers
-from data_prep.datasets import Dataset, FrameFiles, Tracklet
+from cfaan_jax.runtime.matlab import read_integers
+from data_prep.datasets import Dataset, FrameFiles
+from data_prep.redetect_link.tracklet import Tracklet
 
 CAMERAS = 6
 _CAMERA_CODES = tuple(f"C{number}" for number in range(1, CAMERAS + 1))  # as in the names of frames

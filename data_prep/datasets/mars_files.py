@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from cfaan_jax.files import write_whole
+from cfaan_jax.runtime.files import write_whole
 from data_prep.datasets import mars
 
 MASK_FILES = {"train": "mask_info.csv", "test": "mask_info_test.csv"}

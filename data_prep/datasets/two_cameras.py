@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cfaan_jax.errors import InputError
-from data_prep.datasets import FrameFiles, Tracklet
+from data_prep.datasets import FrameFiles
+from data_prep.redetect_link.tracklet import Tracklet
 
 SPLITS = 10
 _PERSON = re.compile(r"person_?(\d+)")

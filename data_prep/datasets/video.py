@@ -23,9 +23,10 @@ import cv2
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.progress import Progress
-from data_prep import detectors
-from data_prep.datasets import Dataset, Tracklet
+from cfaan_jax.runtime.progress import Progress
+from data_prep.datasets import Dataset
+from data_prep.redetect_link import detectors
+from data_prep.redetect_link.tracklet import Tracklet
 
 try:
     import supervision

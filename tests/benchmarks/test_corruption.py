@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks import corruption
+from benchmarks.robustness import corruption
 from cfaan_jax.data import example
 
 FILES = len(corruption.RECORDS) + len(corruption.CHECKPOINTS)

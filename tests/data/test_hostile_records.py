@@ -7,8 +7,8 @@ import pytest
 from cfaan_jax.data import images, records
 from cfaan_jax.data.tracklets import ImageTracklets
 from cfaan_jax.errors import InputError
-from data_prep import packing
-from data_prep.datasets import Tracklet
+from data_prep.redetect_link import packing
+from data_prep.redetect_link.tracklet import Tracklet
 from tests import tiny_records
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cfaan_jax import memory
-from cfaan_jax.data import loader, storage
+from cfaan_jax.data import loader, memory, storage
 from cfaan_jax.data.clips import test_clips as clips_of
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.data.samplers import IdentitySampler

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfaan_jax.errors import InputError
-from data_prep import alignment, linkers
-from data_prep.alignment import AlignmentSettings, align_tracklet
-from data_prep.detectors import Detections
+from data_prep.redetect_link import alignment, linkers
+from data_prep.redetect_link.alignment import AlignmentSettings, align_tracklet
+from data_prep.redetect_link.detectors import Detections
 
 HEIGHT, WIDTH = 256, 128
 BORDER = 48  # of the default padding

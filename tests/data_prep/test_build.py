@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 import pytest
 
-from cfaan_jax import lock
 from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
-from data_prep import build_tfrecords, packing
-from data_prep.alignment import AlignmentSettings
+from cfaan_jax.runtime import lock
+from data_prep import build_tfrecords
 from data_prep.build_tfrecords import main
 from data_prep.datasets import FrameFiles
-from data_prep.detectors import Detections
+from data_prep.redetect_link import packing
+from data_prep.redetect_link.alignment import AlignmentSettings
+from data_prep.redetect_link.detectors import Detections
 
 REPOSITORY = Path(__file__).parents[2]
 LENGTH = 3

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfaan_jax.errors import InputError
-from data_prep import detectors
+from data_prep.redetect_link import detectors
 
 # One convolution with stride 32, then a YOLO layer with one anchor of 20 x 40 pixels: a box per cell of 32 pixels.
 CFG = """

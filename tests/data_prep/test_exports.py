@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_prep.detectors.exports import person_class, recognise
+from data_prep.redetect_link.detectors.exports import person_class, recognise
 
 SIZE = (128, 64)
 CELLS = 16 * 8 + 8 * 4 + 4 * 2

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from cfaan_jax import models, weights
-from cfaan_jax.checkpoint import Checkpoints, Standing
 from cfaan_jax.data import augment
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment import claim
+from cfaan_jax.experiment.checkpoint import Checkpoints, Standing
+from cfaan_jax.experiment.config import claim
 from configs import ide
-from data_prep import linkers, linking
+from data_prep.redetect_link import linkers, linking
 
 
 def boxes(*sizes):

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cfaan_jax import FeatureExtractor
 from cfaan_jax.errors import InputError
-from data_prep import detectors, linkers
+from data_prep.redetect_link import detectors, linkers
 
 ROWS, COLUMNS = 64, 32
 CELLS = 8 * 4 + 4 * 2 + 2 * 1

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from data_prep import preview
-from data_prep.alignment import AlignedFrame, Candidates
-from data_prep.datasets import Tracklet
+from data_prep.redetect_link import preview
+from data_prep.redetect_link.alignment import AlignedFrame, Candidates
+from data_prep.redetect_link.tracklet import Tracklet
 
 GREEN, ORANGE, RED, BLUE = (0, 150, 60), (220, 120, 0), (200, 30, 60), (40, 120, 220)
 

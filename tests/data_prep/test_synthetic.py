@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.files import UNFINISHED
-from data_prep import detectors
-from data_prep.datasets import DATASETS, Dataset, mars, synthetic, synthetic_cameras, synthetic_plan, synthetic_walks
-from data_prep.datasets.synthetic_people import differences
+from cfaan_jax.runtime.files import UNFINISHED
+from data_prep.datasets import DATASETS, Dataset, mars
+from data_prep.redetect_link import detectors
+from data_prep.synthetic import cameras, walks
+from data_prep.synthetic import dataset as synthetic
+from data_prep.synthetic.people import differences
+from data_prep.synthetic.plan import BOXES, make_plan
+from data_prep.synthetic.plan import replace as replace_in_plan
 
 IDENTITIES = 10
 
@@ -39,7 +43,7 @@ def truth(root) -> dict:
 
 @pytest.fixture(scope="module")
 def full_plan() -> tuple:
-    return synthetic_plan.make_plan(0, 64)
+    return make_plan(0, 64)
 
 
 def digest(root: Path) -> dict[str, str]:
@@ -65,9 +69,9 @@ def test_the_mars_reader_reads_it(root, dataset):
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(root, tmp_path):
     DATASETS["synthetic"](tmp_path / "same", seed=3, identities=IDENTITIES)
     assert digest(tmp_path / "same") == digest(root)
-    plan, other = (synthetic_plan.make_plan(seed, IDENTITIES) for seed in (3, 4))
+    plan, other = (make_plan(seed, IDENTITIES) for seed in (3, 4))
     drawn, drawn_otherwise = (
-        synthetic_walks.film(synthetic_cameras.Studio(seed), *own[:1], own[1][0], seed)[0]
+        walks.film(cameras.Studio(seed), *own[:1], own[1][0], seed)[0]
         for seed, own in ((3, plan), (4, other)))
     assert drawn[0] != drawn_otherwise[0] and plan[0].people != other[0].people
 
@@ -101,7 +105,7 @@ def test_the_default_set_has_the_size_and_the_faults_it_promises(full_plan):
         own = [plan for plan in plans if plan.part == part and plan.pid > 0]
         kinds, boxes = Counter(plan.kind for plan in own), Counter(plan.box for plan in own)
         assert 4 <= len(own) / 32 <= 6 and kinds["wrong identity"] >= 4 and kinds["ambiguous"] >= 4
-        assert set(boxes) == set(synthetic_plan.BOXES) and min(boxes.values()) >= 10
+        assert set(boxes) == set(BOXES) and min(boxes.values()) >= 10
         assert 0.25 <= sum(plan.passing != "none" for plan in own) / len(own) <= 0.4
     kinds = Counter(plan.kind for plan in plans)
     assert kinds["duplicate"] >= 10 and kinds["stranger"] >= 10 and kinds["background"] >= 5 and kinds["junk"] >= 5
@@ -179,7 +183,7 @@ def test_corrections_list_the_test_tracklets_whose_identity_changes(root, truth)
 
 def test_boxes_have_the_faults_that_the_truth_names(truth):
     people = [own for own in truth["tracklets"].values() if own["kind"] == "person"]
-    assert {own["box"] for own in people} == set(synthetic_plan.BOXES)
+    assert {own["box"] for own in people} == set(BOXES)
     for own in people:
         boxes, sides = np.array(own["own"]), own["cut"]
         if own["box"].startswith("cut"):
@@ -195,7 +199,7 @@ def test_boxes_have_the_faults_that_the_truth_names(truth):
 def test_drifting_boxes_slide_off():
     target = np.tile([1.0, 2.7, 4.0, 4.7], (20, 1))
     rng = np.random.default_rng(0)
-    moved = {kind: [abs(np.diff(synthetic_walks.window(rng, target, kind)[[0, -1], 2])[0]) for _ in range(40)]
+    moved = {kind: [abs(np.diff(walks.window(rng, target, kind)[[0, -1], 2])[0]) for _ in range(40)]
              for kind in ("tight", "drifting")}
     assert min(moved["drifting"]) > 0.2 and np.mean(moved["drifting"]) > 4 * np.mean(moved["tight"])
 
@@ -214,10 +218,10 @@ def test_passers_cross_and_companions_stay(truth):
 
 def test_a_passer_in_front_is_sometimes_the_largest_person(full_plan):
     cast, plans = full_plan
-    studio = synthetic_cameras.Studio(0)
+    studio = cameras.Studio(0)
     larger = 0
     for plan in [plan for plan in plans if plan.passing == "in front"][:10]:
-        shown = synthetic_walks.film(studio, cast, plan, 0)[1]
+        shown = walks.film(studio, cast, plan, 0)[1]
         own, other = (np.array([box or [0, 0, 0, 0] for box in shown[name]]) for name in ("own", "other"))
         larger += bool(((other[:, 1] - other[:, 0]) > (own[:, 1] - own[:, 0])).any())
     assert larger >= 5
@@ -226,10 +230,10 @@ def test_a_passer_in_front_is_sometimes_the_largest_person(full_plan):
 def test_boxes_in_the_truth_lie_on_the_person(full_plan):
     """The picture differs from the empty place inside the box and, but for the shadow, nowhere else."""
     cast, plans = full_plan
-    studio = synthetic_cameras.Studio(0)
+    studio = cameras.Studio(0)
     plan = next(plan for plan in plans if plan.box == "loose" and plan.passing == "none" and plan.kind == "person")
-    frames, shown = synthetic_walks.film(studio, cast, plan, 0)
-    empty = synthetic_walks.film(studio, cast, synthetic_plan.replace(plan, person=None), 0)[0]
+    frames, shown = walks.film(studio, cast, plan, 0)
+    empty = walks.film(studio, cast, replace_in_plan(plan, person=None), 0)[0]
     y0, y1, x0, x1 = shown["own"][0]
     difference = np.abs(decode(frames[0]).astype(int) - decode(empty[0])).max(axis=2)
     inside = np.zeros_like(difference, bool)
@@ -251,7 +255,7 @@ def test_the_hog_detector_finds_the_people(dataset, truth):
 
 
 def test_cameras_see_the_same_grey_card_differently():
-    studio = synthetic_cameras.Studio(0)
+    studio = cameras.Studio(0)
     card = np.full((256, 128, 3), 128, np.uint8)
     window = np.array([3.0, 5.0, 4.0, 5.0])
     seen = np.array([decode(studio.develop(camera, card, window, np.ones(3), (0, 0))).mean(axis=(0, 1))
@@ -322,7 +326,7 @@ def test_damaged_settings_are_refused(root, tmp_path):
 
 def test_the_smallest_and_an_odd_set_can_be_planned():
     for identities in (8, 9, 33):
-        cast, plans = synthetic_plan.make_plan(1, identities)
+        cast, plans = make_plan(1, identities)
         assert sorted(cast.person_of) == list(range(1, identities + 1))
         assert {"wrong identity", "ambiguous", "duplicate", "stranger", "background", "junk"} <= {
             plan.kind for plan in plans}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cfaan_jax.errors import InputError
-from data_prep import detectors
-from data_prep.detectors.ultralytics_yolo import import_ultralytics
+from data_prep.redetect_link import detectors
+from data_prep.redetect_link.detectors.ultralytics_yolo import import_ultralytics
 
 if not (find_spec("torch") and find_spec("ultralytics")):
     pytest.skip("PyTorch is not installed (tests/requirements-torch.txt has it for 3.11)", allow_module_level=True)
@@ -100,6 +100,6 @@ def test_a_broken_file_and_a_network_without_persons_are_refused(tmp_path):
 def test_other_packages_are_as_before_afterwards():
     code = ("import cv2, numpy, PIL.Image as i; f = lambda: (i.open, cv2.imread, cv2.imwrite, cv2.imshow, "
             "str(numpy.get_printoptions()), cv2.getNumThreads()); before = f(); "
-            "from data_prep.detectors.ultralytics_yolo import import_ultralytics as load; load()[1].YOLO; "
+            "from data_prep.redetect_link.detectors.ultralytics_yolo import import_ultralytics as load; load()[1].YOLO; "
             "assert f() == before")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=os.environ)

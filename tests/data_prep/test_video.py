@@ -8,7 +8,7 @@ import pytest
 
 from cfaan_jax.errors import InputError
 from data_prep.datasets import DATASETS, video
-from data_prep.detectors import Detections
+from data_prep.redetect_link.detectors import Detections
 
 COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230), "yellow": (230, 230, 20)}
 

@@ -10,8 +10,9 @@ import pytest
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import InputError
 from data_prep import writer
-from data_prep.datasets import Dataset, Tracklet
-from data_prep.packing import Packer
+from data_prep.datasets import Dataset
+from data_prep.redetect_link.packing import Packer
+from data_prep.redetect_link.tracklet import Tracklet
 
 SETTINGS = {"dataset": "toy", "detector": "none", "shard_size": 2, "image_size": (16, 8)}
 

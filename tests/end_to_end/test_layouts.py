@@ -13,8 +13,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from cfaan_jax import extract, processes
+from cfaan_jax.deploy import extract
 from cfaan_jax.errors import InputError
+from cfaan_jax.runtime import distributed
 from tests import tiny_records
 from tests.layout import KEPT, TOTAL
 
@@ -160,4 +161,4 @@ def test_a_place_among_the_processes_that_does_not_fit_is_named(monkeypatch, env
     for name, value in {"JAX_COORDINATOR_ADDRESS": "localhost:1", **environment}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=expected):
-        processes.join()
+        distributed.join()

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from cfaan_jax import FeatureExtractor
-from cfaan_jax.checkpoint import Checkpoints
 from cfaan_jax.data.records import RecordSet
+from cfaan_jax.experiment.checkpoint import Checkpoints
 from cfaan_jax.metrics.search import Search
 
 REPOSITORY = Path(__file__).parents[2]

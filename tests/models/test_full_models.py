@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cfaan_jax import losses, models, weights
+from cfaan_jax import models, weights
+from cfaan_jax.train import losses
 from tests import golden_cases
 from tests.golden import weightgen
 from tests.golden_cases import FOLDER, Case

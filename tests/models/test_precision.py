@@ -8,7 +8,7 @@ from flax import nnx
 
 from cfaan_jax import models
 from cfaan_jax.errors import InputError
-from cfaan_jax.objective import objective
+from cfaan_jax.train.objective import objective
 from configs import mars
 from tests.models.transplants import quick_jit
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 from cfaan_jax import models
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.convolution import Convolution
+from cfaan_jax.models.layers.conv import Convolution
 
 
 @pytest.mark.parametrize("height, width", [(8, 4), (7, 5), (1, 17)])

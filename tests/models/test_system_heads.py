@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cfaan_jax import losses, models, weights
+from cfaan_jax import models, weights
 from cfaan_jax.models.ftwft import FrameAttention
 from cfaan_jax.models.heads import Head
-from cfaan_jax.models.systems import SYSTEMS
+from cfaan_jax.models.registry import SYSTEMS
+from cfaan_jax.train import losses
 from tests import golden_cases
 from tests.golden_cases import Case, channels_first, channels_last
 from tests.models.transplants import quick_jit

@@ -8,7 +8,7 @@ from flax import nnx
 
 from cfaan_jax import models
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.additions import Place
+from cfaan_jax.models.backbone_hooks import Place
 from cfaan_jax.models.tclnet import SaliencyBoosting, SaliencyErasing, kept_rows
 from tests import golden_cases
 from tests.golden_cases import Case, channels_last

@@ -8,7 +8,7 @@ from PIL import Image
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import Score
 from cfaan_jax.report.page import pages
-from cfaan_jax.report.tables import Content
+from cfaan_jax.runtime.text_tables import Content
 
 SITE = {"index.html": "Start <here>"}
 HOSTILE = "</script><!-- ]]> & ' \" \u2028 ü 行人"

@@ -10,9 +10,9 @@ import scipy.io
 
 from cfaan_jax.data.records import MANIFEST, RecordSet, load_manifest
 from cfaan_jax.errors import InputError
-from cfaan_jax.metrics import corrections, suspects
+from cfaan_jax.metrics import corrections
 from cfaan_jax.metrics.search import About, Search
-from cfaan_jax.report import review
+from cfaan_jax.report.label_review import review, suspects
 from tests import tiny_records
 from tests.opened_page import open_page
 

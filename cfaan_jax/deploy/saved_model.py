@@ -1,0 +1,76 @@
+"""An exported network as a TensorFlow SavedModel.
+
+    pip install tensorflow
+    python -m cfaan_jax.saved_model runs/mars/export-last
+
+writes the folder `saved_model` beside the files that `--mode=export` wrote, by `jax2tf`, which belongs to JAX. It takes
+any number of clips, on CPUs, NVIDIA GPUs and TPUs:
+
+    network = tf.saved_model.load("runs/mars/export-last/saved_model")
+    features = network.features(frames, rectangles)
+
+Before the folder gets its name, TensorFlow has loaded it and computed the features of random clips from it.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cfaan_jax.deploy.export import compare, random_clips
+from cfaan_jax.deploy.exported import SAVED_MODEL, ExportedNetwork
+from cfaan_jax.errors import InputError
+from cfaan_jax.runtime.files import folder_written_whole
+
+
+def write(folder: str | Path) -> Path:
+    """Writes a SavedModel of the network in a folder, once its features are the network's.
+
+    Args:
+        folder: that `--mode=export` wrote; an older SavedModel in it is replaced.
+
+    Returns:
+        the SavedModel's own folder.
+
+    Raises:
+        InputError: the folder holds no export, TensorFlow or jax2tf is missing, or features differ by more than
+            `export.TOLERANCE`.
+    """
+    network, path = ExportedNetwork.open(folder), Path(folder) / SAVED_MODEL
+    tensorflow, converted = _converted(network)
+    frames, rectangles = random_clips(network.description)
+    with folder_written_whole(path) as unfinished:
+        tensorflow.saved_model.save(converted, unfinished)
+        found = tensorflow.saved_model.load(unfinished).features(frames, rectangles).numpy()
+        compare(path, found, np.asarray(network(frames, rectangles)))
+    return path
+
+
+def _converted(network: ExportedNetwork):
+    """TensorFlow, which is imported here alone, and a module of it with the function `features`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # at its default TensorFlow tells of every cluster it compiles
+    try:
+        import tensorflow
+        from jax.experimental import jax2tf
+    except ImportError as error:
+        raise InputError(f"{SAVED_MODEL} needs {error.name}; pip install tensorflow, beside a jax that has "
+                         "jax2tf") from error
+    tensorflow.config.set_visible_devices([], "GPU")  # JAX has their memory
+    shapes = [aval.shape for aval in network.exported.in_avals]
+    function = jax2tf.convert(network.exported.call, with_gradient=False,
+                              polymorphic_shapes=[str(shape).replace("'", "") for shape in shapes],
+                              native_serialization_platforms=network.exported.platforms)
+    signature = [tensorflow.TensorSpec([size if isinstance(size, int) else None for size in shape], aval.dtype, name)
+                 for shape, aval, name in zip(shapes, network.exported.in_avals, ("frames", "rectangles"), strict=True)]
+    module = tensorflow.Module()
+    module.features = tensorflow.function(function, autograph=False, input_signature=signature)
+    return tensorflow, module
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.saved_model", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="that --mode=export wrote")
+    print(f"written: {write(parser.parse_args(arguments).folder)}")

@@ -1,0 +1,200 @@
+"""Checkpoints of a training run: `last`, to go on from, and `best`, by the mAP of the periodic evaluation."""
+
+import errno
+import os
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from flax import nnx
+from ml_collections import ConfigDict
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.experiment.config import KINDS, check_fields, create_model, load_config
+from cfaan_jax.runtime import distributed
+from cfaan_jax.runtime.files import named
+
+_SMALL_FILES = 4 << 20  # bytes: what a checkpoint takes beside its arrays
+
+# Orbax warns of every folder that is opened read-only, which is what was asked for.
+logging.get_absl_logger().addFilter(
+    lambda record: not any(words in record.getMessage() for words in ("read only=", "read_only=True")))
+
+
+@dataclass
+class Standing:
+    """How far a run is, beside its arrays.
+
+    Attributes:
+        step: finished training steps.
+        num_classes: identities of the training split.
+        evaluated: the step of the latest finished periodic evaluation, 0 before the first.
+        best: the highest mAP so far, -1 before the first.
+    """
+
+    step: int
+    num_classes: int
+    evaluated: int = 0
+    best: float = -1.0
+
+
+class Checkpoints:
+    """The checkpoints in `<workdir>/checkpoints`, one of each kind.
+
+    A checkpoint appears under its final name when it is complete, and its predecessor goes afterwards: whenever the
+    process ends, the latest complete one is there. `last` holds the network, the optimiser's state and the standing;
+    `best` holds no optimiser's state.
+
+    Args:
+        workdir: of the run.
+        read_only: change nothing in the folder, another process may be training there.
+    """
+
+    def __init__(self, workdir: str | Path, read_only: bool = False):
+        # Synchronous: the next training step overwrites the very buffers that are being written.
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else 1, enable_async_checkpointing=False, create=not read_only,
+            read_only=read_only)
+        root = Path(workdir).absolute() / "checkpoints"
+        if not read_only and jax.process_index() == 0:
+            _remove_unfinished(root)
+        self._managers = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in KINDS}
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for manager in self._managers.values():
+            manager.close()
+
+    def step(self, kind: str) -> int | None:
+        """The step of the checkpoint of this kind, None if there is none."""
+        return self._managers[kind].latest_step()
+
+    def save(self, kind: str, standing: Standing, **trees) -> None:
+        """Saves pytrees of arrays under their names, with the standing; nothing if this step is already saved."""
+        if self.step(kind) == standing.step:
+            return
+        manager, leaves = self._managers[kind], {name: _named_leaves(tree) for name, tree in trees.items()}
+        distributed.on_first(lambda: _check_space(manager.directory, leaves))
+        items = {name: ocp.args.StandardSave(each) for name, each in leaves.items()}
+        with _named(manager.directory):
+            manager.save(standing.step, force=True, args=ocp.args.Composite(
+                standing=ocp.args.JsonSave(asdict(standing)), **items))
+
+    def standing(self, kind: str) -> Standing:
+        """The standing at the checkpoint of this kind; InputError if it is missing or incomplete."""
+        found = self._restore(kind, standing=ocp.args.JsonRestore())["standing"]
+        try:
+            standing = Standing(**found)
+            numbers = asdict(standing).values()
+            if not all(isinstance(each, int | float) for each in numbers) or standing.num_classes < 1:
+                raise ValueError(f"its standing is {found}")
+        except (TypeError, ValueError) as error:
+            raise self._damaged(kind, error) from error
+        return standing
+
+    def restore(self, kind: str, **templates) -> dict:
+        """Pytrees of arrays, by name.
+
+        Args:
+            kind: "last" or "best".
+            templates: pytrees with arrays, or `jax.ShapeDtypeStruct`s with a sharding, of the same structure.
+
+        Raises:
+            InputError: there is no such checkpoint, it is incomplete, or it does not fit the templates.
+        """
+        items = self._restore(kind, **{name: ocp.args.StandardRestore(_named_leaves(template))
+                                       for name, template in templates.items()})
+        return {name: jax.tree.map_with_path(lambda path, _, leaves=items[name]: leaves[_name(path)], template)
+                for name, template in templates.items()}
+
+    def _restore(self, kind: str, **items) -> dict:
+        manager, step = self._managers[kind], self.step(kind)
+        if step is None:
+            remedy = {"last": "train first (--mode=train)",
+                      "best": "it is kept only when config.train.evaluate_every is above 0; take 'last'"}[kind]
+            raise InputError(f"{manager.directory}: there is no checkpoint '{kind}' here; {remedy}")
+        try:
+            return manager.restore(step, args=ocp.args.Composite(**items))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(kind, error) from error
+
+    def _damaged(self, kind: str, error: Exception) -> InputError:
+        reason = textwrap.shorten(str(error), 200)
+        folder = self._managers[kind].directory / str(self.step(kind))
+        return InputError(f"{folder}: this checkpoint is incomplete, damaged or of another network "
+                          f"({type(error).__name__}: {reason}); if a run trains here at this moment, try again; if "
+                          "not, delete this folder to start again from nothing, or restore it from a copy")
+
+
+def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module, ConfigDict]:
+    """The trained network of a workdir, and its config.
+
+    Args:
+        workdir: of the training run.
+        which: "last", or "best" by the mAP of the periodic evaluation.
+
+    Returns:
+        the model in evaluation mode, and the config with which it was trained.
+
+    Raises:
+        InputError: the folder is no workdir, or has no such checkpoint, or an incomplete one.
+    """
+    config = load_config(workdir)
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        classes = checkpoints.standing(which).num_classes
+        try:
+            check_fields(config)
+            model = create_model(config, classes)
+        except (AttributeError, KeyError, TypeError, ValueError, MemoryError) as error:
+            raise InputError(f"{workdir}/config.json: describes no network ({error}); restore it") from error
+        graphdef, state = nnx.split(model)
+        state = checkpoints.restore(which, model=state)["model"]
+    model = nnx.merge(graphdef, state)
+    model.eval()
+    return model, config
+
+
+def _check_space(folder: Path, trees: dict[str, dict[str, jax.Array]]) -> None:
+    """OSError where the disk has no space for arrays: before Orbax has begun, which would fail in many threads."""
+    needed = sum(leaf.nbytes for leaves in trees.values() for leaf in leaves.values())
+    needed += needed // 4 + _SMALL_FILES
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, f"no space left for a checkpoint of {needed >> 20:,} MiB", str(folder))
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Within this context errors of the machine are an OSError with the folder, also those that TensorStore finds."""
+    with named(folder):
+        try:
+            yield
+        except ValueError as error:
+            found = re.search(r"os_error_code='(\d+)'", str(error))
+            if found is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder)) from error
+
+
+def _remove_unfinished(root: Path) -> None:
+    """Removes what killed processes left. Orbax would do so in a thread, which can outlive the interpreter."""
+    for path in root.glob("*/*"):
+        if ocp.utils.is_tmp_checkpoint(path):
+            shutil.rmtree(path)
+
+
+def _named_leaves(tree) -> dict:
+    """The leaves of a pytree by their names: independent of the classes that hold them."""
+    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

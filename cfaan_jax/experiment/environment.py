@@ -1,0 +1,56 @@
+"""What a training run ran in: `<workdir>/environment.json` gets an entry with every start."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+
+import jax
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.runtime.files import from_json, write_whole
+
+FILE = "environment.json"
+
+
+def note(workdir: str | Path, seed: int) -> None:
+    """Appends the environment of this process to the list in the folder.
+
+    Raises:
+        InputError: the file that is there is not such a list.
+    """
+    path = Path(workdir) / FILE
+    try:
+        starts = from_json(path.read_bytes()) if path.exists() else []
+        if not isinstance(starts, list):
+            raise ValueError("no list")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no readable list of starts ({error}); restore it, or move it away") from None
+    write_whole(path, json.dumps([*starts, describe(seed)], indent=2) + "\n")
+
+
+def describe(seed: int) -> dict:
+    """The environment of this process."""
+    devices = Counter(device.device_kind for device in jax.devices())
+    return {"time": datetime.now(UTC).isoformat(timespec="seconds"), "command": shlex.join(sys.orig_argv), "seed": seed,
+            "python": sys.version.partition(" ")[0], "backend": jax.default_backend(), "devices": dict(devices),
+            "processes": jax.process_count(), "git": git_state(Path(__file__)),
+            "packages": dict(sorted((each.name, each.version) for each in distributions()))}
+
+
+def git_state(source: Path) -> dict | None:
+    """Commit and changed files of the repository that keeps a source file; None where none does, or git is missing."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", source.parent, *arguments], check=True, capture_output=True, text=True,
+                              timeout=60).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", source.name)
+        return {"commit": git("rev-parse", "HEAD").strip(), "changed": git("status", "--porcelain").splitlines()}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,82 @@
+"""The figures of a training run: `metrics.csv` in the workdir, and where else its loggers write them."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.experiment.loggers import LOGGERS
+from cfaan_jax.runtime.files import named, write_whole
+
+METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib", "model_flops_utilisation")
+COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "attention", "accuracy", "learning_rate",
+           *METERS, "mAP", "rank1")
+
+
+def earlier_rows(path: Path, step: int, evaluated: int) -> list[dict]:
+    """The rows of a metrics.csv up to a step, and up to that of an evaluation; one that was cut short is left out.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            complete = (row for row in csv.DictReader(file) if None not in row and None not in row.values())
+            return [{name: row.get(name, "") for name in COLUMNS} for row in complete
+                    if int(row["step"]) <= (evaluated if row["mAP"] else step)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise InputError(f"{path}: no readable training figures ({type(error).__name__}: {error}); delete it, or "
+                         "restore what training wrote") from error
+
+
+class MetricLog:
+    """One row a step in `<workdir>/metrics.csv`, one for each periodic evaluation, and the same for other loggers.
+
+    A row of a step has no mAP and rank1; a row of an evaluation has these only. `step` counts finished steps.
+
+    Args:
+        workdir: of the run.
+        step: finished steps at the checkpoint from which this run goes on; later rows of the run that was cut off are
+            taken out, their steps are about to come again.
+        evaluated: the step of the latest evaluation in that checkpoint.
+        loggers: names of `LOGGERS`.
+        fields: of the config, by name, for those that keep them.
+
+    Raises:
+        InputError: the package of a logger is not installed.
+    """
+
+    def __init__(self, workdir: str | Path, step: int = 0, evaluated: int = 0, *,
+                 loggers: Sequence[str] = ("tensorboard",), fields: Mapping[str, Any] | None = None):
+        self._path = Path(workdir) / "metrics.csv"
+        rows = earlier_rows(self._path, step, evaluated) if self._path.exists() else []
+        with ExitStack() as opened:  # one that cannot be opened closes those before it
+            self._loggers = []
+            for name in loggers:
+                self._loggers.append(LOGGERS[name](self._path.parent, fields or {}))
+                opened.callback(self._loggers[-1].close)
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+            write_whole(self._path, text.getvalue())
+            self._rows = csv.DictWriter(opened.enter_context(self._path.open("a", newline="", buffering=1)), COLUMNS)
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> "MetricLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        with named(self._path):
+            self._opened.close()
+
+    def write(self, group: str, step: int, epoch: int, **figures: float) -> None:
+        """Writes figures named as in `COLUMNS`; `group` is their heading where others get them."""
+        with named(self._path):
+            self._rows.writerow({"step": step, "epoch": epoch, **figures})
+        headed = {f"{group}/{name}": value for name, value in figures.items()}
+        for logger in self._loggers:
+            logger.write(step, headed)

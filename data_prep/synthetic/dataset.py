@@ -1,0 +1,141 @@
+"""Pedestrians drawn by code, in MARS's own layout, with the faults of MARS planted and written down.
+
+`open` draws the set into a folder if it is not there and reads it with the MARS reader. Beside MARS's files it holds
+
+    truth.json        what was planted: who is drawn in every tracklet and where, in every frame; training never
+                      reads it
+    corrections.csv   track_id,pid,second_pid of the test tracklets whose true identity differs from the stored one, or
+                      that show two: the corrected labels of section 4.5 of the paper
+    settings.json     how it was drawn
+
+The same settings give the same bytes on the same machine. Files appear under their final names only when whole,
+`truth.json` comes last, and a drawing that was stopped goes on. No picture of a real person is involved.
+"""
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.runtime.files import UNFINISHED, from_json, write_whole
+from cfaan_jax.runtime.progress import Progress
+from data_prep.datasets import Dataset, mars, mars_files
+from data_prep.synthetic.cameras import Studio
+from data_prep.synthetic.plan import LEAST_IDENTITIES, Cast, Plan, make_plan
+from data_prep.synthetic.walks import film
+
+TRUTH, CORRECTIONS, _SETTINGS = "truth.json", "corrections.csv", "settings.json"
+_MOST_IDENTITIES = 5000  # names of MARS have four digits for identities and for the distractors, which are more
+_VERSION = 1  # of the drawing; a change of the pictures raises it
+
+
+def open(root: Path, seed: int = 0, identities: int = 64) -> Dataset:
+    """Draws the set into `root` if it is not there, and opens it.
+
+    Args:
+        seed: of everything.
+        identities: labels, half of them for training, the rest for testing.
+
+    Raises:
+        InputError: too few or too many identities, or `root` holds something else.
+    """
+    if not LEAST_IDENTITIES <= identities <= _MOST_IDENTITIES:
+        raise InputError(f"--identities={identities}: the synthetic set has {LEAST_IDENTITIES} to {_MOST_IDENTITIES}")
+    if seed < 0:
+        raise InputError(f"--seed={seed}: a seed is 0 or more")
+    settings = {"version": _VERSION, "seed": seed, "identities": identities}
+    _claim(root, settings)
+    if not (root / TRUTH).exists():
+        _draw(root, seed, identities)
+    return Dataset("synthetic", mars.open(root).tracklets)
+
+
+def _claim(root: Path, settings: dict) -> None:
+    """Makes sure that `root` is new or holds a set of the same settings."""
+    path = root / _SETTINGS
+    remedy = "give another --root or remove this folder"
+    if path.exists():
+        try:
+            found = from_json(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path}: not readable ({error}); {remedy}") from error
+        if found != settings:
+            raise InputError(f"{path}: this set was drawn with {found}, not {settings}; {remedy}")
+    elif root.exists() and (not root.is_dir() or any(path.name != _SETTINGS + UNFINISHED for path in root.iterdir())):
+        raise InputError(f"{root}: exists and is not a synthetic set; {remedy}")
+    else:
+        root.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(settings))
+
+
+def _draw(root: Path, seed: int, identities: int) -> None:
+    cast, plans = make_plan(seed, identities)
+    studio = Studio(seed)
+    shown = []
+    with Progress("drawing tracklets", len(plans)) as progress:
+        for plan in plans:
+            frames, on_frames = film(studio, cast, plan, seed)
+            for path, content in zip(_paths(root, plan), frames, strict=True):
+                if not path.exists():
+                    write_whole(path, content, durable=False)
+            shown.append(on_frames)
+            progress.advance()
+    for part in mars.IMAGE_FOLDERS:
+        _write_lists(root / "info", part, [plan for plan in plans if plan.part == part])
+    write_whole(root / CORRECTIONS, _corrections(cast, plans))
+    write_whole(root / TRUTH, json.dumps(_truth(cast, plans, shown), separators=(",", ":")))
+
+
+def _paths(root: Path, plan: Plan) -> list[Path]:
+    folder = root / mars.IMAGE_FOLDERS[plan.part] / plan.stem[:4]
+    return [folder / f"{plan.stem}F{frame:03d}.jpg" for frame in range(1, plan.length + 1)]
+
+
+def _write_lists(info: Path, part: str, plans: list[Plan]) -> None:
+    names = [[path.name for path in _paths(info.parent, plan)] for plan in plans]
+    files = mars_files.lists(part, names, [plan.pid for plan in plans], [plan.camid for plan in plans])
+    if part == "test":
+        files |= mars_files.queries([row for row, plan in enumerate(plans) if plan.query])
+    mars_files.write(info, files)
+
+
+def _true_pids(cast: Cast, plan: Plan) -> tuple[int, int]:
+    """Returns the true identity of a tracklet and the second one it shows, which is the same when it shows one."""
+    if plan.kind not in ("person", "wrong identity", "ambiguous", "duplicate"):
+        return plan.pid, plan.pid
+    pid = cast.pid_of(plan.person)
+    return pid, cast.pid_of(plan.companion) if plan.companion is not None else pid
+
+
+def _corrections(cast: Cast, plans: list[Plan]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["track_id", "pid", "second_pid"])
+    for row, plan in enumerate(plan for plan in plans if plan.part == "test"):
+        true = _true_pids(cast, plan)
+        if true != (plan.pid, plan.pid):
+            writer.writerow([row, *true])
+    return text.getvalue()
+
+
+def _truth(cast: Cast, plans: list[Plan], shown: list[dict]) -> dict:
+    """Returns what `truth.json` holds; boxes are `(y0, y1, x0, x1)` in pixels of the crop and may leave it."""
+    names = {plan.walk: plan.stem for plan in plans if plan.kind != "duplicate"}
+    rows = dict.fromkeys(mars.IMAGE_FOLDERS, 0)
+    tracklets = {}
+    for plan, on_frames in zip(plans, shown, strict=True):
+        pid, second_pid = _true_pids(cast, plan)
+        tracklets[plan.stem] = {
+            "part": plan.part, "track_id": rows[plan.part], "stored_pid": plan.pid, "pid": pid,
+            "second_pid": second_pid, "camid": plan.camid, "kind": plan.kind, "person": plan.person, "box": plan.box,
+            "passing": plan.passing, "passer": plan.passer, "companion": plan.companion, "query": plan.query,
+            "duplicate_of": names[plan.walk] if plan.kind == "duplicate" else None, **on_frames}
+        rows[plan.part] += 1
+    first = {person: pid for pid, person in reversed(cast.person_of.items())}
+    return {
+        "people": [asdict(person) for person in cast.people], "person_of": cast.person_of, "strangers": cast.strangers,
+        "confusable": cast.confusable,
+        "second_names": {pid: first[person] for pid, person in cast.person_of.items() if first[person] != pid},
+        "tracklets": tracklets}

@@ -1,0 +1,115 @@
+"""Damaged tracklets, reported or left out."""
+
+import shutil
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from cfaan_jax.data import example, loader, records, splits
+from cfaan_jax.data.reading import ClipReader
+from cfaan_jax.data.reading_processes import ReadingProcesses
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.samplers import IdentitySampler
+from cfaan_jax.errors import DamagedRecord, InputError
+from cfaan_jax.runtime import distributed
+from configs import mars
+from tests import tiny_records
+
+SKIP, ERROR = (ConfigDict(dict(on_bad_record=word, workers=2)) for word in ("skip", "error"))
+
+
+@pytest.mark.parametrize("cache, processes, kind", [
+    (False, True, ReadingProcesses), (False, False, ClipReader), (True, False, ClipReader), (True, True, ClipReader)])
+def test_the_config_says_what_reads(records_directory, cache, processes, kind):
+    records, data = RecordSet.open(records_directory, "train"), mars.get_config().data
+    assert data.processes and not data.cache
+    data.cache, data.processes, data.workers = cache, processes, 1
+    reader = splits.clip_reader(records, data)
+    assert type(reader) is kind
+    assert reader(np.array([0]), np.array([[0]]), tiny_records.SIZE)[0].any()
+
+
+@pytest.fixture
+def folder(tmp_path, records_directory):
+    return shutil.copytree(records_directory, tmp_path / "records")
+
+
+def reseal(folder, split: str, position: int, change) -> None:
+    """Changes the payload of a record, keeps its length, and makes its checksum right."""
+    [path] = folder.glob(f"*-{split}.tfrecord-*")
+    payloads = [payload for _, payload in example.read_file(path)]
+    changed = change(payloads[position])
+    assert len(changed) == len(payloads[position]) and changed != payloads[position]
+    payloads[position] = changed
+    path.write_bytes(b"".join(map(example.frame, payloads)))
+
+
+def blackened(payload: bytes) -> bytes:
+    frame = records.decode(payload).frames[-1]
+    return payload.replace(frame, bytes(len(frame)))
+
+
+@pytest.mark.parametrize("harm, reason", [
+    (lambda folder: tiny_records.damage(folder, "train", 5), "length or checksum wrong"),
+    (lambda folder: reseal(folder, "train", 5, lambda payload: payload.replace(b"train-5", b"train-9")), "lies where"),
+    (lambda folder: reseal(folder, "train", 5, blackened), "frame . of tracklet train-5"),
+    (lambda folder: reseal(folder, "train", 5, lambda payload: bytes(len(payload))), "not a "),
+])
+def test_a_damaged_tracklet_is_an_error_or_left_out_and_told_once(folder, capsys, harm, reason):
+    whole = RecordSet.open(folder, "train")
+    expected = {name: whole.frame(i, 0) for i, name in enumerate(whole.names)}
+    harm(folder)
+    with pytest.raises(DamagedRecord, match=reason):
+        found = splits.open_split(folder, "train", ERROR)
+        [found.image(i, k) for i in range(len(found)) for k in range(found.lengths[i])]
+    for _ in range(2):
+        found = splits.open_split(folder, "train", SKIP)
+        assert {name: found.frame(i, 0) for i, name in enumerate(found.names)} == {
+            name: frame for name, frame in expected.items() if name != "train-5"}
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
+    assert "tiny-train.tfrecord-00000-of-00001" in line and "train-5" in line
+
+
+def test_columns_of_what_is_left_are_those_of_its_tracklets(folder):
+    whole, found = RecordSet.open(folder, "train"), None
+    tiny_records.damage(folder, "train", 0, 7)
+    found = splits.open_split(folder, "train", SKIP)
+    kept = [i for i in range(len(whole)) if i not in (0, 7)]
+    assert found.names == [whole.names[i] for i in kept]
+    for name in ("pids", "camids", "track_ids", "lengths"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name)[kept])
+    for row, i in enumerate(kept):
+        np.testing.assert_array_equal(found.rectangles(row), whole.rectangles(i))
+        np.testing.assert_array_equal(found.image_sizes(row), whole.image_sizes(i))
+
+
+def test_training_draws_others_in_their_place(folder):
+    """One identity loses its only tracklet, another one of three."""
+    tiny_records.damage(folder, "train", 0, 5)
+    found = splits.open_split(folder, "train", SKIP)
+    one, other = (loader.TrainBatches(found, IdentitySampler(found.pids, 4, 2, 0), 3, tiny_records.SIZE, 9)
+                  for _ in range(2))
+    assert 1 not in found.pids and (found.pids == 3).sum() == 2
+    for step in (8, 0, 3):
+        np.testing.assert_array_equal(one[step]["frames"], other[step]["frames"])
+
+
+def test_what_another_process_cannot_read_is_left_out_here(folder, monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "any_of", lambda flags: flags | (np.arange(len(flags)) == 2))
+    assert "query-2" not in splits.open_split(folder, "query", SKIP).names
+    assert "query-2, for another process" in capsys.readouterr().out
+
+
+def test_nothing_left_is_an_error(folder):
+    tiny_records.damage(folder, "query", 0, 1, 2, 3)
+    with pytest.raises(InputError, match="all 4 tracklets of split query are damaged.*query-0"):
+        splits.open_split(folder, "query", SKIP)
+
+
+def test_a_file_that_cannot_be_read_is_no_damaged_tracklet(folder, monkeypatch):
+    index = records.load_index(folder, "query")
+    monkeypatch.setattr(records, "load_index", lambda *_: index)
+    next(folder.glob("*-query.tfrecord-*")).unlink()
+    with pytest.raises(InputError, match="is missing; restore it"):
+        splits.open_split(folder, "query", SKIP)

@@ -1,0 +1,173 @@
+"""The features that a program gets are those of an evaluation, whatever form the tracklets come in."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from cfaan_jax import FeatureExtractor, models, weights
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.errors import InputError
+from cfaan_jax.evaluate import evaluate
+from tests import tiny_records
+
+SETTINGS = dict(clip_length=2, image_size=(64, 32))
+NETWORK = dict(width=8, depths=(1, 1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.create("c2d", num_classes=3, **SETTINGS, **NETWORK)
+
+
+@pytest.fixture(scope="module")
+def extractor(model):
+    return FeatureExtractor(model, batch_size=8, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def gallery(records_directory):
+    return RecordSet.open(records_directory, "gallery")
+
+
+@pytest.fixture(scope="module")
+def expected(model, gallery):
+    """What an evaluation computes."""
+    return evaluate.extract(model, gallery, clips="all_sampled", batch_size=8, **SETTINGS)
+
+
+def files(gallery, folder):
+    """The frames of the records as image files."""
+    paths = {}
+    for i, name in enumerate(gallery.names):
+        paths[name] = [folder / f"{name}-{k}.jpg" for k in range(gallery.lengths[i])]
+        for k, path in enumerate(paths[name]):
+            path.write_bytes(gallery.frame(i, k))
+    return paths
+
+
+def test_records_give_the_numbers_of_an_evaluation(extractor, gallery, expected):
+    found = extractor(gallery)
+    assert found.ids == gallery.names
+    np.testing.assert_array_equal(found.features, expected)
+
+
+def test_whitened_features_are_those_of_the_clips_of_all_sets(extractor, model, records_directory):
+    """A clip at a time, in plain loops; tracklets have clips of their own number."""
+    parts = [RecordSet.open(records_directory, split) for split in ("query", "gallery")]
+    means, within, names = [], 0, []
+    for part in parts:
+        for name in part.names:
+            batches = evaluate.of_clips(model, part.only(np.array(part.names) == name), clips="all_sampled",
+                                        batch_size=8, **SETTINGS)
+            clips = np.concatenate([batch.features[batch.tracklets >= 0] for batch in batches]).astype(np.float64)
+            means.append(clips.mean(0))
+            within += sum(np.outer(clip - means[-1], clip - means[-1]) for clip in clips) / len(clips)
+            names.append(name)
+    within /= len(means)
+    within += 0.1 * np.trace(within) / len(within) * np.eye(len(within))
+    expected = (means - np.mean(means, axis=0)) @ np.linalg.inv(within) @ (means - np.mean(means, axis=0)).T
+    found = extractor.whitened(*parts)
+    assert found.ids == names and found.features.dtype == np.float32
+    np.testing.assert_allclose(found.features @ found.features.T, expected, rtol=1e-3, atol=1e-3 * abs(expected).max())
+
+
+def test_too_few_tracklets_are_not_whitened(extractor, gallery, tmp_path):
+    [name, *_] = paths = files(gallery, tmp_path)
+    with pytest.raises(InputError, match="1 tracklets are too few to fit features to them: give at least 10"):
+        extractor.whitened({name: paths[name]})
+    with pytest.raises(InputError, match="0 tracklets are too few"):
+        extractor.whitened()
+
+
+@pytest.mark.parametrize("nothing", [None, 3])
+def test_what_is_no_tracklets_is_named(nothing, extractor):
+    for asked in (extractor, extractor.whitened):
+        with pytest.raises(InputError, match=f"^{type(nothing).__name__} in the place of tracklets: give a mapping"):
+            asked(nothing)
+
+
+def test_image_files_give_the_numbers_of_an_evaluation(extractor, gallery, expected, tmp_path):
+    found = extractor(files(gallery, tmp_path))
+    assert found.ids == gallery.names
+    np.testing.assert_array_equal(found.features, expected)
+
+
+def test_arrays_give_the_numbers_of_an_evaluation(extractor, gallery, expected):
+    arrays = [np.stack([gallery.image(i, k) for k in range(gallery.lengths[i])]) for i in range(len(gallery))]
+    found = extractor(arrays)
+    assert found.ids == [str(i) for i in range(len(gallery))]
+    np.testing.assert_array_equal(found.features, expected)
+
+
+def test_a_torch_file_gives_the_features_of_its_network(model, gallery, expected, tmp_path):
+    safetensors.numpy.save_file(weights.to_torch(model), tmp_path / "c2d.safetensors")
+    other = FeatureExtractor.from_torch(tmp_path / "c2d.safetensors", "c2d", network=NETWORK, batch_size=8, **SETTINGS)
+    np.testing.assert_array_equal(other(gallery).features, expected)
+    opened = FeatureExtractor.open(tmp_path / "c2d.safetensors", name="c2d", network=NETWORK, batch_size=8, **SETTINGS)
+    np.testing.assert_array_equal(opened(gallery).features, expected)
+    with pytest.raises(InputError, match="opened as name='cfaan' with network=.*there are c2d, nonlocal"):
+        FeatureExtractor.from_torch(tmp_path / "c2d.safetensors", network=NETWORK, **SETTINGS)
+
+
+def test_what_lies_in_a_folder_decides_how_it_is_opened(tmp_path):
+    with pytest.raises(InputError, match="config.json is missing: .* is not the workdir of an experiment"):
+        FeatureExtractor.open(tmp_path)
+    (tmp_path / "network.json").write_text("{}")
+    with pytest.raises(InputError, match="the exported network is damaged"):
+        FeatureExtractor.open(tmp_path)
+
+
+def test_boxes_in_a_video_are_cut_and_clipped(extractor, tmp_path):
+    path, rng = tmp_path / "street.avi", np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 10, (80, 100))
+    frames = rng.integers(0, 256, (4, 100, 80, 3), dtype=np.uint8)
+    for frame in frames:
+        writer.write(frame[..., ::-1])
+    writer.release()
+    found = extractor.video(path, {"a": {1: (10, 90, 20, 60), 3: (-5, 60, 50, 99)}})
+    alone = extractor([[frames[1, 10:90, 20:60], frames[3, :60, 50:]]])
+    assert found.ids == ["a"]
+    np.testing.assert_allclose(found.features, alone.features, atol=0.05 * np.abs(alone.features).max())
+    for boxes in ({"a": {7: (0, 9, 0, 9)}}, {"a": {0: (200, 300, 0, 9)}}):
+        with pytest.raises(InputError, match=str(path)):
+            extractor.video(path, boxes)
+
+
+def test_re_detect_and_link_gives_what_packed_records_give(model, gallery, tmp_path):
+    from data_prep.redetect_link import packing
+    from data_prep.redetect_link.alignment import AlignmentSettings
+    from data_prep.redetect_link.tracklet import Tracklet
+    pack = packing.create("hog", "largest", AlignmentSettings(), 95)
+    names = gallery.names[:2]
+    records = [pack(Tracklet(name, "gallery", i, 1, 1, ("",) * int(gallery.lengths[i]),
+                             lambda k, i=i: gallery.frame(i, k))) for i, name in enumerate(names)]
+    packed = RecordSet.open(tiny_records.write(tmp_path / "packed", records), "gallery")
+    paths = files(gallery, tmp_path)
+    aligning = FeatureExtractor(model, batch_size=8, detector="hog", linker="largest", **SETTINGS)
+    found = aligning({name: paths[name] for name in names})
+    np.testing.assert_array_equal(
+        found.features, evaluate.extract(model, packed, clips="all_sampled", batch_size=8, **SETTINGS))
+
+
+@pytest.mark.parametrize("tracklets, words", [
+    ({}, "no tracklets"), ({"a": []}, "tracklet a has no frames"),
+    ({"a": ["nowhere.jpg"]}, "nowhere.jpg: tracklet a, frame 0 cannot be read"),
+    ({"a": [b"no picture"]}, "tracklet a, frame 0 is not a readable image"),
+    ({"a": np.zeros((2, 8, 8, 3))}, r"tracklet a, frame 0: float64 \[8, 8, 3\]"),
+])
+def test_what_is_no_tracklet_is_named(extractor, tracklets, words):
+    with pytest.raises(InputError, match=words):
+        extractor(tracklets)
+
+
+def test_a_detector_needs_a_linker(model):
+    with pytest.raises(InputError, match="linker='largest'"):
+        FeatureExtractor(model, detector="hog", **SETTINGS)
+
+
+def test_the_package_alone_loads_no_jax():
+    subprocess.run([sys.executable, "-c", "import sys, cfaan_jax; assert 'jax' not in sys.modules"], check=True)

@@ -1,0 +1,394 @@
+"""Feature extraction with a small network, and what an evaluation leaves behind."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+from PIL import Image
+
+from cfaan_jax import metrics, models
+from cfaan_jax.data import augment, clips, loader, reading, records
+from cfaan_jax.errors import InputError
+from cfaan_jax.evaluate import evaluate
+from cfaan_jax.metrics import protocols
+from cfaan_jax.metrics.intervals import intervals
+from cfaan_jax.metrics.search import Search
+from cfaan_jax.runtime.sharding import data_mesh, replicated
+from tests import tiny_records
+from tests.models.transplants import quick_jit
+
+SIZE = (32, 16)
+T = 3
+
+
+class Network(nnx.Module):
+    """Mean colour inside the mask, normalised by running statistics: stands in for a VideoReID."""
+
+    stride, any_length = 16, True
+
+    def __init__(self):
+        self.linear = nnx.Linear(3, 8, rngs=nnx.Rngs(0))
+        self.norm = nnx.BatchNorm(8, rngs=nnx.Rngs(0))
+        self.norm.mean[...] = jax.numpy.linspace(-1, 1, 8)
+
+    def clip_features(self, clips, rectangles):
+        cells = clips.reshape(*clips.shape[:2], 2, 16, 1, 16, 3).mean(axis=(3, 5))[:, :, :, 0]
+        rows = jax.numpy.arange(2)
+        inside = (rows >= rectangles[..., :1]) & (rows < rectangles[..., 1:2])
+        pooled = (cells * inside[..., None]).sum(axis=2) / inside.sum(axis=2, keepdims=True)
+        return self.norm(self.linear(pooled.mean(axis=1)))
+
+    def tracklet_features(self, means):
+        return means
+
+
+QUERY = dict(pids=[1, 2, 3, 4], camids=[1, 1, 2, 2], lengths=[5, 1, 9, 3], track_ids=[2, 5, 7, 9])
+GALLERY = dict(pids=[1, 2, 3, 4, 0, -1, 1], camids=[2, 2, 1, 1, 1, 3, 1], lengths=[2, 7, 3, 4, 13, 6, 2],
+               track_ids=[0, 1, 3, 4, 6, 8, 10])
+
+
+def split_tracklets(rng, split, pids, camids, lengths, track_ids):
+    """In every third frame the upper half is padding."""
+    for i, (pid, camid, length, track_id) in enumerate(zip(pids, camids, lengths, track_ids, strict=True)):
+        frames = [tiny_records.frame(rng, pid, SIZE) for _ in range(length)]
+        masks = np.array([[16 * ((i + k) % 3 == 0), SIZE[0], 0, SIZE[1]] for k in range(length)])
+        yield tiny_records.tracklet(f"{split}-{i}", split, track_id, pid, camid, frames, masks)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    directory = tiny_records.write(tmp_path_factory.mktemp("records"), [
+        *split_tracklets(rng, "query", **QUERY), *split_tracklets(rng, "gallery", **GALLERY)])
+    manifest = records.load_manifest(directory) | {"dataset": "synthetic", "note": "drawn by code"}
+    (directory / records.MANIFEST).write_text(json.dumps(manifest))
+    return directory
+
+
+@pytest.fixture
+def query(directory):
+    return records.RecordSet.open(directory, "query")
+
+
+@pytest.fixture
+def gallery(directory):
+    return records.RecordSet.open(directory, "gallery")
+
+
+def extract(network, split, batch_size=4, mode="all_sampled"):
+    return evaluate.extract(network, split, clips=mode, clip_length=T, image_size=SIZE, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("mode", clips.MODES)
+def test_feature_is_the_mean_over_clips_computed_one_by_one(mode, gallery):
+    network = Network()
+    network.eval()
+    found = extract(network, gallery, mode=mode)
+    assert found.shape == (7, 8) and found.dtype == np.float32
+    for i, length in enumerate(gallery.lengths):
+        alone, counts = [], []
+        for indices in clips.test_clips(int(length), T, mode):
+            frames, rectangles = reading.read_clip(gallery, i, indices[indices >= 0], SIZE)
+            alone.append(network.clip_features(*augment.prepare(frames[None], rectangles[None], network.stride))[0])
+            counts.append(len(frames))
+        np.testing.assert_allclose(found[i], np.average(alone, 0, counts), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 16, 64])
+def test_batch_size_and_padding_change_nothing(batch_size, gallery):
+    network = Network()
+    found, expected = extract(network, gallery, batch_size), extract(network, gallery, 7)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_never_reaches_a_tracklet(monkeypatch, gallery):
+    network = Network()
+    expected = extract(network, gallery, 16)
+    clean = loader.ClipBatches.__getitem__
+
+    def with_garbage(self, index):
+        batch = clean(self, index)
+        padding = batch["tracklet"] < 0
+        batch["frames"][padding] = 255
+        batch["rectangles"][padding] = [16, 32, 0, 16]
+        with_garbage.rows += padding.sum()
+        return batch
+
+    with_garbage.rows = 0
+    monkeypatch.setattr(loader.ClipBatches, "__getitem__", with_garbage)
+    np.testing.assert_array_equal(extract(network, gallery, 16), expected)
+    assert with_garbage.rows > 0
+
+
+def test_the_model_is_evaluated_and_left_as_it_was(query):
+    network = Network()
+    expected = extract(network, query)
+    network.train()
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(network))]
+    np.testing.assert_allclose(extract(network, query), expected, rtol=1e-5, atol=1e-5)
+    for left, right in zip(before, jax.tree.leaves(nnx.state(network)), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert network.norm.use_running_average is False
+
+
+def test_all_splits_and_all_weights_share_one_compilation(query, gallery):
+    network = Network()
+    extract(network, query, 8)
+    graphdef, state = nnx.split(network)
+    compiled = evaluate.compiled_features(graphdef, jax.tree.structure(state), replicated(data_mesh()))
+    assert compiled._cache_size() >= 1
+    before = compiled._cache_size()
+    extract(network, gallery, 8)
+    network.linear.kernel[...] *= 2
+    extract(network, gallery, 8)
+    assert compiled._cache_size() == before
+
+
+def test_a_feature_that_is_not_finite_is_refused(query):
+    network = Network()
+    network.linear.bias[...] = np.nan
+    with pytest.raises(InputError, match="feature of tracklet query-0 is not finite"):
+        extract(network, query)
+
+
+SHARDED = """
+import sys
+import numpy as np, jax
+from tests import test_evaluate as t
+from cfaan_jax.errors import InputError
+assert jax.device_count() == 4
+gallery = t.records.RecordSet.open(sys.argv[2], "gallery")
+np.save(sys.argv[1], t.extract(t.Network(), gallery, 8))
+try:
+    t.extract(t.Network(), gallery, 6)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_four_devices_give_the_features_of_one(tmp_path, directory, gallery):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED, str(tmp_path / "features.npy"), str(directory)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}, capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), extract(Network(), gallery, 8), rtol=1e-5,
+                               atol=1e-5)
+    assert "config.eval.batch" in done.stdout
+
+
+@pytest.fixture
+def config(directory):
+    return ConfigDict({
+        "seed": 5, "model": {"name": "c2d"},
+        "data": {"records": str(directory), "clip_length": T, "image_size": SIZE, "workers": 2,
+                 "on_bad_record": "error"},
+        "eval": {"clips": "all_sampled", "protocols": ("mars", "mars_revised"), "corrections": "", "max_rank": 50,
+                 "distance": "cosine", "batch": 4, "rerank": False, "report_lists": 3, "raw_records": ""}})
+
+
+def test_search_joins_queries_and_gallery(config, gallery):
+    found = evaluate.search(Network(), config, "last", "all_sampled")
+    assert found.num_queries == 4 and found.features.shape == (11, 8)
+    assert found.pids.tolist() == [1, 2, 3, 4, 1, 2, 3, 4, 0, -1, 1]
+    assert found.names[:5].tolist() == ["query-0", "query-1", "query-2", "query-3", "gallery-0"]
+    assert found.track_ids.tolist() == [2, 5, 7, 9, 0, 1, 3, 4, 6, 8, 10]
+    np.testing.assert_array_equal(found.features[4:], extract(Network(), gallery))
+    assert vars(found.about) == {"dataset": "synthetic", "note": "drawn by code", "aligned": False, "model": "c2d",
+                                 "seed": 5, "weights": "last", "clips": "all_sampled", "distance": "cosine",
+                                 "left_out": 0, "whitened": False}
+
+
+def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsys):
+    rows = evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert json.loads((tmp_path / "results.json").read_text()) == rows
+    assert [row["protocol"] for row in rows] == ["mars", "mars_revised"]
+    found = Search.load(tmp_path / "features-last-all_sampled.npz")
+    score = found.score("mars")["mars"]
+    assert rows[0] == {
+        "model": "c2d", "network": "c2d", "aligned": False, "protocol": "mars", "distance": "cosine", "reranked": False,
+        "mAP": score.mAP, "mINP": score.mINP, "mAP_interval": list(intervals(score, found.pids[:4])["mAP"]),
+        "rank1_interval": list(intervals(score, found.pids[:4])["rank1"]),
+        "rank1": score.cmc[0], "rank5": score.cmc[4], "rank10": score.cmc[9], "rank20": score.cmc[19],
+        "gallery_size": 6, "num_valid": 4, "num_queries": 4, "left_out": 0,
+        "seed": 5, "weights": "last", "clips": "all_sampled",
+        "dataset": "synthetic", "corrections": None, "note": "drawn by code"}
+    text = capsys.readouterr().out
+    for part in ("mars_revised", "weights last", "clips all_sampled", "raw tracklets of synthetic", "drawn by code",
+                 f"{100 * score.mAP:.1f}", "4 of 4", "gallery"):
+        assert part in text
+    assert "report: " in text and str(tmp_path / "report/last-all_sampled/index.html") in text
+    pictures = [tmp_path / f"report/ranked-{kind}-last-all_sampled.png" for kind in ("typical", "worst")]
+    assert sorted((tmp_path / "report").iterdir()) == [tmp_path / "report/last-all_sampled", *pictures]
+    assert min(Image.open(picture).width for picture in pictures) > 200
+    names = sorted(path.name for path in (tmp_path / "report/last-all_sampled").iterdir())
+    assert names == ["cameras.csv", "cameras.svg", "cmc.svg", "files.json", "frames", "index.html", "precision.svg",
+                     "queries.csv", "ranked.html", "ranked.js", "style.css"]
+    with (tmp_path / "report/last-all_sampled/queries.csv").open() as file:
+        queries = list(csv.DictReader(file))
+    assert [row["query"] for row in queries if row["protocol"] == "mars"] == found.names[score.valid].tolist()
+    assert [float(row["ap"]) for row in queries if row["protocol"] == "mars"] == pytest.approx(score.ap, abs=1e-6)
+
+
+def test_reranking_is_asked_for_and_has_rows_of_its_own(config, tmp_path, capsys):
+    config.eval.rerank = True
+    rows = evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert [(row["protocol"], row["reranked"]) for row in rows] == [
+        ("mars", False), ("mars_revised", False), ("mars", True), ("mars_revised", True)]
+    found = Search.load(tmp_path / "features-last-all_sampled.npz")
+    unit = found.features / np.linalg.norm(found.features, axis=1, keepdims=True)
+    places = found.gallery(protocols.get("mars"))
+    expected = metrics.score(metrics.rerank(unit[:4], unit[places]), found.pids[:4], found.pids[places],
+                             found.camids[:4], found.camids[places])
+    assert rows[2]["mAP"] == pytest.approx(expected.mAP)
+    assert "mars_revised, re-ranked" in capsys.readouterr().out
+
+
+def test_rows_are_merged_by_weights_protocol_and_clips(config, tmp_path):
+    first = evaluate.evaluate(Network(), config, tmp_path, "last")
+    config.eval.protocols, config.eval.clips = ("mars",), "test"
+    second = evaluate.evaluate(Network(), config, tmp_path, "last")
+    best = evaluate.evaluate(Network(), config, tmp_path, "best")
+    assert json.loads((tmp_path / "results.json").read_text()) == [*first, *second, *best]
+    config.seed = 6
+    again = evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert again != second
+    assert json.loads((tmp_path / "results.json").read_text()) == [*first, *again, *best]
+
+
+def test_untrained_weights_are_a_row_of_their_own(config, tmp_path):
+    rows = evaluate.evaluate(Network(), config, tmp_path, "untrained")
+    assert {(row["model"], row["network"], row["weights"]) for row in rows} == {("untrained", "c2d", "untrained")}
+
+
+def test_a_mistyped_protocol_shows_before_the_work(config, tmp_path, monkeypatch):
+    config.eval.protocols = ("mars", "mers")
+    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were taken"))
+    with pytest.raises(InputError, match="unknown protocol 'mers'"):
+        evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names, message", [
+    (["query-0", "query-1"], "there is no query query-2; config.eval.raw_records must name the same data set"),
+    ([], "holds no finished records"),
+])
+def test_raw_records_of_something_else_show_before_the_work(config, tmp_path, monkeypatch, names, message):
+    rng = np.random.default_rng(0)
+    config.eval.raw_records = str(tmp_path / "raw")
+    if names:
+        frames = [tiny_records.frame(rng, 1)]
+        tiny_records.write(tmp_path / "raw", [tiny_records.tracklet(name, "query", i, 1, 1, frames)
+                                              for i, name in enumerate(names)])
+    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were taken"))
+    with pytest.raises(InputError, match=message):
+        evaluate.evaluate(Network(), config, tmp_path / "run", "last")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_that_was_cut_off_counts_as_not_done(config, tmp_path, monkeypatch):
+    """Results that lay there before the report would keep training from ever writing it."""
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate.evaluation, "write", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert (tmp_path / "features-last-all_sampled.npz").exists() and not (tmp_path / "results.json").exists()
+
+
+def test_a_block_that_is_not_there_shows_before_the_work(config, tmp_path, monkeypatch):
+    config.model.name, config.eval.attention_block = "cfaan", 5
+    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were taken"))
+    model = models.create("cfaan", num_classes=2, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 2, 1))
+    with pytest.raises(InputError, match="CF-AA block 5: this network has 3 of them"):
+        evaluate.evaluate(model, config, tmp_path / "run", "last")
+    assert not (tmp_path / "run").exists()
+
+
+def test_clips_that_the_network_does_not_take_show_before_the_work(config):
+    config.eval.clips = "dense_cut"
+    model = models.create("tclnet", num_classes=2, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 1, 1))
+    with pytest.raises(InputError, match="clips=dense_cut gives shorter clips"):
+        evaluate.check_network(model, config)
+
+
+def test_damaged_tracklets_are_left_out_and_counted(config, tmp_path, capsys):
+    expected = evaluate.search(Network(), config, "last", "all_sampled")
+    config.data.records = str(tiny_records.damage(shutil.copytree(config.data.records, tmp_path / "r"), "gallery", 2))
+    with pytest.raises(InputError, match="tracklet gallery-2 is damaged"):
+        evaluate.evaluate(Network(), config, tmp_path, "last")
+    config.data.on_bad_record = "skip"
+    rows = evaluate.evaluate(Network(), config, tmp_path, "last")
+    assert {row["left_out"] for row in rows} == {1}
+    assert "damaged test tracklets left out: 1" in capsys.readouterr().out
+    found = Search.load(tmp_path / "features-last-all_sampled.npz")
+    kept = expected.names != "gallery-2"
+    assert found.names.tolist() == expected.names[kept].tolist() and found.about.left_out == 1
+    np.testing.assert_allclose(found.features, expected.features[kept], rtol=1e-5, atol=1e-5)
+
+
+def test_scoring_again_needs_no_network(config, tmp_path):
+    corrections = tmp_path / "corrections.csv"
+    corrections.write_text("track_id,pid,second_pid\n6,2,2\n")
+    evaluate.evaluate(Network(), config, tmp_path, "last")
+    command = [sys.executable, "-m", "cfaan_jax.evaluate", str(tmp_path / "features-last-all_sampled.npz")]
+    done = subprocess.run([*command, f"--corrections={corrections}"], capture_output=True, text=True, check=True,
+                          cwd=Path(__file__).parents[2])
+    again = Search.load(command[-1]).score("all", corrections)
+    lines = done.stdout.split("\n")
+    for name, score in again.items():
+        assert any(f"| {name} " in line and f" {100 * score.mAP:.1f} " in line for line in lines), name
+    assert str(corrections) in done.stdout
+    failed = subprocess.run([*command, "--protocols=mers"], capture_output=True, text=True, check=False,
+                            cwd=Path(__file__).parents[2])
+    assert failed.returncode == 2 and failed.stderr.startswith("error: unknown protocol 'mers'")
+
+
+def test_cfaan_in_batches_and_clip_by_clip(records_directory):
+    split = records.RecordSet.open(records_directory, "gallery")
+    model = models.create("cfaan", num_classes=8, clip_length=2, image_size=(64, 32), width=8, depths=(1, 1, 1, 1),
+                          scales=2, heads=2)
+    model.train()
+    settings = dict(clips="all_sampled", clip_length=2, image_size=(64, 32))
+    found = evaluate.extract(model, split, batch_size=5, **settings)
+    np.testing.assert_allclose(evaluate.extract(model, split, batch_size=1, **settings), found, rtol=1e-4, atol=1e-4)
+    model.eval()
+    longest = int(np.argmax(split.lengths))
+    one, alone = quick_jit(model.features), []
+    for indices in clips.test_clips(int(split.lengths[longest]), 2, "all_sampled"):
+        frames, rectangles = reading.read_clip(split, longest, indices, (64, 32))
+        alone.append(one(*augment.prepare(frames[None], rectangles[None]))[0])
+    np.testing.assert_allclose(found[longest], np.mean(alone, axis=0), rtol=1e-4, atol=1e-4)
+    assert len(alone) > 1 and np.ptp(found, axis=0).max() > 1e-2
+
+
+def test_clips_cut_short_are_refused_by_networks_of_one_length(records_directory):
+    split = records.RecordSet.open(records_directory, "query")
+    model = models.create("cfaan", num_classes=8, clip_length=4, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
+    with pytest.raises(InputError, match="clips=dense_cut gives shorter clips"):
+        evaluate.extract(model, split, clips="dense_cut", clip_length=4, image_size=(64, 32), batch_size=4)
+
+
+def test_a_tracklet_of_tclnet_has_two_halves_of_unit_length(records_directory):
+    split = records.RecordSet.open(records_directory, "query")
+    model = models.create("tclnet", num_classes=8, clip_length=2, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
+    found = evaluate.extract(model, split, clips="dense", clip_length=2, image_size=(64, 32), batch_size=8)
+    np.testing.assert_allclose(np.linalg.norm(found.reshape(len(split), 2, 256), axis=-1), 1, rtol=1e-5)
+    longest = int(np.argmax(split.lengths))
+    every = [reading.read_clip(split, longest, indices, (64, 32))
+             for indices in clips.test_clips(int(split.lengths[longest]), 2, "dense")]
+    inputs = augment.prepare(*(np.stack(each) for each in zip(*every, strict=True)))
+    assert len(every) > 1
+    expected = model.tracklet_features(model.clip_features(*inputs).mean(0, keepdims=True))[0]
+    np.testing.assert_allclose(found[longest], expected, rtol=1e-3, atol=1e-4)

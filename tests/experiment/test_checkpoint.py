@@ -1,0 +1,144 @@
+"""Checkpoints: whole or not there, bit for bit, and errors that help."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.experiment.checkpoint import Checkpoints, Standing, restore_model
+from cfaan_jax.experiment.config import claim, create_model, load_config
+from tests.experiment.test_config import small
+
+
+def trees(seed: int) -> dict:
+    """A network's state and something like an optimiser's: named tuples, tuples, scalars of other types."""
+    state = nnx.state(create_model(small(), 5))
+    keys = iter(jax.random.split(jax.random.key(seed), 1000))
+    drawn = jax.tree.map(lambda leaf: jax.random.normal(next(keys), leaf.shape, leaf.dtype), state)
+    return {"model": drawn, "optimizer": (jnp.int32(seed), jax.tree.map(jnp.square, drawn), jnp.bfloat16(1.5))}
+
+
+def assert_same(one, other) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    claim(small(), workdir)
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save("last", Standing(4, 5), **trees(4))
+        checkpoints.save("best", Standing(4, 5, evaluated=4, best=0.5), model=trees(4)["model"])
+        checkpoints.save("last", Standing(6, 5, evaluated=4, best=0.5), **trees(6))
+    return workdir
+
+
+@pytest.fixture
+def workdir(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "run")
+
+
+def test_everything_comes_back_bit_for_bit(saved):
+    with Checkpoints(saved, read_only=True) as checkpoints:
+        assert (checkpoints.step("last"), checkpoints.step("best")) == (6, 4)
+        assert checkpoints.standing("last") == Standing(6, 5, evaluated=4, best=0.5)
+        assert_same(checkpoints.restore("last", **trees(0)), trees(6))
+        assert_same(checkpoints.restore("best", model=trees(0)["model"])["model"], trees(4)["model"])
+
+
+def test_only_the_latest_of_a_kind_is_kept(saved):
+    assert [path.name for path in (saved / "checkpoints/last").iterdir() if path.is_dir()] == ["6"]
+
+
+def test_saving_the_same_step_again_keeps_what_is_there(workdir):
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save("last", Standing(6, 5), **trees(7))
+        assert_same(checkpoints.restore("last", **trees(0)), trees(6))
+
+
+@pytest.mark.parametrize("which, seed", [("last", 6), ("best", 4)])
+def test_a_trained_network_comes_back_ready_for_evaluation(saved, which, seed):
+    model, config = restore_model(saved, which)
+    assert_same(jax.tree.leaves(nnx.state(model)), jax.tree.leaves(trees(seed)["model"]))
+    assert config == load_config(saved)
+    clips = jnp.ones((1, config.data.clip_length, 64, 32, 3))
+    assert model.features(clips).shape == (1, model.feature_size)
+
+
+def test_restoring_changes_nothing_on_disk(workdir):
+    shutil.rmtree(workdir / "checkpoints/best")
+    before = sorted(workdir.rglob("*"))
+    restore_model(workdir)
+    with pytest.raises(InputError):
+        restore_model(workdir, "best")
+    assert sorted(workdir.rglob("*")) == before
+
+
+def test_a_missing_best_says_when_there_is_one(workdir):
+    shutil.rmtree(workdir / "checkpoints/best")
+    with pytest.raises(InputError, match="no checkpoint 'best'.*evaluate_every"):
+        restore_model(workdir, "best")
+
+
+def test_an_untrained_workdir_says_to_train(tmp_path):
+    claim(small(), tmp_path)
+    with pytest.raises(InputError, match="no checkpoint 'last'.*train first"):
+        restore_model(tmp_path)
+
+
+def test_what_a_killed_process_left_is_not_taken_for_a_checkpoint(workdir):
+    unfinished = workdir / "checkpoints/last/8.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    (unfinished / "model").write_text("half")
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        assert checkpoints.step("last") == 6
+
+
+@pytest.mark.parametrize("item", ["model", "standing"])
+def test_an_incomplete_checkpoint_names_its_folder_and_the_remedy(workdir, item):
+    shutil.rmtree(workdir / "checkpoints/last/6" / item)
+    with pytest.raises(InputError, match=r"checkpoints/last/6: this checkpoint is incomplete.*delete this folder"):
+        restore_model(workdir)
+
+
+@pytest.mark.parametrize("content", [
+    "[]", "{}", "5", "null", '{"step": 6, "num_classes": -1}', '{"step": 6, "more": 1}'])
+def test_a_strange_standing_names_its_folder(workdir, content):
+    [path] = [each for each in (workdir / "checkpoints/last/6/standing").iterdir() if "step" in each.read_text()]
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"checkpoints/last/6: this checkpoint is incomplete, damaged"):
+        restore_model(workdir)
+
+
+@pytest.mark.parametrize("section, name, value", [
+    ("model", "width", 0), ("model", "width", 10**9), ("model", "depths", [10**6] * 4), ("eval", "clips", "zz"),
+    ("eval", "batch", "x"), ("eval", "distance", "zz"), ("data", "image_size", [10**6, 10**6])])
+def test_a_strange_config_is_named(workdir, section, name, value):
+    config = json.loads((workdir / "config.json").read_text())
+    config[section][name] = value
+    (workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="config.json: describes no network"):
+        restore_model(workdir)
+
+
+def test_a_damaged_checkpoint_names_its_folder(workdir):
+    for path in (workdir / "checkpoints/last/6/model").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])
+    with pytest.raises(InputError, match=r"checkpoints/last/6: this checkpoint is incomplete, damaged"):
+        restore_model(workdir)
+
+
+def test_a_checkpoint_of_another_network_is_refused(workdir):
+    config = (workdir / "config.json").read_text()
+    (workdir / "config.json").write_text(config.replace('"width": 8', '"width": 16'))
+    with pytest.raises(InputError, match="of another network"):
+        restore_model(workdir)
