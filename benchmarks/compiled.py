@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.config import create_model
-from cfaan_jax.runtime.sharding import over_batch, replicated
+from cfaan_jax.runtime.sharding import batch_sharding, replicated
 from cfaan_jax.train import loop, optim
 
 CLASSES = 625  # training identities of MARS
@@ -69,8 +69,8 @@ def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Com
     optimizer = optim.create(config.optim, _STEPS_PER_EPOCH)
     state = jax.eval_shape(partial(loop.initial_state, config, model, classes, optimizer), params, stats)
     state, clips = _placed(state, replicated(mesh)), config.data.identities * config.data.tracklets
-    frames, rectangles = _batch(config, clips, over_batch(mesh, clips))
-    labels = jax.ShapeDtypeStruct((clips,), jnp.int32, sharding=over_batch(mesh, clips))
+    frames, rectangles = _batch(config, clips, batch_sharding(mesh, clips))
+    labels = jax.ShapeDtypeStruct((clips,), jnp.int32, sharding=batch_sharding(mesh, clips))
     step = loop.make_step(graphdef, optimizer, config, model.stride, mesh).trace(
         state, {"frames": frames, "rectangles": rectangles, "labels": labels})
     compiled = step.lower().compile()
@@ -85,7 +85,7 @@ def evaluation_step(config: ConfigDict, mesh: Mesh) -> Compiled:
     model = nnx.eval_shape(lambda: create_model(config, CLASSES))
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(_placed(state, replicated(mesh)))
-    clips = _batch(config, config.eval.batch, over_batch(mesh, config.eval.batch))
+    clips = _batch(config, config.eval.batch, batch_sharding(mesh, config.eval.batch))
     return evaluate.compiled_features(graphdef, structure, replicated(mesh)).lower(arrays, *clips).compile()
 
 

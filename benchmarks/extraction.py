@@ -25,7 +25,7 @@ from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.command import run_command
-from cfaan_jax.runtime.sharding import data_mesh, over_batch, placed, replicated
+from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, put_on_mesh, replicated
 from cfaan_jax.runtime.text_tables import show
 from configs import mars
 
@@ -64,7 +64,7 @@ def measure(split: records.RecordSet, flags) -> dict:
     batches = ClipBatches(split, flags.clips, clip_length, image_size, flags.batch)
     tracklets = [batches[i]["tracklet"] for i in range(len(batches))]
     clips = sum(int((each >= 0).sum()) for each in tracklets)
-    batch = placed((batches[0]["frames"], batches[0]["rectangles"]), over_batch(mesh, flags.batch))
+    batch = put_on_mesh((batches[0]["frames"], batches[0]["rectangles"]), batch_sharding(mesh, flags.batch))
     network = evaluate.features_of(model, replicated(mesh))
 
     def extraction() -> None:

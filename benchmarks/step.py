@@ -31,7 +31,7 @@ from benchmarks import command, whole, wholes
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.command import run_command
-from cfaan_jax.runtime.sharding import data_mesh, over_batch, placed, replicated
+from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, put_on_mesh, replicated
 from cfaan_jax.runtime.text_tables import show
 from cfaan_jax.train import loop, optim, utilisation
 from configs import mars
@@ -184,18 +184,18 @@ def prepared(config: ConfigDict) -> Network:
     mesh, model = data_mesh(), create_model(config, CLASSES)
     clips, clip_size = config.data.identities * config.data.tracklets, (config.data.clip_length,
                                                                         *config.data.image_size)
-    where, rng = over_batch(mesh, clips), np.random.default_rng(0)
-    batch = placed({"frames": rng.integers(0, 256, (clips, *clip_size, 3), np.uint8),
-                    "rectangles": np.tile(np.int32([0, clip_size[1], 0, clip_size[2]]), (clips, clip_size[0], 1)),
-                    "labels": np.repeat(np.arange(config.data.identities, dtype=np.int32), config.data.tracklets)},
-                   where)
+    where, rng = batch_sharding(mesh, clips), np.random.default_rng(0)
+    batch = put_on_mesh({"frames": rng.integers(0, 256, (clips, *clip_size, 3), np.uint8),
+                         "rectangles": np.tile(np.int32([0, clip_size[1], 0, clip_size[2]]), (clips, clip_size[0], 1)),
+                         "labels": np.repeat(np.arange(config.data.identities, dtype=np.int32), config.data.tracklets)},
+                        where)
     features = evaluate.features_of(model, replicated(mesh))
     flops = utilisation.forward_flops(model, clip_size)
     model.train()
     graphdef, *state = nnx.split(model, nnx.Param, ...)
     params, stats = jax.tree.map(jnp.copy, state)  # a step uses up its state, and the forward pass needs the network
     optimizer = optim.create(config.optim, steps_per_epoch=78)
-    state = placed(loop.initial_state(config, model, CLASSES, optimizer, params, stats), replicated(mesh))
+    state = put_on_mesh(loop.initial_state(config, model, CLASSES, optimizer, params, stats), replicated(mesh))
     compiled = loop.make_step(graphdef, optimizer, config, model.stride, mesh).lower(state, batch).compile()
     memory, held = compiled.memory_analysis(), [state]
 

@@ -35,7 +35,7 @@ from cfaan_jax.experiment.checkpoint import restore_model
 from cfaan_jax.experiment.config import SECTIONS, check, claim, flatten, initial_model, no_such_field, weights_of
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed
-from cfaan_jax.runtime.command import status_of
+from cfaan_jax.runtime.command import exit_status
 from cfaan_jax.runtime.interrupt import Interrupted
 from cfaan_jax.runtime.text_tables import show
 from cfaan_jax.train.loop import train, training_sampler
@@ -76,7 +76,7 @@ def main(_: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     _keep_compiled_programs()
     try:
-        return status_of(_run)
+        return exit_status(_run)
     except Interrupted as interrupted:
         print(f"stopped by {interrupted}; everything done so far is saved, the same command goes on", file=sys.stderr)
         return 128 + interrupted.signum
@@ -108,7 +108,7 @@ def _network(config: ConfigDict, workdir: str, classifies: bool) -> VideoReID:
         model = initial_model(config, training_sampler(config).num_classes, classifies=classifies)
     else:
         model, _ = restore_model(workdir, which)
-    distributed.on_first(lambda: claim(config, workdir))
+    distributed.run_on_first_process(lambda: claim(config, workdir))
     return model
 
 

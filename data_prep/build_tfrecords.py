@@ -30,8 +30,8 @@ from cfaan_jax.data.description import PREVIEWS, SUMMARY, contact_sheet
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime import lock
-from cfaan_jax.runtime.command import status_of
-from cfaan_jax.runtime.files import from_json, write_whole
+from cfaan_jax.runtime.command import exit_status
+from cfaan_jax.runtime.files import parse_json, write_atomic
 from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
 from cfaan_jax.runtime.progress import Progress
 from data_prep import writer
@@ -149,7 +149,8 @@ def build(args: argparse.Namespace) -> None:
     if detects:
         print(f"detector {args.detector} on {pack.devices['detector']}, linker {args.linker} on "
               f"{pack.devices['linker']}")
-    with lock.held(args.out / lock.BUILDING, "packs records"):  # before a video is looked through, which takes long
+    # Locked before a video is looked through, which takes long.
+    with lock.exclusive(args.out / lock.BUILDING, "packs records"):
         dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
                                                        if option.flag in options})
         about["aligned"] = detects or dataset.aligned
@@ -171,7 +172,7 @@ def _make(args: argparse.Namespace, dataset: Dataset, pack: Packer | Aligner, re
     content = summarise(args.out) | {"frames_per_second": speed, "stages": pack.clock.stages()}
     if speed is None:  # nothing was missing but the summary or contact sheets: what was measured stays
         content |= {name: before[name] for name in ("frames_per_second", "stages") if name in before}
-    write_whole(summary, json.dumps(content, indent=2) + "\n")
+    write_atomic(summary, json.dumps(content, indent=2) + "\n")
     show(content)
 
 
@@ -255,7 +256,7 @@ def _export(args: argparse.Namespace) -> None:
 def _read_summary(path: Path) -> dict:
     """The summary of an earlier run; empty if there is none that can be read, since it can be made again."""
     try:
-        content = from_json(path.read_text())
+        content = parse_json(path.read_text())
         return content if isinstance(content, dict) and "counts" in content else {}
     except (OSError, ValueError):
         return {}
@@ -321,7 +322,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     try:
         with StopSignal() as stop, stop.at_once():
-            return status_of(partial(build, args))
+            return exit_status(partial(build, args))
     except Interrupted as interrupted:
         left = (f"complete shards in {args.out} stay, the same command goes on" if any(args.out.glob("*.tfrecord-*"))
                 else "nothing was packed yet, the same command begins again")

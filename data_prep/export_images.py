@@ -10,7 +10,7 @@ import numpy as np
 
 from cfaan_jax.data.records import RecordSet, load_manifest
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import write_whole
+from cfaan_jax.runtime.files import write_atomic
 from cfaan_jax.runtime.progress import Progress
 from data_prep.datasets import mars
 from data_prep.datasets.mars_files import lists, masks, queries, write
@@ -84,4 +84,4 @@ def _write_image(path: Path, data: bytes) -> None:
         if path.read_bytes() != data:
             raise InputError(f"{path}: is there already with another content; give a new or an empty folder")
         return
-    write_whole(path, data, durable=False)
+    write_atomic(path, data, durable=False)

@@ -28,7 +28,7 @@ from cfaan_jax.data.records import (
     rebuild_index,
 )
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import UNFINISHED, from_json, write_whole, written_whole
+from cfaan_jax.runtime.files import UNFINISHED, atomic_file, parse_json, write_atomic
 from data_prep.datasets import Dataset
 from data_prep.redetect_link.tracklet import Tracklet
 
@@ -105,7 +105,7 @@ def claim(directory: Path, dataset: Dataset, settings: dict) -> dict:
         _begin(directory, wanted)
         return wanted
     try:
-        there = dict(from_json(found[0].read_text())["settings"])
+        there = dict(parse_json(found[0].read_text())["settings"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{found[0]}: damaged; delete the folder {directory} and run again") from None
     if there != wanted:
@@ -142,7 +142,7 @@ def write(shards: list[Shard], convert: Callable[[Iterable[Tracklet]], Iterator[
         for shard in shards:
             # An index from before would fit a shard of equal size with other bytes.
             index_path(shard.path.parent, shard.split).unlink(missing_ok=True)
-            with written_whole(shard.path) as file:
+            with atomic_file(shard.path) as file:
                 for _ in shard.tracklets:
                     record = next(records)
                     file.write(example.frame(encode(record)))
@@ -207,7 +207,7 @@ def _as_json(settings: dict) -> dict:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    write_whole(path, json.dumps(content, indent=2) + "\n")
+    write_atomic(path, json.dumps(content, indent=2) + "\n")
 
 
 def _describe_for_tensorflow(directory: Path, dataset: Dataset, indexes: dict[str, Index]) -> None:

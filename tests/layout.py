@@ -34,7 +34,8 @@ class KeepingCheckpoints(Checkpoints):
     def save(self, kind, standing, **trees):
         super().save(kind, standing, **trees)
         if (kind, standing.step) == ("last", KEPT):
-            distributed.on_first(lambda: keep(self._workdir, self._workdir.with_name(f"{self._workdir.name}-{KEPT}")))
+            copy = self._workdir.with_name(f"{self._workdir.name}-{KEPT}")
+            distributed.run_on_first_process(lambda: keep(self._workdir, copy))
 
 
 def keep(folder: Path, copy: Path) -> None:
@@ -64,7 +65,7 @@ def main(records: str, root: str, name: str, other: str) -> None:
         print(f"features: {extract.extract(model, config, records, Path(root, f'{name}-features'), 'last')}")
         print(f"exported: {export.write(model, config, Path(root, f'{name}-export'), 'last')}")
     kept, resumed = Path(root, f"{other}-{KEPT}"), Path(root, f"{name}-from-{other}")
-    distributed.on_first(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
+    distributed.run_on_first_process(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
     config.train.evaluate_every = 0
     with StopSignal(alone=jax.process_count() == 1) as stop, Checkpoints(resumed) as checkpoints:
         loop.Run(config, resumed, loop.training_sampler(config), checkpoints, stop).train(TOTAL)

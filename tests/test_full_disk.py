@@ -27,7 +27,7 @@ from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.privacy import forget
 from cfaan_jax.report import summary
 from cfaan_jax.report.label_review import review
-from cfaan_jax.runtime.command import explained, run_command, status_of
+from cfaan_jax.runtime.command import describe_os_error, exit_status, run_command
 from data_prep import build_tfrecords
 
 
@@ -50,11 +50,11 @@ def fails_and_goes_on(work, folder: Path, capsys, written: Path, size: int = 64)
     """Without space the work leaves the folder as it was and says why; afterwards it is done."""
     before = contents(folder)
     with no_file_beyond(size):
-        assert status_of(work) == 1
+        assert exit_status(work) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: {written}: File too large; raise the limit") and said.count("\n") == 1
     assert contents(folder) == before
-    assert status_of(work) == 0
+    assert exit_status(work) == 0
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_checkpoint_is_not_begun_where_there_is_no_space(tmp_path, capsys, mon
         before = contents(tmp_path)
         with monkeypatch.context() as patched:
             patched.setattr(shutil, "disk_usage", lambda _: usage(100 << 20, 90 << 20, 10 << 20))
-            assert status_of(lambda: checkpoints.save("last", checkpoint.Standing(2, 5), **trees)) == 1
+            assert exit_status(lambda: checkpoints.save("last", checkpoint.Standing(2, 5), **trees)) == 1
         assert capsys.readouterr().err == (f"error: {tmp_path / 'checkpoints/last'}: no space left for a checkpoint of "
                                            "14 MiB; free some space there, then run the same command again\n")
         assert contents(tmp_path) == before
@@ -99,7 +99,7 @@ def test_a_checkpoint_that_cannot_be_finished_is_none(tmp_path, capfd):
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         checkpoints.save("last", checkpoint.Standing(1, 5), **trees)
         with no_file_beyond(4096):
-            assert status_of(lambda: checkpoints.save("last", checkpoint.Standing(2, 5), **trees)) == 1
+            assert exit_status(lambda: checkpoints.save("last", checkpoint.Standing(2, 5), **trees)) == 1
     assert f"error: {tmp_path / 'checkpoints/last'}: File too large" in capfd.readouterr().err
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.step("last") == 1
@@ -115,9 +115,9 @@ def test_figures_of_training(tmp_path, capsys):
                 log.write("train", step, 1, loss=0.5)
 
     with no_file_beyond(150):
-        assert status_of(log_two_steps) == 1
+        assert exit_status(log_two_steps) == 1
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'metrics.csv'}: File too large")
-    assert status_of(log_two_steps) == 0
+    assert exit_status(log_two_steps) == 0
 
 
 def test_features_of_an_evaluation(mine, tmp_path, capsys):
@@ -156,11 +156,11 @@ def test_extracted_features(tmp_path, capsys):
 def test_a_deletion(mine, capsys):
     arguments = ["--yes", "--pid=1", "--pid=11", str(mine)]
     with no_file_beyond(2000):
-        assert status_of(lambda: forget.main(arguments)) == 1
+        assert exit_status(lambda: forget.main(arguments)) == 1
     assert "File too large" in capsys.readouterr().err
     with pytest.raises(InputError, match="manifest.json is missing"):
         records.RecordSet.open(mine, "train")
-    assert status_of(lambda: forget.main(arguments)) == 0
+    assert exit_status(lambda: forget.main(arguments)) == 0
     assert 11 not in records.RecordSet.open(mine, "query").pids and 1 not in records.RecordSet.open(mine, "train").pids
 
 
@@ -168,9 +168,9 @@ def test_a_deletion(mine, capsys):
     lambda out, mine: build_tfrecords.main(["--dataset=dukev", f"--root={mine}", f"--out={out}"]),
     lambda out, mine: records.main([f"--rebuild_index={out}"]),
     lambda out, mine: review.main([str(out / "features.npz"), f"--records={mine}", f"--out={mine / 'review'}"]),
-    lambda out, mine: status_of(lambda: forget.main(["--pid=1", str(out)])),
-    lambda out, mine: status_of(lambda: summary.main([f"--out={out / 'a.json'}", str(mine / "results.json")])),
-    lambda out, mine: status_of(lambda: extract.read(out)),
+    lambda out, mine: exit_status(lambda: forget.main(["--pid=1", str(out)])),
+    lambda out, mine: exit_status(lambda: summary.main([f"--out={out / 'a.json'}", str(mine / "results.json")])),
+    lambda out, mine: exit_status(lambda: extract.read(out)),
 ], ids=["packing", "index", "review", "forget", "summary", "search"])
 def test_a_path_that_is_gone_or_no_folder_is_named(mine, tmp_path, capsys, command):
     (mine / "file").write_text("")
@@ -196,5 +196,5 @@ def test_ctrl_c_ends_a_command_without_a_traceback(capsys):
     (errno.EIO, "repair the disk"),
 ])
 def test_every_cause_has_its_remedy(number, remedy):
-    said = explained(OSError(number, "why", "where"))
+    said = describe_os_error(OSError(number, "why", "where"))
     assert said.startswith("where: why; ") and remedy in said and said.endswith("run the same command again")

@@ -21,8 +21,8 @@ from cfaan_jax.data import example, index_columns, memory, storage
 from cfaan_jax.data.images import decode_into, decoded, size_of
 from cfaan_jax.data.index import BUILD_AGAIN, Index, find_shards, index_path, local_shards, present_splits
 from cfaan_jax.errors import DamagedRecord, InputError
-from cfaan_jax.runtime.command import status_of
-from cfaan_jax.runtime.files import from_json, read_npz, written_whole
+from cfaan_jax.runtime.command import exit_status
+from cfaan_jax.runtime.files import atomic_file, parse_json, read_npz
 from cfaan_jax.runtime.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -122,7 +122,7 @@ def load_manifest(directory: str | Path) -> dict:
         raise InputError(f"{path} is missing: {directory} holds no finished records; make them with "
                          "data_prep/build_tfrecords.py, or name the folder where they are") from None
     try:
-        manifest = from_json(content)
+        manifest = parse_json(content)
     except ValueError as error:
         raise InputError(f"{path}: not readable as JSON ({error}); restore it, or build the records again into "
                          "another folder") from None
@@ -165,7 +165,7 @@ def rebuild_index(directory: str | Path, split: str) -> Path:
     columns["action_names"], codes = np.unique(columns["actions"], return_inverse=True)
     columns["actions"] = codes.astype(np.uint8)
     path = index_path(folder, split)
-    with written_whole(path) as file:
+    with atomic_file(path) as file:
         np.savez(file, schema_version=SCHEMA_VERSION, shard_names=np.array([shard.name for shard in shards]),
                  shard_sizes=np.array([shard.stat().st_size for shard in shards], np.int64), **columns)
     return path
@@ -429,7 +429,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for split in present:
             print(rebuild_index(folder, split))
 
-    return status_of(rebuild)
+    return exit_status(rebuild)
 
 
 if __name__ == "__main__":

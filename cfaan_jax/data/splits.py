@@ -59,7 +59,7 @@ def _whole(directory: str, split: str, workers: int) -> np.ndarray:
         for problem in pool.map(partial(_problem, records), range(len(records))):
             problems.append(problem)
             progress.advance()
-    damaged = distributed.any_of(np.array([problem is not None for problem in problems]))
+    damaged = distributed.any_over_processes(np.array([problem is not None for problem in problems]))
     for i in np.flatnonzero(damaged):
         print(f"left out: {problems[i] or f'{records.shard(i)}: tracklet {records.names[i]}, for another process'}")
     if damaged.all():

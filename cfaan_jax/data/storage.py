@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import content_of
+from cfaan_jax.runtime.files import read_regular_file
 
 
 class Missing(InputError):
@@ -42,7 +42,7 @@ class LocalFolder:
     def read(self, name: str) -> bytes:
         """A whole file."""
         with _told(self.place(name)):
-            return content_of(self.place(name))
+            return read_regular_file(self.place(name))
 
     def part(self, name: str, start: int, end: int) -> bytes:
         """Bytes from start to end of a file."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from cfaan_jax.data.images import decode_into, decoded
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import content_of
+from cfaan_jax.runtime.files import read_regular_file
 
 Frame = np.ndarray | bytes | str | Path
 Tracklet = Sequence[Frame] | np.ndarray
@@ -82,7 +82,7 @@ class ImageTracklets:
         if isinstance(frame, np.ndarray):
             return cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
         try:
-            return content_of(frame)
+            return read_regular_file(frame)
         except OSError as error:
             raise InputError(f"{self._where(i, k)} cannot be read ({error.strerror}); correct the path") from None
 

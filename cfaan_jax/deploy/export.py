@@ -37,7 +37,7 @@ from cfaan_jax.evaluate.evaluate import features_of, name_of
 from cfaan_jax.models import VideoReID
 from cfaan_jax.models.heads import masked_average
 from cfaan_jax.runtime import distributed, lock
-from cfaan_jax.runtime.files import folder_written_whole
+from cfaan_jax.runtime.files import atomic_folder
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TOLERANCE = 1e-4  # of the largest value of a feature
@@ -63,9 +63,9 @@ def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) 
             writes there, or something else lies there.
     """
     folder = Path(folder)
-    with distributed.alone(lock.beside(folder), "exports"):
-        distributed.on_first(lambda: _check_folder(folder))
-        distributed.on_first(lambda: _write(model, describe(model, config, which), folder))
+    with distributed.exclusive(lock.path_for(folder), "exports"):
+        distributed.run_on_first_process(lambda: _check_folder(folder))
+        distributed.run_on_first_process(lambda: _write(model, describe(model, config, which), folder))
     return folder
 
 
@@ -81,7 +81,7 @@ def _check_folder(folder: Path) -> None:
 def _write(model: VideoReID, description: Description, folder: Path) -> None:
     frames, rectangles = random_clips(description)
     expected = np.asarray(features_of(model)(frames, rectangles))
-    with folder_written_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         content = stablehlo(model, description)
         described = asdict(description) | _in_words(description) | {CHECKSUM: checksum(content)}
         described = json.dumps(described, indent=2) + "\n"

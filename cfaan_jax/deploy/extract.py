@@ -21,8 +21,8 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import DISTANCES, between, compared
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed, lock
-from cfaan_jax.runtime.files import folder_written_whole, from_json
-from cfaan_jax.runtime.text_tables import Content
+from cfaan_jax.runtime.files import atomic_folder, parse_json
+from cfaan_jax.runtime.text_tables import TableContent
 
 FEATURES, IDS, ABOUT = "features.npy", "ids.csv", "about.json"
 PARQUET = "features.parquet"  # ids, features and what is said about them in one file
@@ -67,7 +67,7 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
     check_out(folder)
     if form == "parquet":
         _parquet()  # before the work, not after it
-    with distributed.alone(lock.beside(folder), "extracts"):
+    with distributed.exclusive(lock.path_for(folder), "extracts"):
         return _extract(model, config, source, folder, which, form)
 
 
@@ -79,7 +79,7 @@ def _extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: P
     found = Features([name for part in parts for name in part.ids], np.concatenate([part.features for part in parts]))
     about = dict(network=config.model.name, weights=which, fingerprint=_fingerprint(model), clips=config.eval.clips,
                  distance=config.eval.distance)
-    distributed.on_first(lambda: write(folder, Extracted(found.ids, found.features, about), form))
+    distributed.run_on_first_process(lambda: write(folder, Extracted(found.ids, found.features, about), form))
     return folder
 
 
@@ -99,7 +99,7 @@ def write(folder: Path, found: Extracted, form: str = "npy") -> None:
     Other files that lie there stay.
     """
     files = _as_parquet(found) if form == "parquet" else _as_npy(found)
-    with folder_written_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         for other in (each for each in (folder.iterdir() if folder.is_dir() else ()) if each.name not in _FILES):
             (shutil.copytree if other.is_dir() else shutil.copy2)(other, unfinished / other.name)
         for name, content in files.items():
@@ -191,7 +191,7 @@ def _from_npy(folder: Path) -> Extracted:
     features = np.load(folder / FEATURES, allow_pickle=False)
     with (folder / IDS).open(newline="", encoding="utf-8") as file:
         ids = [row["id"] for row in csv.DictReader(file)]
-    return Extracted(ids, features, from_json((folder / ABOUT).read_text()))
+    return Extracted(ids, features, parse_json((folder / ABOUT).read_text()))
 
 
 def _from_parquet(folder: Path) -> Extracted:
@@ -202,12 +202,12 @@ def _from_parquet(folder: Path) -> Extracted:
         if not arrow.types.is_fixed_size_list(kind) or kind.value_type != arrow.float32() or rows.null_count:
             raise ValueError(f"features of type {kind}")
         features = rows.flatten().to_numpy().reshape(len(rows), kind.list_size)
-        return Extracted(table["id"].to_pylist(), features, from_json(table.schema.metadata[b"about"]))
+        return Extracted(table["id"].to_pylist(), features, parse_json(table.schema.metadata[b"about"]))
     except arrow.ArrowException as error:
         raise ValueError(error) from error
 
 
-def search(query: Extracted, gallery: Extracted, count: int) -> Content:
+def search(query: Extracted, gallery: Extracted, count: int) -> TableContent:
     """The nearest tracklets of a gallery for each query, as a table; all ids count, the query's own too.
 
     Raises:
@@ -224,4 +224,5 @@ def search(query: Extracted, gallery: Extracted, count: int) -> Content:
         figures = -distances[nearest] if distance == "cosine" else distances[nearest]
         rows += [[name, str(rank), gallery.ids[row], f"{figure:.4f}"]
                  for rank, (row, figure) in enumerate(zip(nearest, figures, strict=True), start=1)]
-    return Content(["query", "rank", "tracklet", "cosine" if distance == "cosine" else "squared distance"], rows, [])
+    measure = "cosine" if distance == "cosine" else "squared distance"
+    return TableContent(["query", "rank", "tracklet", measure], rows, [])

@@ -22,7 +22,7 @@ import numpy as np
 from cfaan_jax.deploy.export import compare, random_clips
 from cfaan_jax.deploy.exported import SAVED_MODEL, ExportedNetwork
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import folder_written_whole
+from cfaan_jax.runtime.files import atomic_folder
 
 
 def write(folder: str | Path) -> Path:
@@ -41,7 +41,7 @@ def write(folder: str | Path) -> Path:
     network, path = ExportedNetwork.open(folder), Path(folder) / SAVED_MODEL
     tensorflow, converted = _converted(network)
     frames, rectangles = random_clips(network.description)
-    with folder_written_whole(path) as unfinished:
+    with atomic_folder(path) as unfinished:
         tensorflow.saved_model.save(converted, unfinished)
         found = tensorflow.saved_model.load(unfinished).features(frames, rectangles).numpy()
         compare(path, found, np.asarray(network(frames, rectangles)))

@@ -31,9 +31,9 @@ from cfaan_jax.report import attention, evaluation
 from cfaan_jax.report.frames import RawQueries
 from cfaan_jax.report.summary import ranked_by, read_rows
 from cfaan_jax.runtime import distributed, lock, sharding
-from cfaan_jax.runtime.files import write_whole
+from cfaan_jax.runtime.files import write_atomic
 from cfaan_jax.runtime.progress import Progress
-from cfaan_jax.runtime.text_tables import Content, show
+from cfaan_jax.runtime.text_tables import TableContent, show
 
 RANKS = (1, 5, 10, 20)
 
@@ -66,7 +66,7 @@ def features_of(model: VideoReID | ExportedNetwork,
     if not isinstance(model, nnx.Module):
         return model
     graphdef, state = nnx.split(model)
-    arrays, structure = jax.tree.flatten(state if where is None else sharding.placed(state, where))
+    arrays, structure = jax.tree.flatten(state if where is None else sharding.put_on_mesh(state, where))
     return partial(compiled_features(graphdef, structure, where), arrays)
 
 
@@ -104,14 +104,14 @@ def of_clips(model: VideoReID | ExportedNetwork, records: RecordSet, *, clips: s
     """
     check_clips(model, clips)
     mesh = sharding.data_mesh()
-    over_batch = sharding.over_batch(mesh, batch_size)
+    batch_sharding = sharding.batch_sharding(mesh, batch_size)
     network = features_of(model, sharding.replicated(mesh))
     batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers,
-                          sharding.own_rows(over_batch, batch_size))
+                          sharding.local_rows(batch_sharding, batch_size))
     with Progress(f"features of {len(records)} tracklets", len(batches)) as progress:
         running = None
         for batch in batches:
-            inputs = sharding.placed((batch["frames"], batch["rectangles"]), over_batch)
+            inputs = sharding.put_on_mesh((batch["frames"], batch["rectangles"]), batch_sharding)
             features = network(*inputs)
             if running is not None:  # take a batch's features only when the device has the next batch to work on
                 yield _fetched(*running)
@@ -243,9 +243,9 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
     """
     check(config, workdir)
     check_network(model, config)
-    with distributed.alone(Path(workdir) / lock.EVALUATION, "evaluates"):
+    with distributed.exclusive(Path(workdir) / lock.EVALUATION, "evaluates"):
         found = search(model, config, which, config.eval.clips)
-        return distributed.on_first(lambda: _write(found, model, config, Path(workdir)))
+        return distributed.run_on_first_process(lambda: _write(found, model, config, Path(workdir)))
 
 
 def _write(found: Search, model: nnx.Module, config: ConfigDict, workdir: Path) -> list[dict]:
@@ -287,7 +287,7 @@ def results(found: Search, scores: Mapping[str, Score], corrections: str | Path 
             for name, score in scores.items()]
 
 
-def score_table(rows: Sequence[dict]) -> Content:
+def score_table(rows: Sequence[dict]) -> TableContent:
     """The table of one evaluation, from its rows of results.json."""
     headers = ["protocol", "mAP", "95 % interval", "mINP", *(f"rank-{k}" for k in RANKS), "gallery", "valid queries"]
     lines = []
@@ -298,7 +298,7 @@ def score_table(rows: Sequence[dict]) -> Content:
                       f"{100 * low:.1f} to {100 * high:.1f}", *figures, f"{row['gallery_size']:,}",
                       f"{row['num_valid']:,} of {row['num_queries']:,}"])
     files = dict.fromkeys(row["corrections"] for row in rows if row["corrections"])
-    return Content(headers, lines, [f"Revised protocols use the identities in {file}." for file in files])
+    return TableContent(headers, lines, [f"Revised protocols use the identities in {file}." for file in files])
 
 
 def results_of(workdir: str | Path) -> list[dict]:
@@ -311,7 +311,7 @@ def _merge(workdir: Path, rows: Sequence[dict]) -> None:
     older = results_of(workdir)
     merged = {tuple(row[name] for name in ("weights", "protocol", "clips", "distance", "reranked")): row
               for row in (*older, *rows)}
-    write_whole(workdir / "results.json", json.dumps(list(merged.values()), indent=2) + "\n")
+    write_atomic(workdir / "results.json", json.dumps(list(merged.values()), indent=2) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

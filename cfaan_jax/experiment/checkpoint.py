@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.config import KINDS, check_fields, create_model, load_config
 from cfaan_jax.runtime import distributed
-from cfaan_jax.runtime.files import named
+from cfaan_jax.runtime.files import path_in_errors
 
 _SMALL_FILES = 4 << 20  # bytes: what a checkpoint takes beside its arrays
 
@@ -83,7 +83,7 @@ class Checkpoints:
         if self.step(kind) == standing.step:
             return
         manager, leaves = self._managers[kind], {name: _named_leaves(tree) for name, tree in trees.items()}
-        distributed.on_first(lambda: _check_space(manager.directory, leaves))
+        distributed.run_on_first_process(lambda: _check_space(manager.directory, leaves))
         items = {name: ocp.args.StandardSave(each) for name, each in leaves.items()}
         with _named(manager.directory):
             manager.save(standing.step, force=True, args=ocp.args.Composite(
@@ -174,7 +174,7 @@ def _check_space(folder: Path, trees: dict[str, dict[str, jax.Array]]) -> None:
 @contextmanager
 def _named(folder: Path) -> Iterator[None]:
     """Within this context errors of the machine are an OSError with the folder, also those that TensorStore finds."""
-    with named(folder):
+    with path_in_errors(folder):
         try:
             yield
         except ValueError as error:

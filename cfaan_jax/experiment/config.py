@@ -14,7 +14,7 @@ from cfaan_jax.data.splits import ON_BAD_RECORD
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.loggers import LOGGERS
 from cfaan_jax.metrics.search import DISTANCES as FEATURE_DISTANCES
-from cfaan_jax.runtime.files import from_json, write_whole
+from cfaan_jax.runtime.files import parse_json, write_atomic
 from cfaan_jax.train.losses import DISTANCES
 
 # What an evaluation can score: the checkpoints of a run, or the network as training starts with it.
@@ -176,7 +176,7 @@ def claim(config: ConfigDict, workdir: str | Path) -> None:
     """
     path = Path(workdir) / "config.json"
     if not path.exists():
-        write_whole(path, json.dumps(config.to_dict(), indent=2) + "\n")
+        write_atomic(path, json.dumps(config.to_dict(), indent=2) + "\n")
         return
     stored, given = flatten(load_config(workdir).to_dict()), flatten(config.to_dict())
     differing = [name for name in dict.fromkeys((*stored, *given))
@@ -195,7 +195,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
     """
     path = Path(workdir) / "config.json"
     try:
-        content = from_json(path.read_bytes())
+        content = parse_json(path.read_bytes())
         if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in SECTIONS):
             raise ValueError(f"not an object that holds {', '.join(SECTIONS)}")
         return ConfigDict(_tuples(content))

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import from_json, write_whole
+from cfaan_jax.runtime.files import parse_json, write_atomic
 
 FILE = "environment.json"
 
@@ -25,12 +25,12 @@ def note(workdir: str | Path, seed: int) -> None:
     """
     path = Path(workdir) / FILE
     try:
-        starts = from_json(path.read_bytes()) if path.exists() else []
+        starts = parse_json(path.read_bytes()) if path.exists() else []
         if not isinstance(starts, list):
             raise ValueError("no list")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no readable list of starts ({error}); restore it, or move it away") from None
-    write_whole(path, json.dumps([*starts, describe(seed)], indent=2) + "\n")
+    write_atomic(path, json.dumps([*starts, describe(seed)], indent=2) + "\n")
 
 
 def describe(seed: int) -> dict:

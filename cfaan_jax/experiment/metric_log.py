@@ -9,7 +9,7 @@ from typing import Any
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.loggers import LOGGERS
-from cfaan_jax.runtime.files import named, write_whole
+from cfaan_jax.runtime.files import path_in_errors, write_atomic
 
 METERS = ("clips_per_second", "waiting_for_data", "device_peak_gib", "model_flops_utilisation")
 COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "attention", "accuracy", "learning_rate",
@@ -62,7 +62,7 @@ class MetricLog:
             writer = csv.DictWriter(text, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-            write_whole(self._path, text.getvalue())
+            write_atomic(self._path, text.getvalue())
             self._rows = csv.DictWriter(opened.enter_context(self._path.open("a", newline="", buffering=1)), COLUMNS)
             self._opened = opened.pop_all()
 
@@ -70,12 +70,12 @@ class MetricLog:
         return self
 
     def __exit__(self, *_) -> None:
-        with named(self._path):
+        with path_in_errors(self._path):
             self._opened.close()
 
     def write(self, group: str, step: int, epoch: int, **figures: float) -> None:
         """Writes figures named as in `COLUMNS`; `group` is their heading where others get them."""
-        with named(self._path):
+        with path_in_errors(self._path):
             self._rows.writerow({"step": step, "epoch": epoch, **figures})
         headed = {f"{group}/{name}": value for name, value in figures.items()}
         for logger in self._loggers:

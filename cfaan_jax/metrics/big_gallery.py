@@ -74,7 +74,7 @@ class CosineDistances:
                 running = None
                 for left in lefts:
                     block = _read(self._gallery, left, self._block)
-                    block = jax.device_put(block, sharding.over_batch(self._mesh, self._block))
+                    block = jax.device_put(block, sharding.batch_sharding(self._mesh, self._block))
                     found = top, left, *_minus_cosines(queries, block)
                     if running is not None:  # read a block while the devices work on the one before it
                         _take(strip, *running)

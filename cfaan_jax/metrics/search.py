@@ -15,7 +15,7 @@ from cfaan_jax.metrics.protocols import JUNK, Protocol
 from cfaan_jax.metrics.ranking import Identities, View
 from cfaan_jax.metrics.reranking import rerank
 from cfaan_jax.metrics.scores import Score, score_all
-from cfaan_jax.runtime.files import check_types, from_json, read_npz, written_whole
+from cfaan_jax.runtime.files import atomic_file, check_types, parse_json, read_npz
 
 DISTANCES = ("cosine", "euclidean")
 _LARGEST_MATRIX = 1 << 30  # bytes
@@ -108,7 +108,7 @@ class Search:
 
     def save(self, path: Path) -> None:
         """Writes everything to one .npz file."""
-        with written_whole(path) as file:
+        with atomic_file(path) as file:
             np.savez(file, features=self.features, num_queries=self.num_queries, names=self.names,
                      track_ids=self.track_ids, pids=self.pids, camids=self.camids, about=json.dumps(asdict(self.about)))
 
@@ -122,7 +122,7 @@ class Search:
             if arrays["num_queries"].dtype.kind != "i":
                 raise ValueError(f"num_queries of {arrays['num_queries'].dtype}")
             found = cls(**arrays | {"num_queries": int(arrays["num_queries"]),
-                                    "about": About(**from_json(str(arrays["about"])))})
+                                    "about": About(**parse_json(str(arrays["about"])))})
             found._check()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: no readable features ({error}); --mode=evaluate writes them") from error

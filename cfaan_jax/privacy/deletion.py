@@ -14,7 +14,7 @@ from cfaan_jax.data.description import DATASET_INFO, PREVIEWS, SUMMARY, contact_
 from cfaan_jax.data.index import Index, index_path, local_shards, present_splits
 from cfaan_jax.data.records import MANIFEST, decode, load_index, load_manifest, rebuild_index
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import write_whole, written_whole
+from cfaan_jax.runtime.files import atomic_file, write_atomic
 from cfaan_jax.runtime.progress import Progress
 
 BEGUN = "deleting.json"
@@ -94,7 +94,7 @@ def delete(directory: Path, person: Person) -> None:
     if "tracklets" in content.get("settings", {}):  # so that packing the same data set again does not bring them back
         left = sum(count["tracklets"] for count in content["counts"].values())
         content["settings"]["tracklets"] = f"{left} left when a person was deleted"
-    write_whole(directory / MANIFEST, json.dumps(content, indent=2) + "\n")
+    write_atomic(directory / MANIFEST, json.dumps(content, indent=2) + "\n")
     (directory / BEGUN).unlink()
 
 
@@ -112,7 +112,7 @@ def _begin(directory: Path, person: Person) -> dict:
     """The manifest, which lies aside from now on together with whom to delete."""
     content = manifest(directory)
     request = {"pids": sorted(person.pids), "names": sorted(person.names)}
-    write_whole(directory / BEGUN, json.dumps({"request": request, "manifest": content}, indent=2) + "\n")
+    write_atomic(directory / BEGUN, json.dumps({"request": request, "manifest": content}, indent=2) + "\n")
     (directory / MANIFEST).unlink(missing_ok=True)
     return content
 
@@ -132,7 +132,7 @@ def contact_sheets(directory: Path, held: list[Held]) -> list[Path]:
 
 
 def _rewrite(shard: Path, person: Person) -> None:
-    with written_whole(shard) as file:
+    with atomic_file(shard) as file:
         for record, payload in _records(shard):
             if not person.shown(record.name, record.pid):
                 file.write(example.frame(payload))
@@ -164,4 +164,4 @@ def _describe(directory: Path, indexes: dict[str, Index]) -> None:
         described = json.loads(path.read_text())
         there = [entry["name"] for entry in described["splits"]]
         described["splits"] = [tensorflow_split(split, indexes[split]) for split in there if split in indexes]
-        write_whole(path, json.dumps(described, indent=2) + "\n")
+        write_atomic(path, json.dumps(described, indent=2) + "\n")

@@ -152,7 +152,7 @@ def _is_left_over(path: Path) -> bool:
 def _alone(places: Places) -> ExitStack:
     with ExitStack() as stack:
         for path in places.locks():
-            stack.enter_context(lock.held(path, "deletes a person"))
+            stack.enter_context(lock.exclusive(path, "deletes a person"))
         return stack.pop_all()
 
 

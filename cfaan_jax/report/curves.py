@@ -14,7 +14,7 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.metric_log import METERS
 from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
-from cfaan_jax.runtime.files import write_whole
+from cfaan_jax.runtime.files import write_atomic
 
 # One panel each: its label and the columns of metrics.csv in it. The columns that stand nowhere here are losses.
 _PANELS = (("accuracy on the batch", ("accuracy",)), ("learning rate", ("learning_rate",)),
@@ -120,4 +120,4 @@ def _by_epoch(axes: Axes, epochs: np.ndarray, values: np.ndarray, name: str) -> 
 def _save(figure: Figure, path: Path) -> None:
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    write_whole(path, text.getvalue().replace(_INK, "currentColor").replace("<defs>", f"{_LIGHT_AND_DARK}<defs>", 1))
+    write_atomic(path, text.getvalue().replace(_INK, "currentColor").replace("<defs>", f"{_LIGHT_AND_DARK}<defs>", 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
 from cfaan_jax.metrics.search import Search
-from cfaan_jax.runtime.files import write_whole
+from cfaan_jax.runtime.files import write_atomic
 
 
 def queries(found: Search, scores: Mapping[str, Score], path: Path) -> None:
@@ -33,4 +33,4 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue())

@@ -15,7 +15,7 @@ from cfaan_jax.report.frames import IN_STRIP, TrackletFrames, strip
 from cfaan_jax.report.listed import Chosen, Listed, choose, near, near_name, who
 from cfaan_jax.report.page import PageFolder, pages
 from cfaan_jax.report.ranked_lists import Entry, RankedList, draw
-from cfaan_jax.runtime.text_tables import Content
+from cfaan_jax.runtime.text_tables import TableContent
 
 _FEW = 12  # queries in the pictures and among the examples
 
@@ -34,7 +34,7 @@ class Evaluation:
 
     found: Search
     scores: Mapping[str, Score]
-    table: Content
+    table: TableContent
     model: nnx.Module
     config: ConfigDict
 

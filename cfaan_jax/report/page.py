@@ -18,7 +18,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from PIL import Image
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import folder_written_whole, from_json
+from cfaan_jax.runtime.files import atomic_folder, parse_json
 
 _TEMPLATES = [Path(__file__).parent / folder for folder in ("templates", "label_review")]
 _STYLE = "style.css"
@@ -103,7 +103,7 @@ def pages(folder: Path, site: Mapping[str, str], about: str) -> Iterator[PageFol
     """
     folder = folder.absolute()
     foreign = check(folder, next(iter(site)))
-    with folder_written_whole(folder) as path:
+    with atomic_folder(folder) as path:
         one = PageFolder(path, site, about)
         yield one
         one.close()
@@ -171,7 +171,7 @@ def _foreign(folder: Path, first: str) -> list[str]:
 def _listed(folder: Path) -> tuple[set[str], str]:
     """The files that were written with the pages in a folder, and the first page."""
     try:
-        content = from_json((folder / _CONTENT).read_text())
+        content = parse_json((folder / _CONTENT).read_text())
         return {_CONTENT, *content["files"]}, content["first"]
     except (OSError, ValueError, KeyError, TypeError):
         raise _no_pages(folder) from None

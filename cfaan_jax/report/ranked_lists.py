@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cfaan_jax.report.frames import fitted
-from cfaan_jax.runtime.files import written_whole
+from cfaan_jax.runtime.files import atomic_file
 
 BORDERS = {"right": (30, 150, 70), "wrong": (205, 45, 40), "ignored": (150, 150, 150), "query": (40, 80, 190)}
 _BORDER, _GAP, _TEXT = 4, 8, 12
@@ -57,7 +57,7 @@ def draw(lists: Sequence[RankedList], path: Path, title: str) -> None:
                 x = _GAP + (place + i) * cell_width + (2 * _GAP if place else 0)
                 _draw_entry(canvas, pen, entry, (x, y + line_height + 6), font)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
+    with atomic_file(path) as file:
         canvas.save(file, format="PNG")
 
 

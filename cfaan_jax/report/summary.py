@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime.command import run_command
-from cfaan_jax.runtime.files import from_json, write_whole
+from cfaan_jax.runtime.files import parse_json, write_atomic
 from cfaan_jax.runtime.text_tables import markdown, show
 
 FIGURES = {"mAP": "mAP", "rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10"}
@@ -28,7 +28,7 @@ _TEXTS = ("model", "weights", "protocol", "clips", "distance", "dataset", "note"
 def read_rows(path: Path) -> list[dict]:
     """The rows of a results.json; InputError if it is none."""
     try:
-        content = from_json(path.read_bytes())
+        content = parse_json(path.read_bytes())
         if not isinstance(content, list) or not content:
             raise ValueError("not a list of rows")
         rows = [_OLDER | row for row in content]
@@ -131,8 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for table in tables(rows):
         show(table.title, table.headers, table.lines)
         text += [table.title, "", markdown(table.headers, table.lines), ""]
-    write_whole(flags.out, json.dumps(rows, indent=2) + "\n")
-    write_whole(flags.out.with_suffix(".md"), "\n".join(text))
+    write_atomic(flags.out, json.dumps(rows, indent=2) + "\n")
+    write_atomic(flags.out.with_suffix(".md"), "\n".join(text))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ _REMEDIES = {
 }
 
 
-def status_of(work: Callable[[], object]) -> int:
+def exit_status(work: Callable[[], object]) -> int:
     """Does the work of a command; what goes wrong outside the program is told in one line.
 
     Returns:
@@ -35,7 +35,7 @@ def status_of(work: Callable[[], object]) -> int:
         sys.stdout = open(os.devnull, "w")  # Python would report what it cannot write at its end
         return 128 + signal.SIGPIPE
     except OSError as error:
-        print(f"error: {explained(error)}", file=sys.stderr)
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -43,7 +43,7 @@ def status_of(work: Callable[[], object]) -> int:
     return 0
 
 
-def explained(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """The path, the reason and the remedy."""
     where = f"{error.filename}: " if error.filename else ""
     remedies = (remedy for numbers, remedy in _REMEDIES.items() if error.errno in numbers)
@@ -52,6 +52,6 @@ def explained(error: OSError) -> str:
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Runs a command and ends the process with a status that is not 0 if something went wrong, see `status_of`."""
-    if status := status_of(main):
+    """Runs a command and ends the process with a status that is not 0 if something went wrong, see `exit_status`."""
+    if status := exit_status(main):
         sys.exit(status)

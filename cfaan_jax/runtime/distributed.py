@@ -22,8 +22,8 @@ from jax.sharding import Mesh
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime import lock
-from cfaan_jax.runtime.command import explained
-from cfaan_jax.runtime.sharding import over_batch, replicated
+from cfaan_jax.runtime.command import describe_os_error
+from cfaan_jax.runtime.sharding import batch_sharding, replicated
 
 Result = TypeVar("Result")
 
@@ -54,7 +54,7 @@ def join(distributed: str = "auto") -> None:
         raise InputError(f"the processes of this run do not find each other ({error}); give each of them "
                          "JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or --distributed=no "
                          "to one that is alone") from error
-    if not is_first():
+    if not is_first_process():
         sys.stdout = open(os.devnull, "w")  # closed by the end of the process
 
 
@@ -75,12 +75,12 @@ def _place(environment: Mapping[str, str]) -> dict[str, int]:
     return place
 
 
-def is_first() -> bool:
+def is_first_process() -> bool:
     """Whether this process is the one that prints and writes."""
     return jax.process_index() == 0
 
 
-def on_first(work: Callable[[], Result]) -> Result | None:
+def run_on_first_process(work: Callable[[], Result]) -> Result | None:
     """Does something in the first process, while the others wait.
 
     Returns:
@@ -89,13 +89,13 @@ def on_first(work: Callable[[], Result]) -> Result | None:
         InputError: in every process, if the work raises it, or an OSError.
     """
     result, problem = None, ""
-    if is_first():
+    if is_first_process():
         try:
             result = work()
         except (InputError, OSError) as error:
             if jax.process_count() == 1:
                 raise
-            problem = explained(error) if isinstance(error, OSError) else str(error)
+            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
     if jax.process_count() > 1:
         ocp.multihost.get_barrier_sync_fn()(key=f"cfaan-jax-{next(_waits)}", timeout_ms=1000 * _LONGEST_WORK)
         problem = _from_first(problem)
@@ -105,10 +105,10 @@ def on_first(work: Callable[[], Result]) -> Result | None:
 
 
 @contextmanager
-def alone(path: Path, doing: str) -> Iterator[None]:
-    """Holds a lock (see `lock.held`) for all processes of this run: the first one takes it; refused it is in all."""
+def exclusive(path: Path, doing: str) -> Iterator[None]:
+    """Holds `lock.exclusive` for all processes of this run: the first takes it; if it is refused, all are refused."""
     with ExitStack() as held:
-        on_first(lambda: held.enter_context(lock.held(path, doing)))
+        run_on_first_process(lambda: held.enter_context(lock.exclusive(path, doing)))
         yield
 
 
@@ -119,20 +119,20 @@ def _from_first(text: str) -> str:
     return np.asarray(sent).astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="ignore")
 
 
-def as_first(value: float) -> float:
+def value_of_first_process(value: float) -> float:
     """The value that the first process gives."""
     return value if jax.process_count() == 1 else float(multihost_utils.broadcast_one_to_all(np.float32(value)))
 
 
-def any_of(flags: np.ndarray) -> np.ndarray:
+def any_over_processes(flags: np.ndarray) -> np.ndarray:
     """Where any of the processes says so, bool `[N]`, given its own flags, bool `[N]`."""
     return flags if jax.process_count() == 1 else np.asarray(multihost_utils.process_allgather(flags)).any(axis=0)
 
 
-def highest(mesh: Mesh, number: int) -> jax.Array:
+def max_over_processes(mesh: Mesh, number: int) -> jax.Array:
     """The highest of the numbers that all processes give, int32 []; the devices find it when their turn comes."""
     own = np.full(len(mesh.local_devices), number, np.int32)
-    return _maximum(mesh)(jax.make_array_from_process_local_data(over_batch(mesh, mesh.size), own))
+    return _maximum(mesh)(jax.make_array_from_process_local_data(batch_sharding(mesh, mesh.size), own))
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ OLDER = ".older"  # ends the name of a folder that is being replaced
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def path_in_errors(path: Path) -> Iterator[None]:
     """Within this context an error of the machine names the file that is written, which Python leaves out."""
     try:
         yield
@@ -33,7 +33,7 @@ def named(path: Path) -> Iterator[None]:
         raise
 
 
-def from_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """What a JSON text says; ValueError for what is none, also where it is nested too deeply to read."""
     try:
         return json.loads(text)
@@ -49,19 +49,19 @@ def check_types(record) -> None:
             raise ValueError(f"{field.name} is {getattr(record, field.name)!r}")
 
 
-def content_of(path: str | Path) -> bytes:
-    """The bytes of a file; OSError as from `refuse_endless`."""
-    refuse_endless(path)
+def read_regular_file(path: str | Path) -> bytes:
+    """The bytes of a file; OSError as from `check_regular_file`."""
+    check_regular_file(path)
     return Path(path).read_bytes()
 
 
-def refuse_endless(path: str | Path) -> None:
+def check_regular_file(path: str | Path) -> None:
     """OSError for a pipe or a device, which may never end, also at the other end of a link."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
-def refuse_bomb(archive: zipfile.ZipFile, size: int, most: int) -> None:
+def check_unpacked_size(archive: zipfile.ZipFile, size: int, most: int) -> None:
     """ValueError for a zip file that unpacks to more than so many times its size in bytes.
 
     Entries that are packed, or share their bytes, can be larger than any memory together.
@@ -74,11 +74,11 @@ def refuse_bomb(archive: zipfile.ZipFile, size: int, most: int) -> None:
 def read_npz(file: str | Path | BinaryIO) -> dict[str, np.ndarray]:
     """All arrays of an .npz file; OSError where it cannot be read, ValueError where it is none or a zip bomb."""
     if isinstance(file, str | Path):
-        refuse_endless(file)
+        check_regular_file(file)
     with open(file, "rb") if isinstance(file, str | Path) else nullcontext(file) as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
-                refuse_bomb(archive, stream.seek(0, os.SEEK_END), _MOST_UNPACKED)
+                check_unpacked_size(archive, stream.seek(0, os.SEEK_END), _MOST_UNPACKED)
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
                 return {name: _readable(arrays[name], name) for name in arrays.files}
@@ -98,14 +98,14 @@ def _readable(array: np.ndarray, name: str) -> np.ndarray:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Opens a file for writing that gets its name, and takes the place of an older one, when it is safely on the disk.
 
     When the block raises, nothing is left of it.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
-        with named(path), open(unfinished, "wb") as file:
+        with path_in_errors(path), open(unfinished, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -116,7 +116,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
+def write_atomic(path: Path, content: bytes | str, durable: bool = True) -> None:
     """Writes a file that has its name only when it is complete, and the folders above it.
 
     Args:
@@ -128,17 +128,17 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = content.encode() if isinstance(content, str) else content
     if durable:
-        with written_whole(path) as file:
+        with atomic_file(path) as file:
             file.write(content)
         return
     unfinished = path.with_name(path.name + UNFINISHED)
-    with named(path):
+    with path_in_errors(path):
         unfinished.write_bytes(content)
     os.replace(unfinished, path)
 
 
 @contextmanager
-def folder_written_whole(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Opens an empty folder that gets its name, and takes the place of an older one, when all of it is written.
 
     When the block raises, nothing is left of it and the older one stays.
@@ -150,7 +150,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(left_over, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        with named(path):
+        with path_in_errors(path):
             yield unfinished
         if path.exists():
             os.replace(path, older)

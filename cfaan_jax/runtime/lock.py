@@ -16,20 +16,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import from_json
+from cfaan_jax.runtime.files import parse_json
 
 # Names of the locks, by what is done in the folder.
 BUILDING, TRAINING, EVALUATION = ".building.lock", ".training.lock", ".evaluation.lock"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # one kernel, from its start to its end
 
 
-def beside(folder: Path) -> Path:
+def path_for(folder: Path) -> Path:
     """The lock of a folder that is written as a whole, and so holds none itself."""
     return folder.with_name(f".{folder.name}.lock")
 
 
 @contextmanager
-def held(path: Path, doing: str) -> Iterator[None]:
+def exclusive(path: Path, doing: str) -> Iterator[None]:
     """Holds a lock for as long as the block runs.
 
     Args:
@@ -104,7 +104,7 @@ def _refuse_other_machine(path: Path, holder: dict) -> None:
 def _read(path: Path) -> dict:
     """Who wrote the file; empty where nobody did, or is about to."""
     try:
-        content = from_json(path.read_bytes())
+        content = parse_json(path.read_bytes())
         return content if isinstance(content, dict) else {}
     except (OSError, ValueError):
         return {}

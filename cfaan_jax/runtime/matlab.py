@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import content_of
+from cfaan_jax.runtime.files import read_regular_file
 
 _HEADER = 128  # bytes
 _MATRIX, _COMPRESSED = 14, 15
@@ -33,7 +33,7 @@ def read_integers(path: str | Path, key: str) -> np.ndarray:
     """
     path, found = Path(path), []
     try:
-        for name, values in _variables(content_of(path)):
+        for name, values in _variables(read_regular_file(path)):
             found.append(name)
             if name == key:
                 return _whole(path, key, values)

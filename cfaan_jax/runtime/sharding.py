@@ -1,6 +1,6 @@
 """Data parallelism: the batch is divided over all devices, everything else lies whole on each.
 
-The devices may belong to several processes, see `processes`. Each of them reads the rows of a batch that its own
+The devices may belong to several processes, see `distributed`. Each of them reads the rows of a batch that its own
 devices work on.
 """
 
@@ -23,7 +23,7 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     return Mesh(np.array(row), ("data",), axis_types=(AxisType.Auto,))
 
 
-def over_batch(mesh: Mesh, batch_size: int) -> NamedSharding:
+def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
     """How arrays `[B, ...]` are divided over the devices.
 
     Raises:
@@ -37,7 +37,7 @@ def over_batch(mesh: Mesh, batch_size: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def in_parts(batch, parts: int, mesh: Mesh):
+def to_microbatches(batch, parts: int, mesh: Mesh):
     """Inside a compiled program: arrays `[B, ...]` as `[parts, B / parts, ...]`, each part divided over all devices.
 
     A part holds the same rows whatever the number of devices; for that, rows go from one device to another.
@@ -47,7 +47,7 @@ def in_parts(batch, parts: int, mesh: Mesh):
         rows.reshape(parts, rows.shape[0] // parts, *rows.shape[1:]), where), batch)
 
 
-def own_rows(sharding: NamedSharding, batch_size: int) -> slice:
+def local_rows(sharding: NamedSharding, batch_size: int) -> slice:
     """The rows of a batch that the devices of this process work on."""
     parts = [rows.indices(batch_size) for rows, in sharding.addressable_devices_indices_map((batch_size,)).values()]
     return slice(min(start for start, _, _ in parts), max(stop for _, stop, _ in parts))
@@ -58,12 +58,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def placed(tree, sharding: NamedSharding):
+def put_on_mesh(tree, sharding: NamedSharding):
     """Brings a pytree of arrays to the devices.
 
     Args:
-        tree: of a batch the rows of `own_rows`; what is replicated, whole and the same in every process.
-        sharding: `over_batch` or `replicated`.
+        tree: of a batch the rows of `local_rows`; what is replicated, whole and the same in every process.
+        sharding: `batch_sharding` or `replicated`.
     """
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)

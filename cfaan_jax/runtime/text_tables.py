@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 
-class Content(NamedTuple):
+class TableContent(NamedTuple):
     """A table without its title; `notes` go below it."""
 
     headers: Sequence[str]

@@ -16,8 +16,8 @@ from pathlib import Path
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import protocols
 from cfaan_jax.report.summary import mean, ranked_by, span
-from cfaan_jax.runtime.files import write_whole
-from cfaan_jax.runtime.text_tables import Content, markdown, show
+from cfaan_jax.runtime.files import write_atomic
+from cfaan_jax.runtime.text_tables import TableContent, markdown, show
 from cfaan_jax.tables import flops
 from cfaan_jax.tables.runs import SCALES, TRACKLETS, Commands, Run, Scale, data_of, find, overrides
 from configs import mars
@@ -180,7 +180,7 @@ def records(table: PaperTable, found: Sequence[Line]) -> list[dict[str, str]]:
     return listed
 
 
-def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[Content, list[str]]:
+def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[TableContent, list[str]]:
     """The table to read, below which goes what all lines share, and the commands that it counts, numbered."""
     shared, empty = {}, [line["command"] for line in listed if line["command"]]
     for name in ("protocol", "clips", "weights", "data"):
@@ -195,7 +195,7 @@ def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[
             cells["mAP"] = f"not run [{empty.index(line['command']) + 1}]"
         rows.append([cells[name] for name in headers])
     measured = [f"Measured: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
-    return Content(headers, rows, [*measured, *notes]), [f"[{i}] {each}" for i, each in enumerate(empty, start=1)]
+    return TableContent(headers, rows, [*measured, *notes]), [f"[{i}] {each}" for i, each in enumerate(empty, start=1)]
 
 
 def _notes(table: PaperTable, found: Sequence[Line], scale: Scale, settings: Mapping) -> list[str]:
@@ -222,7 +222,7 @@ def as_csv(listed: Sequence[Mapping[str, str]]) -> str:
     return text.getvalue()
 
 
-def as_markdown(title: str, readable: Content, empty: Sequence[str]) -> str:
+def as_markdown(title: str, readable: TableContent, empty: Sequence[str]) -> str:
     """Title, table, notes, and in a block the commands of empty cells."""
     parts = [title, markdown(readable.headers, readable.rows), *readable.notes]
     block = ["\n".join(("```text", *empty, "```"))] if empty else []
@@ -292,6 +292,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     text = as_csv(listed) if flags.format == "csv" else as_markdown(title, readable, empty)
     if flags.out:
-        write_whole(flags.out, text)
+        write_atomic(flags.out, text)
     else:
         print(text, end="")

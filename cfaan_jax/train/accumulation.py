@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from cfaan_jax.runtime.sharding import in_parts
+from cfaan_jax.runtime.sharding import to_microbatches
 
 
 def over_parts(gradient: Callable, parts: int, mesh: Mesh) -> Callable:
@@ -29,7 +29,7 @@ def over_parts(gradient: Callable, parts: int, mesh: Mesh) -> Callable:
             return (jax.tree.map(jnp.add, total, gradients), stats), metrics
 
         start = jax.tree.map(jnp.zeros_like, learnt), stats
-        (total, stats), metrics = jax.lax.scan(add, start, in_parts(batch, parts, mesh))
+        (total, stats), metrics = jax.lax.scan(add, start, to_microbatches(batch, parts, mesh))
         mean = jax.tree.map(lambda each: each / parts, total)
         return mean, (stats, jax.tree.map(lambda each: each.mean(0), metrics))
 

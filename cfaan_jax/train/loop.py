@@ -32,7 +32,7 @@ from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed, lock
 from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
 from cfaan_jax.runtime.progress import Progress
-from cfaan_jax.runtime.sharding import data_mesh, over_batch, own_rows, placed, replicated
+from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, local_rows, put_on_mesh, replicated
 from cfaan_jax.train import optim, utilisation
 from cfaan_jax.train.accumulation import over_parts
 from cfaan_jax.train.meters import Meters, StepTrace
@@ -82,13 +82,13 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     if profile and profile[0] > total:
         raise InputError(f"config.train.profile={profile}: this run has {total} steps; give some of them")
     evaluate.check(config, workdir)
-    with distributed.alone(Path(workdir) / lock.TRAINING, "trains"):
+    with distributed.exclusive(Path(workdir) / lock.TRAINING, "trains"):
         _train(config, workdir, sampler)
 
 
 def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) -> None:
     """Trains and scores in a folder in which nobody else trains."""
-    distributed.on_first(lambda: claim(config, workdir))
+    distributed.run_on_first_process(lambda: claim(config, workdir))
     total = config.train.epochs * sampler.steps_per_epoch
     with StopSignal(alone=jax.process_count() == 1) as stop:
         with Checkpoints(workdir) as checkpoints:
@@ -101,7 +101,7 @@ def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) ->
                 print(f"{workdir} is finished: {total} steps, results in {Path(workdir) / 'results.json'}; "
                       "score it again with --mode=evaluate")
                 return
-            distributed.on_first(lambda: environment.note(workdir, config.seed))
+            distributed.run_on_first_process(lambda: environment.note(workdir, config.seed))
             if not done:
                 Run(config, workdir, sampler, checkpoints, stop).train(total)
                 missing = [kind for kind in KINDS if checkpoints.step(kind) is not None]
@@ -172,7 +172,7 @@ class Run:
         self._sampler, self._checkpoints, self._stop = sampler, checkpoints, stop
         self._mesh = data_mesh()
         self._batch_size = config.data.identities * config.data.tracklets
-        self._batch_sharding = over_batch(self._mesh, self._batch_size // config.train.accumulate)
+        self._batch_sharding = batch_sharding(self._mesh, self._batch_size // config.train.accumulate)
         self._asked_to_stop = 0  # the signal, when all processes know of it
         self._set_up()
 
@@ -190,7 +190,7 @@ class Run:
             config.model.compute)
         self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
         state = initial_state(config, model, classes, optimizer, params, stats)
-        self.state = placed(state, replicated(self._mesh))
+        self.state = put_on_mesh(state, replicated(self._mesh))
         self.standing = Standing(step=0, num_classes=classes)
         if resumed:
             self._resume()
@@ -205,7 +205,7 @@ class Run:
                 "again, or another --workdir")
         restored = self._checkpoints.restore("last", **self._trees())
         params, stats = nnx.split_state(restored["model"], nnx.Param, ...)
-        step = placed(jnp.int32(self.standing.step), replicated(self._mesh))
+        step = put_on_mesh(jnp.int32(self.standing.step), replicated(self._mesh))
         centres = restored.get("loss", {}).get("centres")
         self.state = TrainState(params, stats, restored["optimizer"], step, self.state.seed, centres)
 
@@ -220,7 +220,7 @@ class Run:
         self._records = splits.open_split(config.data.records, "train", config.data)
         batches = TrainBatches(self._records, self._sampler, config.data.clip_length,
                                config.data.image_size, total, config.data.sampling,
-                               own_rows(self._batch_sharding, self._batch_size),
+                               local_rows(self._batch_sharding, self._batch_size),
                                splits.clip_reader(self._records, config.data))
         print(f"training {config.model.name}: {standing.num_classes} identities, {total} steps of {self._batch_size} "
               f"clips on {self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
@@ -244,7 +244,7 @@ class Run:
                     raise Interrupted(self._asked_to_stop)
 
     def _metric_log(self) -> AbstractContextManager[MetricLog | None]:
-        if not distributed.is_first():
+        if not distributed.is_first_process():
             return nullcontext()
         return MetricLog(self.workdir, self.standing.step, self.standing.evaluated, loggers=self.config.train.loggers,
                          fields=flatten(self.config.to_dict()))
@@ -256,11 +256,11 @@ class Run:
         while standing.step < until and not self._asked_to_stop:
             with self._meters.waiting():
                 batch = next(reader)
-            batch = placed(batch, self._batch_sharding)
+            batch = put_on_mesh(batch, self._batch_sharding)
             self._trace.before(standing.step + 1)
             self.state, metrics = self._step(self.state, batch)
             standing.step += 1
-            asked = distributed.highest(self._mesh, self._stop.received or 0)
+            asked = distributed.max_over_processes(self._mesh, self._stop.received or 0)
             # A step's figures are fetched after the next one was sent off, so that the device never waits.
             if pending is not None:
                 self._report(log, progress, *pending)
@@ -304,7 +304,7 @@ class Run:
         except Interrupted:
             self._save()
             raise
-        mean, rank1 = distributed.as_first(float(score.mAP)), float(score.cmc[0])
+        mean, rank1 = distributed.value_of_first_process(float(score.mAP)), float(score.cmc[0])
         print(f"step {standing.step}, clips {clips}, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
         if log is not None:
             log.write("evaluation", standing.step, self._epoch(standing.step), mAP=mean, rank1=rank1)
@@ -353,4 +353,4 @@ def _unscored(config: ConfigDict, workdir: str | Path, kinds: list[str]) -> list
     """Which of these checkpoints have no row of this `config.eval` in the results.json that the first process sees."""
     scored = {row["weights"] for row in evaluate.results_of(workdir)
               if (row["clips"], row["distance"]) == (config.eval.clips, config.eval.distance)}
-    return [kind for kind in kinds if distributed.as_first(kind not in scored)]
+    return [kind for kind in kinds if distributed.value_of_first_process(kind not in scored)]

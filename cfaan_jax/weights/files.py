@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import read_npz, refuse_bomb
+from cfaan_jax.runtime.files import check_unpacked_size, read_npz
 from cfaan_jax.weights import pickled
 
 _STORAGES = {name: np.dtype(kind) for name, kind in {
@@ -60,7 +60,7 @@ def read(path: str | Path) -> dict[str, Any]:
 def _read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            refuse_bomb(archive, path.stat().st_size, 1)  # torch packs nothing
+            check_unpacked_size(archive, path.stat().st_size, 1)  # torch packs nothing
             roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("data.pkl")]
             if not roots:
                 raise InputError(f"{path}: a zip file without data.pkl is no file of torch weights")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import content_of
+from cfaan_jax.runtime.files import read_regular_file
 from data_prep.redetect_link.tracklet import Tracklet
 
 
@@ -39,7 +39,7 @@ class FrameFiles:
     def __call__(self, index: int) -> bytes:
         path = self.root / self.names[index]
         try:
-            return content_of(path)
+            return read_regular_file(path)
         except OSError as error:
             raise InputError(f"{path}: frame {index} of its tracklet cannot be read ({error.strerror}); "
                              "unpack the data set again") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from cfaan_jax.runtime.files import write_whole
+from cfaan_jax.runtime.files import write_atomic
 from data_prep.datasets import mars
 
 MASK_FILES = {"train": "mask_info.csv", "test": "mask_info_test.csv"}
@@ -42,7 +42,7 @@ def masks(part: str, names: Sequence[str], rectangles: np.ndarray) -> dict[str, 
 def write(info: Path, files: Mapping[str, bytes]) -> None:
     """Writes files into a folder, made if it is not there."""
     for name, content in files.items():
-        write_whole(info / name, content)
+        write_atomic(info / name, content)
 
 
 def _mat(key: str, values: np.ndarray) -> bytes:

@@ -13,7 +13,7 @@ from PIL import Image
 from cfaan_jax.data.images import size_of
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import written_whole
+from cfaan_jax.runtime.files import atomic_file
 from data_prep.redetect_link import detectors, linkers, preview
 from data_prep.redetect_link.alignment import AlignedFrame, AlignmentSettings, align_tracklet
 from data_prep.redetect_link.clock import Clock
@@ -79,7 +79,7 @@ class Aligner:
     def draw(self, tracklet: Tracklet, path: Path) -> None:
         """Writes a contact sheet of a tracklet, a PNG file."""
         sheet = preview.contact_sheet(tracklet, *self._align(tracklet))
-        with written_whole(path) as file:
+        with atomic_file(path) as file:
             file.write(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 
     def _align(self, tracklet: Tracklet) -> tuple[list[np.ndarray], list[AlignedFrame]]:

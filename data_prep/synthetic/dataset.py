@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import UNFINISHED, from_json, write_whole
+from cfaan_jax.runtime.files import UNFINISHED, parse_json, write_atomic
 from cfaan_jax.runtime.progress import Progress
 from data_prep.datasets import Dataset, mars, mars_files
 from data_prep.synthetic.cameras import Studio
@@ -58,7 +58,7 @@ def _claim(root: Path, settings: dict) -> None:
     remedy = "give another --root or remove this folder"
     if path.exists():
         try:
-            found = from_json(path.read_text())
+            found = parse_json(path.read_text())
         except ValueError as error:
             raise InputError(f"{path}: not readable ({error}); {remedy}") from error
         if found != settings:
@@ -67,7 +67,7 @@ def _claim(root: Path, settings: dict) -> None:
         raise InputError(f"{root}: exists and is not a synthetic set; {remedy}")
     else:
         root.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(settings))
+        write_atomic(path, json.dumps(settings))
 
 
 def _draw(root: Path, seed: int, identities: int) -> None:
@@ -79,13 +79,13 @@ def _draw(root: Path, seed: int, identities: int) -> None:
             frames, on_frames = film(studio, cast, plan, seed)
             for path, content in zip(_paths(root, plan), frames, strict=True):
                 if not path.exists():
-                    write_whole(path, content, durable=False)
+                    write_atomic(path, content, durable=False)
             shown.append(on_frames)
             progress.advance()
     for part in mars.IMAGE_FOLDERS:
         _write_lists(root / "info", part, [plan for plan in plans if plan.part == part])
-    write_whole(root / CORRECTIONS, _corrections(cast, plans))
-    write_whole(root / TRUTH, json.dumps(_truth(cast, plans, shown), separators=(",", ":")))
+    write_atomic(root / CORRECTIONS, _corrections(cast, plans))
+    write_atomic(root / TRUTH, json.dumps(_truth(cast, plans, shown), separators=(",", ":")))
 
 
 def _paths(root: Path, plan: Plan) -> list[Path]:

@@ -273,7 +273,7 @@ def test_other_flags_for_the_same_folder_are_refused(root, tmp_path, capsys):
 
 
 def test_a_second_build_in_the_same_folder_is_refused_and_touches_nothing(root, tmp_path, capsys):
-    with lock.held(tmp_path / "out" / ".building.lock", "packs records"):
+    with lock.exclusive(tmp_path / "out" / ".building.lock", "packs records"):
         assert main(raw(root, tmp_path / "out")) == 2
         assert f"process {os.getpid()} on" in capsys.readouterr().err and not contents(tmp_path / "out").keys() - {
             ".building.lock"}

@@ -176,7 +176,8 @@ def test_what_else_lies_in_the_folder_and_who_else_writes_there_is_named(made, t
     with pytest.raises(InputError, match="export: holds notes.txt, which is no part of an export"):
         export.write(model, shrunk("p3d"), copy, "last")
     (copy / "notes.txt").rename(copy / "saved_model")
-    with lock.held(tmp_path / ".export.lock", "exports"), pytest.raises(InputError, match=f"process {os.getpid()}"):
+    with (lock.exclusive(tmp_path / ".export.lock", "exports"),
+          pytest.raises(InputError, match=f"process {os.getpid()}")):
         export.write(model, shrunk("p3d"), copy, "last")
     assert len(list(copy.iterdir())) == 5
     export.write(model, shrunk("p3d"), copy, "last")

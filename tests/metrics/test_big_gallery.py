@@ -71,8 +71,9 @@ def test_exact_distances_with_many_ties_score_as_the_whole_matrix():
 EIGHT = """
 import sys
 import jax, numpy as np
-from cfaan_jax import metrics, sharding
+from cfaan_jax import metrics
 from cfaan_jax.metrics import big_gallery, protocols
+from cfaan_jax.runtime import sharding
 from tests.metrics import test_big_gallery as t
 assert jax.device_count() == 8
 big_gallery._BLOCK = 64
@@ -82,7 +83,7 @@ t.assert_same(metrics.score_all(t.in_strips(queries, gallery), protocols=names, 
               metrics.score_all(t.matrix(queries, gallery), protocols=names, **t.labels()))
 queries, gallery = t.random_features()
 np.save(sys.argv[1], np.concatenate([strip.copy() for strip in t.in_strips(queries, gallery).strips()]))
-shards = {len(shard.data) for shard in jax.device_put(gallery[:64], sharding.over_batch(sharding.data_mesh(), 64))
+shards = {len(shard.data) for shard in jax.device_put(gallery[:64], sharding.batch_sharding(sharding.data_mesh(), 64))
           .addressable_shards}
 assert shards == {8}
 """

@@ -8,7 +8,7 @@ from PIL import Image
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import Score
 from cfaan_jax.report.page import pages
-from cfaan_jax.runtime.text_tables import Content
+from cfaan_jax.runtime.text_tables import TableContent
 
 SITE = {"index.html": "Start <here>"}
 HOSTILE = "</script><!-- ]]> & ' \" \u2028 ü 行人"
@@ -21,7 +21,7 @@ def score() -> Score:
 
 def write(folder, cell="cell"):
     with pages(folder, SITE, HOSTILE) as site:
-        site.page("index.html", table=Content(["protocol"], [[cell]], []), score=score(), trained=False)
+        site.page("index.html", table=TableContent(["protocol"], [[cell]], []), score=score(), trained=False)
 
 
 def test_text_is_escaped(tmp_path):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cfaan_jax.runtime.command import status_of
+from cfaan_jax.runtime.command import exit_status
 from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
 
 
@@ -44,8 +44,8 @@ def test_a_second_signal_acts_as_usual():
 TRACED = """
 import os, signal, sys
 import jax
-from cfaan_jax.errors import status_of
-from cfaan_jax.interrupt import StopSignal
+from cfaan_jax.runtime.command import exit_status
+from cfaan_jax.runtime.interrupt import StopSignal
 signum = getattr(signal, sys.argv[1])
 
 def traced(x):  # an exception raised here would pass through JAX, and through its callbacks when it compiles
@@ -62,7 +62,7 @@ def work():
         jax.jit(traced)(1.0)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-status_of(work)
+exit_status(work)
 print("went on")
 """
 
@@ -75,7 +75,7 @@ def test_a_signal_while_jax_is_at_work_ends_the_process(name, status):
 
 def test_ctrl_c_elsewhere_is_told_in_a_word(capsys):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    assert status_of(lambda: os.kill(os.getpid(), signal.SIGINT) or signal.pause()) == 130
+    assert exit_status(lambda: os.kill(os.getpid(), signal.SIGINT) or signal.pause()) == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and capsys.readouterr().err == "stopped\n"
     signal.signal(signal.SIGINT, before)
 
@@ -88,7 +88,8 @@ def test_handlers_are_as_before_afterwards():
 
 
 def test_who_reads_the_output_may_stop_reading():
-    code = "from cfaan_jax.runtime.command import run_command; run_command(lambda: [print('long ' * 1000) for _ in range(1000)])"
+    code = ("from cfaan_jax.runtime.command import run_command; "
+            "run_command(lambda: [print('long ' * 1000) for _ in range(1000)])")
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
         command.stdout.readline()
         command.stdout.close()

@@ -15,8 +15,8 @@ from cfaan_jax.runtime import lock
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cfaan_jax import lock
-with lock.held(Path(sys.argv[1]), "trains"):
+from cfaan_jax.runtime import lock
+with lock.exclusive(Path(sys.argv[1]), "trains"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -34,7 +34,7 @@ def holder(tmp_path):
 
 def test_a_second_process_is_refused_with_host_and_number_of_the_first(holder, tmp_path):
     with pytest.raises(InputError, match=f"process {holder.pid} on {socket.gethostname()} .trains, since 2"):
-        with lock.held(tmp_path / ".lock", "trains"):
+        with lock.exclusive(tmp_path / ".lock", "trains"):
             raise AssertionError("went on")
     assert holder.poll() is None and (tmp_path / ".lock").exists()
 
@@ -43,7 +43,7 @@ def test_what_a_crash_left_is_nobodys(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert json.loads((tmp_path / ".lock").read_text())["pid"] == holder.pid
-    with lock.held(tmp_path / ".lock", "trains"):
+    with lock.exclusive(tmp_path / ".lock", "trains"):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
     assert not (tmp_path / ".lock").exists()
 
@@ -51,7 +51,7 @@ def test_what_a_crash_left_is_nobodys(holder, tmp_path):
 def test_a_number_that_another_process_got_later_holds_nothing(tmp_path):
     left = {"host": socket.gethostname(), "pid": os.getppid(), "boot": "before", "doing": "trains", "since": "then"}
     (tmp_path / ".lock").write_text(json.dumps(left))
-    with lock.held(tmp_path / ".lock", "trains"):
+    with lock.exclusive(tmp_path / ".lock", "trains"):
         pass
 
 
@@ -59,7 +59,7 @@ def test_another_machine_is_believed_and_the_remedy_named(tmp_path):
     left = {"host": "elsewhere", "pid": 7, "boot": "other", "doing": "trains", "since": "then"}
     (tmp_path / ".lock").write_text(json.dumps(left))
     with pytest.raises(InputError, match=r"process 7 on elsewhere.*remove the file .*\.lock"):
-        with lock.held(tmp_path / ".lock", "trains"):
+        with lock.exclusive(tmp_path / ".lock", "trains"):
             raise AssertionError("went on")
     assert json.loads((tmp_path / ".lock").read_text()) == left
 
@@ -67,13 +67,13 @@ def test_another_machine_is_believed_and_the_remedy_named(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_a_file_that_says_nothing_holds_nothing(tmp_path, text):
     (tmp_path / ".lock").write_text(text)
-    with lock.held(tmp_path / ".lock", "trains"):
+    with lock.exclusive(tmp_path / ".lock", "trains"):
         pass
 
 
 def test_it_is_given_back_whatever_happens(tmp_path):
     for _ in range(2):
-        with pytest.raises(KeyError), lock.held(tmp_path / "new" / ".lock", "trains"):
+        with pytest.raises(KeyError), lock.exclusive(tmp_path / "new" / ".lock", "trains"):
             raise KeyError
         assert not (tmp_path / "new").exists()
 
@@ -83,7 +83,7 @@ def test_a_folder_that_was_there_or_holds_something_stays(made_before, tmp_path)
     folder = tmp_path / "folder"
     if made_before:
         folder.mkdir()
-    with lock.held(folder / ".lock", "trains"):
+    with lock.exclusive(folder / ".lock", "trains"):
         if not made_before:
             (folder / "results").touch()
     assert [each.name for each in folder.iterdir()] == ([] if made_before else ["results"])
@@ -92,6 +92,6 @@ def test_a_folder_that_was_there_or_holds_something_stays(made_before, tmp_path)
 def test_where_no_lock_can_be_had_the_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("years of work")
     with pytest.raises(InputError, match="file: cannot be locked.*another folder"):
-        with lock.held(tmp_path / "file" / ".lock", "trains"):
+        with lock.exclusive(tmp_path / "file" / ".lock", "trains"):
             raise AssertionError("went on")
     assert (tmp_path / "file").read_text() == "years of work"

@@ -150,7 +150,7 @@ def test_weights_that_are_not_finite_are_not_saved(config, tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(config, tmp_path):
-    with lock.held(tmp_path / ".training.lock", "trains"):
+    with lock.exclusive(tmp_path / ".training.lock", "trains"):
         with pytest.raises(InputError, match=f"process {os.getpid()} on .*trains"):
             loop.train(config, tmp_path)
     assert not any(tmp_path.iterdir())
@@ -174,4 +174,4 @@ def test_records_with_other_identities_are_refused_on_resume(config, tmp_path):
 def test_devices_that_do_not_divide_the_batch_are_named():
     mesh = SimpleNamespace(size=8)
     with pytest.raises(InputError, match="12 clips does not divide over 8 devices"):
-        loop.over_batch(mesh, 12)
+        loop.batch_sharding(mesh, 12)

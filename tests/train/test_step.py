@@ -72,8 +72,8 @@ def test_gradients_in_parts_are_the_mean_of_those_of_the_parts():
 # Running statistics, as those of batch normalisation, that see every part once.
 ON_TWO_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
-from cfaan_jax.accumulation import over_parts
-from cfaan_jax.sharding import data_mesh, over_batch
+from cfaan_jax.runtime.sharding import batch_sharding, data_mesh
+from cfaan_jax.train.accumulation import over_parts
 
 def gradient(weight, running, rows):
     mean = rows.mean(0)
@@ -85,7 +85,7 @@ found = []
 for devices in (jax.devices()[:1], jax.devices()):
     mesh = data_mesh(devices)
     step = jax.jit(over_parts(gradient, 2, mesh))
-    found.append(jax.device_get(step(jnp.ones(3), jnp.zeros(3), jax.device_put(rows, over_batch(mesh, 4)))))
+    found.append(jax.device_get(step(jnp.ones(3), jnp.zeros(3), jax.device_put(rows, batch_sharding(mesh, 4)))))
 assert len(jax.devices()) == 2
 jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5), *found)
 gradients, (running, metrics) = found[0]
