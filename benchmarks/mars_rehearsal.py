@@ -30,7 +30,7 @@ from benchmarks.scoring import drawn_search
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.checkpoint import Checkpoints, restore_model
-from cfaan_jax.experiment.config import KINDS, claim
+from cfaan_jax.experiment.config import KINDS, save_or_check_config
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models.resnet import EXPANSION
 from cfaan_jax.runtime.command import run_command
@@ -111,7 +111,7 @@ def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line],
     """Trains one step, which compiles, then so many more; also clips a second, the share of waiting, cores had."""
     schedule, config = config.train, config.copy_and_resolve_references()
     config.train.evaluate_every = 0
-    claim(config, workdir)
+    save_or_check_config(config, workdir)
     sampler = loop.training_sampler(config)
     with StopSignal() as stop, _Timed(workdir) as checkpoints:
         began = time.perf_counter()

@@ -32,7 +32,15 @@ from cfaan_jax.deploy import export, extract
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.checkpoint import restore_model
-from cfaan_jax.experiment.config import SECTIONS, check, claim, flatten, initial_model, no_such_field, weights_of
+from cfaan_jax.experiment.config import (
+    SECTIONS,
+    check,
+    flatten,
+    initial_model,
+    no_such_field,
+    save_or_check_config,
+    weights_of,
+)
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed
 from cfaan_jax.runtime.command import exit_status
@@ -108,7 +116,7 @@ def _network(config: ConfigDict, workdir: str, classifies: bool) -> VideoReID:
         model = initial_model(config, training_sampler(config).num_classes, classifies=classifies)
     else:
         model, _ = restore_model(workdir, which)
-    distributed.run_on_first_process(lambda: claim(config, workdir))
+    distributed.run_on_first_process(lambda: save_or_check_config(config, workdir))
     return model
 
 

@@ -31,11 +31,10 @@ class KeepingCheckpoints(Checkpoints):
         super().__init__(workdir)
         self._workdir = workdir
 
-    def save(self, kind, standing, **trees):
-        super().save(kind, standing, **trees)
-        if (kind, standing.step) == ("last", KEPT):
-            copy = self._workdir.with_name(f"{self._workdir.name}-{KEPT}")
-            distributed.run_on_first_process(lambda: keep(self._workdir, copy))
+    def save(self, kind, progress, **trees):
+        super().save(kind, progress, **trees)
+        if (kind, progress.step) == ("last", KEPT):
+            distributed.run_on_first_process(lambda: keep(self._workdir, self._workdir.with_name(f"{self._workdir.name}-{KEPT}")))
 
 
 def keep(folder: Path, copy: Path) -> None:

@@ -24,9 +24,9 @@ from flax import nnx
 from benchmarks.robustness.fuzz_targets import forget_overrides
 from cfaan_jax import main, models, weights
 from cfaan_jax.deploy import export
-from cfaan_jax.experiment.checkpoint import Checkpoints, Standing
+from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
 from cfaan_jax.experiment.config import check as check_config
-from cfaan_jax.experiment.config import claim, create_model
+from cfaan_jax.experiment.config import create_model, save_or_check_config
 from cfaan_jax.models.backbone_hooks import Additions, Place
 from cfaan_jax.models.heads import HeadSettings, whole_average
 from cfaan_jax.models.registry import SYSTEMS, System, TorchLayout
@@ -65,9 +65,9 @@ def trained(tmp_path_factory) -> Path:
     config.model.update(SMALL)
     config.data.update(SIZE)
     model = create_model(config, 3)
-    claim(config, workdir)
+    save_or_check_config(config, workdir)
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save("last", Standing(1, 3), model=nnx.state(model))
+        checkpoints.save("last", TrainingProgress(1, 3), model=nnx.state(model))
     export.write(model, config, workdir / "export-last", "last")
     return workdir
 

@@ -27,7 +27,7 @@ from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.privacy import forget
 from cfaan_jax.report import summary
 from cfaan_jax.report.label_review import review
-from cfaan_jax.runtime.command import describe_os_error, exit_status, run_command
+from cfaan_jax.runtime.command import explained, run_command, exit_status
 from data_prep import build_tfrecords
 
 
@@ -82,29 +82,29 @@ def test_a_checkpoint_is_not_begun_where_there_is_no_space(tmp_path, capsys, mon
     usage = namedtuple("usage", "total used free")
     trees = {"model": {"weight": jnp.zeros(2 << 20)}}  # 8 MiB
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save("last", checkpoint.Standing(1, 5), **trees)
+        checkpoints.save("last", checkpoint.TrainingProgress(1, 5), **trees)
         before = contents(tmp_path)
         with monkeypatch.context() as patched:
             patched.setattr(shutil, "disk_usage", lambda _: usage(100 << 20, 90 << 20, 10 << 20))
-            assert exit_status(lambda: checkpoints.save("last", checkpoint.Standing(2, 5), **trees)) == 1
+            assert exit_status(lambda: checkpoints.save("last", checkpoint.TrainingProgress(2, 5), **trees)) == 1
         assert capsys.readouterr().err == (f"error: {tmp_path / 'checkpoints/last'}: no space left for a checkpoint of "
                                            "14 MiB; free some space there, then run the same command again\n")
         assert contents(tmp_path) == before
-        checkpoints.save("last", checkpoint.Standing(2, 5), **trees)
+        checkpoints.save("last", checkpoint.TrainingProgress(2, 5), **trees)
         assert checkpoints.step("last") == 2
 
 
 def test_a_checkpoint_that_cannot_be_finished_is_none(tmp_path, capfd):
     trees = {"model": {"weight": jnp.arange(100_000.0)}}
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save("last", checkpoint.Standing(1, 5), **trees)
+        checkpoints.save("last", checkpoint.TrainingProgress(1, 5), **trees)
         with no_file_beyond(4096):
-            assert exit_status(lambda: checkpoints.save("last", checkpoint.Standing(2, 5), **trees)) == 1
+            assert exit_status(lambda: checkpoints.save("last", checkpoint.TrainingProgress(2, 5), **trees)) == 1
     assert f"error: {tmp_path / 'checkpoints/last'}: File too large" in capfd.readouterr().err
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.step("last") == 1
         np.testing.assert_array_equal(checkpoints.restore("last", **trees)["model"]["weight"], trees["model"]["weight"])
-        checkpoints.save("last", checkpoint.Standing(2, 5), **trees)
+        checkpoints.save("last", checkpoint.TrainingProgress(2, 5), **trees)
         assert checkpoints.step("last") == 2
 
 
@@ -196,5 +196,5 @@ def test_ctrl_c_ends_a_command_without_a_traceback(capsys):
     (errno.EIO, "repair the disk"),
 ])
 def test_every_cause_has_its_remedy(number, remedy):
-    said = describe_os_error(OSError(number, "why", "where"))
+    said = explained(OSError(number, "why", "where"))
     assert said.startswith("where: why; ") and remedy in said and said.endswith("run the same command again")

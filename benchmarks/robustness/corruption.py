@@ -33,7 +33,7 @@ from benchmarks import command
 from cfaan_jax.data import example, records
 from cfaan_jax.data.splits import ON_BAD_RECORD, open_split
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.checkpoint import Checkpoints, Standing
+from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
 from cfaan_jax.runtime.progress import Progress
 from cfaan_jax.runtime.text_tables import show
 
@@ -273,7 +273,7 @@ class _Trials:
         self._workdir = place / "run"
         self._arrays = {"weights": np.arange(4000, dtype=np.float32), "bias": np.ones((7, 3), np.float32)}
         with Checkpoints(self._workdir) as checkpoints:
-            checkpoints.save("last", Standing(step=3, num_classes=5), model=self._arrays)
+            checkpoints.save("last", TrainingProgress(step=3, num_classes=5), model=self._arrays)
 
     def run(self, number: int, name: str, rng: _Rng) -> dict[str, tuple[str, str]]:
         """Damages one file of a copy; (outcome, what was said) by `on_bad_record`, "" for checkpoints."""
@@ -301,8 +301,8 @@ class _Trials:
 
     def _restore(self, folder: Path) -> tuple[str, str]:
         with Checkpoints(folder, read_only=True) as checkpoints:
-            standing, found = checkpoints.standing("last"), checkpoints.restore("last", model=self._arrays)["model"]
-        same = standing == Standing(step=3, num_classes=5) and all(
+            progress, found = checkpoints.progress("last"), checkpoints.restore("last", model=self._arrays)["model"]
+        same = progress == TrainingProgress(step=3, num_classes=5) and all(
             np.array_equal(found[name], array) for name, array in self._arrays.items())
         return ("as before", "") if same else ("WRONG", "other content")
 

@@ -227,7 +227,7 @@ def _arrays(workdir: Path) -> dict[str, str]:
     with Checkpoints(workdir, read_only=True) as checkpoints, ocp.StandardCheckpointer() as reader:
         for kind in ("last", "best"):
             folder = workdir / "checkpoints" / kind / str(checkpoints.step(kind))
-            found[f"{kind}/standing"] = str(checkpoints.standing(kind))
+            found[f"{kind}/progress"] = str(checkpoints.progress(kind))
             for item in ("model", "optimizer"):
                 if (folder / item).exists():
                     found |= {f"{kind}/{item}/{name}": _digest(np.asarray(value).tobytes())

@@ -21,6 +21,7 @@ from cfaan_jax.experiment.config import KINDS, check_fields, create_model, load_
 from cfaan_jax.runtime import distributed
 from cfaan_jax.runtime.files import path_in_errors
 
+_PROGRESS = "standing"  # the name of the progress on disk
 _SMALL_FILES = 4 << 20  # bytes: what a checkpoint takes beside its arrays
 
 # Orbax warns of every folder that is opened read-only, which is what was asked for.
@@ -29,7 +30,7 @@ logging.get_absl_logger().addFilter(
 
 
 @dataclass
-class Standing:
+class TrainingProgress:
     """How far a run is, beside its arrays.
 
     Attributes:
@@ -49,7 +50,7 @@ class Checkpoints:
     """The checkpoints in `<workdir>/checkpoints`, one of each kind.
 
     A checkpoint appears under its final name when it is complete, and its predecessor goes afterwards: whenever the
-    process ends, the latest complete one is there. `last` holds the network, the optimiser's state and the standing;
+    process ends, the latest complete one is there. `last` holds the network, the optimiser's state and the progress;
     `best` holds no optimiser's state.
 
     Args:
@@ -78,28 +79,27 @@ class Checkpoints:
         """The step of the checkpoint of this kind, None if there is none."""
         return self._managers[kind].latest_step()
 
-    def save(self, kind: str, standing: Standing, **trees) -> None:
-        """Saves pytrees of arrays under their names, with the standing; nothing if this step is already saved."""
-        if self.step(kind) == standing.step:
+    def save(self, kind: str, progress: TrainingProgress, **trees) -> None:
+        """Saves pytrees of arrays under their names, with the progress; nothing if this step is already saved."""
+        if self.step(kind) == progress.step:
             return
         manager, leaves = self._managers[kind], {name: _named_leaves(tree) for name, tree in trees.items()}
         distributed.run_on_first_process(lambda: _check_space(manager.directory, leaves))
-        items = {name: ocp.args.StandardSave(each) for name, each in leaves.items()}
+        items = {name: ocp.args.StandardSave(named_leaves) for name, named_leaves in leaves.items()}
+        items[_PROGRESS] = ocp.args.JsonSave(asdict(progress))
         with _named(manager.directory):
-            manager.save(standing.step, force=True, args=ocp.args.Composite(
-                standing=ocp.args.JsonSave(asdict(standing)), **items))
+            manager.save(progress.step, force=True, args=ocp.args.Composite(**items))
 
-    def standing(self, kind: str) -> Standing:
-        """The standing at the checkpoint of this kind; InputError if it is missing or incomplete."""
-        found = self._restore(kind, standing=ocp.args.JsonRestore())["standing"]
+    def progress(self, kind: str) -> TrainingProgress:
+        """The progress stored in the checkpoint of this kind; InputError if it is missing or incomplete."""
+        stored = self._restore(kind, **{_PROGRESS: ocp.args.JsonRestore()})[_PROGRESS]
         try:
-            standing = Standing(**found)
-            numbers = asdict(standing).values()
-            if not all(isinstance(each, int | float) for each in numbers) or standing.num_classes < 1:
-                raise ValueError(f"its standing is {found}")
+            progress = TrainingProgress(**stored)
+            if not all(isinstance(value, int | float) for value in stored.values()) or progress.num_classes < 1:
+                raise ValueError(f"its progress is {stored}")
         except (TypeError, ValueError) as error:
             raise self._damaged(kind, error) from error
-        return standing
+        return progress
 
     def restore(self, kind: str, **templates) -> dict:
         """Pytrees of arrays, by name.
@@ -150,7 +150,7 @@ def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module,
     """
     config = load_config(workdir)
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        classes = checkpoints.standing(which).num_classes
+        classes = checkpoints.progress(which).num_classes
         try:
             check_fields(config)
             model = create_model(config, classes)

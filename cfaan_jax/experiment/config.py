@@ -167,7 +167,7 @@ def weights_of(config: ConfigDict) -> str:
     return "pretrained" if loaded else config.eval.weights
 
 
-def claim(config: ConfigDict, workdir: str | Path) -> None:
+def save_or_check_config(config: ConfigDict, workdir: str | Path) -> None:
     """Writes the config to `<workdir>/config.json`, or compares it with the one that is there.
 
     Raises:
@@ -188,7 +188,7 @@ def claim(config: ConfigDict, workdir: str | Path) -> None:
 
 
 def load_config(workdir: str | Path) -> ConfigDict:
-    """The config that `claim` wrote.
+    """The config that `save_or_check_config` wrote.
 
     Raises:
         InputError: there is none, or it cannot be read.

@@ -24,15 +24,15 @@ from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment import environment
-from cfaan_jax.experiment.checkpoint import Checkpoints, Standing, restore_model
-from cfaan_jax.experiment.config import KINDS, check, claim, create_model, flatten, initial_model
+from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress, restore_model
+from cfaan_jax.experiment.config import KINDS, check, create_model, flatten, initial_model, save_or_check_config
 from cfaan_jax.experiment.metric_log import MetricLog
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed, lock
 from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
 from cfaan_jax.runtime.progress import Progress
-from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, local_rows, put_on_mesh, replicated
+from cfaan_jax.runtime.sharding import data_mesh, batch_sharding, local_rows, put_on_mesh, replicated
 from cfaan_jax.train import optim, utilisation
 from cfaan_jax.train.accumulation import over_parts
 from cfaan_jax.train.meters import Meters, StepTrace
@@ -88,7 +88,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
 
 def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) -> None:
     """Trains and scores in a folder in which nobody else trains."""
-    distributed.run_on_first_process(lambda: claim(config, workdir))
+    distributed.run_on_first_process(lambda: save_or_check_config(config, workdir))
     total = config.train.epochs * sampler.steps_per_epoch
     with StopSignal(alone=jax.process_count() == 1) as stop:
         with Checkpoints(workdir) as checkpoints:
@@ -191,13 +191,13 @@ class Run:
         self._graphdef, params, stats = nnx.split(model, nnx.Param, ...)
         state = initial_state(config, model, classes, optimizer, params, stats)
         self.state = put_on_mesh(state, replicated(self._mesh))
-        self.standing = Standing(step=0, num_classes=classes)
+        self.standing = TrainingProgress(step=0, num_classes=classes)
         if resumed:
             self._resume()
         self._step = make_step(self._graphdef, optimizer, config, model.stride, self._mesh)
 
     def _resume(self) -> None:
-        self.standing = self._checkpoints.standing("last")
+        self.standing = self._checkpoints.progress("last")
         if self.standing.num_classes != self._sampler.num_classes:
             raise InputError(
                 f"config.data.records={self.config.data.records}: {self._sampler.num_classes} training identities, but "

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from cfaan_jax import models, weights
 from cfaan_jax.data import augment
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.checkpoint import Checkpoints, Standing
-from cfaan_jax.experiment.config import claim
+from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
+from cfaan_jax.experiment.config import save_or_check_config
 from configs import ide
 from data_prep.redetect_link import linkers, linking
 
@@ -104,10 +104,10 @@ def write_workdir(workdir, clip_length):
     config.data.clip_length = clip_length
     config.model.width = 4
     config.model.depths = (1, 1, 1, 1)
-    claim(config, workdir)
+    save_or_check_config(config, workdir)
     model = network(clip_length)
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save("last", Standing(step=3, num_classes=5), model=nnx.state(model))
+        checkpoints.save("last", TrainingProgress(step=3, num_classes=5), model=nnx.state(model))
     return workdir
 
 

@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.checkpoint import Checkpoints, Standing, restore_model
-from cfaan_jax.experiment.config import claim, create_model, load_config
+from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress, restore_model
+from cfaan_jax.experiment.config import create_model, load_config, save_or_check_config
 from tests.experiment.test_config import small
 
 
@@ -33,11 +33,11 @@ def assert_same(one, other) -> None:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
-    claim(small(), workdir)
+    save_or_check_config(small(), workdir)
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save("last", Standing(4, 5), **trees(4))
-        checkpoints.save("best", Standing(4, 5, evaluated=4, best=0.5), model=trees(4)["model"])
-        checkpoints.save("last", Standing(6, 5, evaluated=4, best=0.5), **trees(6))
+        checkpoints.save("last", TrainingProgress(4, 5), **trees(4))
+        checkpoints.save("best", TrainingProgress(4, 5, evaluated=4, best=0.5), model=trees(4)["model"])
+        checkpoints.save("last", TrainingProgress(6, 5, evaluated=4, best=0.5), **trees(6))
     return workdir
 
 
@@ -49,7 +49,7 @@ def workdir(saved, tmp_path):
 def test_everything_comes_back_bit_for_bit(saved):
     with Checkpoints(saved, read_only=True) as checkpoints:
         assert (checkpoints.step("last"), checkpoints.step("best")) == (6, 4)
-        assert checkpoints.standing("last") == Standing(6, 5, evaluated=4, best=0.5)
+        assert checkpoints.progress("last") == TrainingProgress(6, 5, evaluated=4, best=0.5)
         assert_same(checkpoints.restore("last", **trees(0)), trees(6))
         assert_same(checkpoints.restore("best", model=trees(0)["model"])["model"], trees(4)["model"])
 
@@ -60,7 +60,7 @@ def test_only_the_latest_of_a_kind_is_kept(saved):
 
 def test_saving_the_same_step_again_keeps_what_is_there(workdir):
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save("last", Standing(6, 5), **trees(7))
+        checkpoints.save("last", TrainingProgress(6, 5), **trees(7))
         assert_same(checkpoints.restore("last", **trees(0)), trees(6))
 
 
@@ -89,7 +89,7 @@ def test_a_missing_best_says_when_there_is_one(workdir):
 
 
 def test_an_untrained_workdir_says_to_train(tmp_path):
-    claim(small(), tmp_path)
+    save_or_check_config(small(), tmp_path)
     with pytest.raises(InputError, match="no checkpoint 'last'.*train first"):
         restore_model(tmp_path)
 
@@ -111,7 +111,7 @@ def test_an_incomplete_checkpoint_names_its_folder_and_the_remedy(workdir, item)
 
 @pytest.mark.parametrize("content", [
     "[]", "{}", "5", "null", '{"step": 6, "num_classes": -1}', '{"step": 6, "more": 1}'])
-def test_a_strange_standing_names_its_folder(workdir, content):
+def test_strange_progress_names_its_folder(workdir, content):
     [path] = [each for each in (workdir / "checkpoints/last/6/standing").iterdir() if "step" in each.read_text()]
     path.write_text(content)
     with pytest.raises(InputError, match=r"checkpoints/last/6: this checkpoint is incomplete, damaged"):

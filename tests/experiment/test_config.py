@@ -8,7 +8,15 @@ import pytest
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.config import check, claim, create_model, flatten, load_config, nearest, weights_of
+from cfaan_jax.experiment.config import (
+    check,
+    create_model,
+    flatten,
+    load_config,
+    nearest,
+    save_or_check_config,
+    weights_of,
+)
 from cfaan_jax.train import optim
 from configs import dukev, ide, mars, mars_pod, quickstart
 
@@ -57,7 +65,7 @@ def test_an_unknown_variant_lists_those_there_are():
 @pytest.mark.parametrize("variant", [*mars.VARIANTS, "ide"])
 def test_the_same_config_makes_the_same_network_also_through_the_file(tmp_path, variant):
     config = small(variant)
-    claim(config, tmp_path)
+    save_or_check_config(config, tmp_path)
     one, other = (nnx.state(create_model(each, 5)) for each in (config, load_config(tmp_path)))
     assert jax.tree.structure(one) == jax.tree.structure(other)
     jax.tree.map(np.testing.assert_array_equal, one, other)
@@ -67,19 +75,19 @@ def test_the_same_config_makes_the_same_network_also_through_the_file(tmp_path, 
 
 
 def test_a_folder_takes_its_own_config_again(tmp_path):
-    claim(small(), tmp_path / "new" / "run")
+    save_or_check_config(small(), tmp_path / "new" / "run")
     before = (tmp_path / "new/run/config.json").read_bytes()
-    claim(small(), tmp_path / "new" / "run")
+    save_or_check_config(small(), tmp_path / "new" / "run")
     assert (tmp_path / "new/run/config.json").read_bytes() == before
     assert [path.name for path in (tmp_path / "new/run").iterdir()] == ["config.json"]
 
 
 def test_another_config_is_refused_with_the_fields_and_the_remedy(tmp_path):
-    claim(small(), tmp_path)
+    save_or_check_config(small(), tmp_path)
     other = small()
     other.optim.learning_rate, other.model.depths = 0.5, (1, 1, 2, 1)
     with pytest.raises(InputError) as refused:
-        claim(other, tmp_path)
+        save_or_check_config(other, tmp_path)
     text = str(refused.value)
     assert "config.json" in text and "another --workdir" in text
     assert "config.optim.learning_rate: 0.001 there, 0.5 now" in text
@@ -88,11 +96,11 @@ def test_another_config_is_refused_with_the_fields_and_the_remedy(tmp_path):
 
 
 def test_how_a_run_is_scored_and_read_may_change(tmp_path):
-    claim(small(), tmp_path)
+    save_or_check_config(small(), tmp_path)
     other = small()
     other.eval.update(weights="best", corrections="file.csv", protocols=("mars_matlab",))
     other.data.workers, other.train.profile, other.train.loggers = 7, (1, 2), ()
-    claim(other, tmp_path)
+    save_or_check_config(other, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1", "[1]", "7", "{}", '{"model": 1}', "[" * 10_000])

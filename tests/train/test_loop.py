@@ -112,7 +112,7 @@ def test_the_best_network_is_kept_by_the_periodic_evaluation(config, tmp_path, m
     assert asked == ["test"] * 3
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert (checkpoints.step("best"), checkpoints.step("last")) == (2 * STEPS, 3 * STEPS)
-        assert checkpoints.standing("last").best == 0.5
+        assert checkpoints.progress("last").best == 0.5
     assert [(row["step"], row["mAP"]) for row in rows(tmp_path) if row["mAP"]] == [
         ("2", "0.2"), ("4", "0.5"), ("6", "0.3")]
 
@@ -123,7 +123,7 @@ def test_a_stop_during_an_evaluation_saves_and_evaluates_again(config, tmp_path,
     with pytest.raises(Interrupted, match="SIGTERM"):
         run(config, tmp_path)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.standing("last").step == 2 * STEPS
+        assert checkpoints.progress("last").step == 2 * STEPS
     monkeypatch.setattr(evaluate, "search", lambda *_: found_with(0.25))
     run(config, tmp_path)
     assert [row["step"] for row in rows(tmp_path) if row["mAP"]] == ["4", "6"]
