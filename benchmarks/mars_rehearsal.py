@@ -30,7 +30,7 @@ from benchmarks.scoring import drawn_search
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.checkpoint import Checkpoints, restore_model
-from cfaan_jax.experiment.config import KINDS, save_or_check_config
+from cfaan_jax.experiment.config import CHECKPOINT_KINDS, save_or_check_config
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models.resnet import EXPANSION
 from cfaan_jax.runtime.command import run_command
@@ -152,7 +152,7 @@ def _tested(config: ConfigDict, workdir: Path, batches: int) -> list[Line]:
     lines = [Line("evaluation step, compiled", 1, measured("test", 1)[0], 1)]
     for mode, passes, what in (
             (config.train.evaluate_clips, config.train.epochs // config.train.evaluate_every, "periodic evaluation"),
-            (config.eval.clips, len(KINDS), f"final evaluation, {' and '.join(KINDS)}")):
+            (config.eval.clips, len(CHECKPOINT_KINDS), f"final evaluation, {' and '.join(CHECKPOINT_KINDS)}")):
         took, sample = measured(mode, clips)
         every = sum(len(ClipBatches(split, mode, **settings)) for split in splits)
         lines.append(Line(f"{what}: batch of {config.eval.batch} clips, {mode}", passes * every, took / sample,
@@ -169,7 +169,7 @@ def _scored(config: ConfigDict, found: Metadata) -> list[Line]:
         lambda asked=asked: search.score(asked, settings.corrections, settings.max_rank)), 1)
         for what, times, asked in (
             ("periodic evaluation", config.train.epochs // config.train.evaluate_every, names[:1]),
-            ("final evaluation", len(KINDS), names))]
+            ("final evaluation", len(CHECKPOINT_KINDS), names))]
 
 
 def _notes(flags: argparse.Namespace, about: dict) -> list[str]:

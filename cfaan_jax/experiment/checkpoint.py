@@ -17,7 +17,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.config import KINDS, check_fields, create_model, load_config
+from cfaan_jax.experiment.config import CHECKPOINT_KINDS, check_fields, create_model, load_config
 from cfaan_jax.runtime import distributed
 from cfaan_jax.runtime.files import path_in_errors
 
@@ -66,7 +66,7 @@ class Checkpoints:
         root = Path(workdir).absolute() / "checkpoints"
         if not read_only and jax.process_index() == 0:
             _remove_unfinished(root)
-        self._managers = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in KINDS}
+        self._managers = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in CHECKPOINT_KINDS}
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -18,8 +18,8 @@ from cfaan_jax.runtime.files import parse_json, write_atomic
 from cfaan_jax.train.losses import DISTANCES
 
 # What an evaluation can score: the checkpoints of a run, or the network as training starts with it.
-KINDS = ("last", "best")
-WEIGHTS = (*KINDS, "untrained")
+CHECKPOINT_KINDS = ("last", "best")
+WEIGHTS = (*CHECKPOINT_KINDS, "untrained")
 
 # Fields that hold one of several names.
 _CHOICES = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.config import FREE, KINDS, flatten, load_config, no_such_field
+from cfaan_jax.experiment.config import CHECKPOINT_KINDS, FREE, flatten, load_config, no_such_field
 from cfaan_jax.report.summary import read_rows
 from configs import mars, quickstart
 
@@ -91,7 +91,7 @@ def find(folder: Path, scale: Scale) -> list[Run]:
         variant, results = variant_of(config["model"]), path.with_name("results.json")
         if variant is not None:
             rows = read_rows(results) if results.exists() else ()
-            rows = [row for row in rows if row["weights"] in KINDS]
+            rows = [row for row in rows if row["weights"] in CHECKPOINT_KINDS]
             if strange := {row["seed"] for row in rows} - {config["seed"]}:
                 raise InputError(f"{results} has figures of seed {min(strange)}, config.json beside it says "
                                  f"{config['seed']}: one of them is of another run; evaluate this one again")

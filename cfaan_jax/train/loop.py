@@ -25,7 +25,14 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment import environment
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress, restore_model
-from cfaan_jax.experiment.config import KINDS, check, create_model, flatten, initial_model, save_or_check_config
+from cfaan_jax.experiment.config import (
+    CHECKPOINT_KINDS,
+    check,
+    create_model,
+    flatten,
+    initial_model,
+    save_or_check_config,
+)
 from cfaan_jax.experiment.metric_log import MetricLog
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models import VideoReID
@@ -93,7 +100,7 @@ def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) ->
     with StopSignal(alone=jax.process_count() == 1) as stop:
         with Checkpoints(workdir) as checkpoints:
             done = checkpoints.step("last") == total
-            kinds = [kind for kind in KINDS if checkpoints.step(kind) is not None]
+            kinds = [kind for kind in CHECKPOINT_KINDS if checkpoints.step(kind) is not None]
             missing = _unscored(config, workdir, kinds) if done else []
             if done and not missing:
                 for kind in kinds:
@@ -104,7 +111,7 @@ def _train(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler) ->
             distributed.run_on_first_process(lambda: environment.note(workdir, config.seed))
             if not done:
                 Run(config, workdir, sampler, checkpoints, stop).train(total)
-                missing = [kind for kind in KINDS if checkpoints.step(kind) is not None]
+                missing = [kind for kind in CHECKPOINT_KINDS if checkpoints.step(kind) is not None]
         for which in missing:
             with stop.at_once():
                 evaluate.evaluate(restore_model(workdir, which)[0], config, workdir, which)
