@@ -34,7 +34,8 @@ class KeepingCheckpoints(Checkpoints):
     def save(self, kind, progress, **trees):
         super().save(kind, progress, **trees)
         if (kind, progress.step) == ("last", KEPT):
-            distributed.run_on_first_process(lambda: keep(self._workdir, self._workdir.with_name(f"{self._workdir.name}-{KEPT}")))
+            copy = self._workdir.with_name(f"{self._workdir.name}-{KEPT}")
+            distributed.run_on_first_process(lambda: keep(self._workdir, copy))
 
 
 def keep(folder: Path, copy: Path) -> None:

@@ -27,7 +27,7 @@ from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.privacy import forget
 from cfaan_jax.report import summary
 from cfaan_jax.report.label_review import review
-from cfaan_jax.runtime.command import explained, run_command, exit_status
+from cfaan_jax.runtime.command import exit_status, explained, run_command
 from data_prep import build_tfrecords
 
 

@@ -39,7 +39,7 @@ from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed, lock
 from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
 from cfaan_jax.runtime.progress import Progress
-from cfaan_jax.runtime.sharding import data_mesh, batch_sharding, local_rows, put_on_mesh, replicated
+from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, local_rows, put_on_mesh, replicated
 from cfaan_jax.train import optim, utilisation
 from cfaan_jax.train.accumulation import over_parts
 from cfaan_jax.train.meters import Meters, StepTrace

@@ -100,6 +100,7 @@ def test_a_broken_file_and_a_network_without_persons_are_refused(tmp_path):
 def test_other_packages_are_as_before_afterwards():
     code = ("import cv2, numpy, PIL.Image as i; f = lambda: (i.open, cv2.imread, cv2.imwrite, cv2.imshow, "
             "str(numpy.get_printoptions()), cv2.getNumThreads()); before = f(); "
-            "from data_prep.redetect_link.detectors.ultralytics_yolo import import_ultralytics as load; load()[1].YOLO; "
+            "from data_prep.redetect_link.detectors.ultralytics_yolo import import_ultralytics as load; "
+            "load()[1].YOLO; "
             "assert f() == before")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=os.environ)
