@@ -27,7 +27,7 @@ from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.privacy import forget
 from cfaan_jax.report import summary
 from cfaan_jax.report.label_review import review
-from cfaan_jax.runtime.command import exit_status, explained, run_command
+from cfaan_jax.runtime.command import describe_os_error, exit_status, run_command
 from data_prep import build_tfrecords
 
 
@@ -196,5 +196,5 @@ def test_ctrl_c_ends_a_command_without_a_traceback(capsys):
     (errno.EIO, "repair the disk"),
 ])
 def test_every_cause_has_its_remedy(number, remedy):
-    said = explained(OSError(number, "why", "where"))
+    said = describe_os_error(OSError(number, "why", "where"))
     assert said.startswith("where: why; ") and remedy in said and said.endswith("run the same command again")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.files import from_json, write_whole
+from cfaan_jax.runtime.files import parse_json, write_atomic
 
 FILE = "results.json"
 METRICS = ("mAP", "rank1", "rank5", "rank10")  # shares between 0 and 1
@@ -24,7 +24,7 @@ _CHECKS = (
 def read_rows(path: Path) -> list[dict]:
     """The rows of a results.json; InputError if it is none."""
     try:
-        content = from_json(path.read_bytes())
+        content = parse_json(path.read_bytes())
         if not isinstance(content, list) or not content:
             raise ValueError("not a list of rows")
         rows = [_OLDER | row for row in content]
@@ -52,4 +52,4 @@ def merge_rows(workdir: str | Path, rows: Sequence[Mapping]) -> None:
     """Adds rows to those of a workdir; each takes the place of an older one of the same weights, protocol, clips,
     distance and ranking."""
     merged = {tuple(row[name] for name in _IN_A_WORKDIR): row for row in (*rows_of(workdir), *rows)}
-    write_whole(Path(workdir) / FILE, json.dumps(list(merged.values()), indent=2) + "\n")
+    write_atomic(Path(workdir) / FILE, json.dumps(list(merged.values()), indent=2) + "\n")
