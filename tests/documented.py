@@ -1,4 +1,4 @@
-"""What the README and the pages in docs/ show: blocks of code, and the commands that shell blocks come to."""
+"""What the README and the other pages show: blocks of code, and the commands that shell blocks come to."""
 
 import os
 import re
@@ -11,12 +11,12 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+PAGES = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
 
 # Programs whose calls are written down instead of made. Any other program has to be one of `_TOOLS`.
-_WRITTEN_DOWN = ("python", "pip", "pip-audit", "cfaan", "cfaan-build-records", "sbatch", "kubectl", "ruff", "mkdocs")
+_WRITTEN_DOWN = ("python", "pip", "pip-audit", "cfaan", "cfaan-build-records", "sbatch", "kubectl", "ruff", "mypy", "mkdocs")
 _TOOLS = ("bash", "cat", "date", "dirname", "grep", "sed")
-_THERE = ("WHERE", "runs/quickstart/cfaan-aligned")  # what scripts look for before they begin
+_PRESENT = ("runs/mars", "runs/quickstart/cfaan-aligned")  # what scripts look for before they begin
 _COMMAND = re.compile(r"(python -m \S+|python \S+\.py|cfaan|bash launch/\S+) \S")  # with arguments
 _GAP = re.compile(r"\.\.\.|<")  # where something is left out
 _SEPARATOR = "\x1f"
@@ -31,9 +31,9 @@ class Block:
     """A block of code.
 
     Attributes:
-        page: name of the file.
+        page: path of the file in the repository.
         line: of its first line of code, from 1.
-        language: behind the fence; "indented" where there is no fence.
+        language: after the fence; "indented" where there is no fence.
         content: the code.
     """
 
@@ -44,37 +44,40 @@ class Block:
 
     @property
     def name(self) -> tuple[str, str]:
-        """By which `UNCHECKED` knows it: page and first line."""
+        """Page and first line."""
         return self.page, self.content.strip().split("\n")[0]
 
 
 def blocks() -> list[Block]:
     """All blocks of all pages."""
-    found = []
+    listed = []
     for page in PAGES:
         for token in MarkdownIt().parse(page.read_text()):
             if token.type in ("fence", "code_block"):
                 language = token.info.split(" ")[0] if token.type == "fence" else "indented"
-                found.append(Block(page.name, token.map[0] + 1 + (token.type == "fence"), language, token.content))
-    return found
+                listed.append(Block(_name(page), token.map[0] + 1 + (token.type == "fence"), language, token.content))
+    return listed
 
 
 def sentences() -> list[Block]:
     """Commands with arguments inside sentences; a single capital letter in one stands for a number."""
-    found = {}
+    listed = {}
     for page, token, line in inside("code_inline"):
         if _COMMAND.match(token.content) and not _GAP.search(token.content):
-            found.setdefault(token.content, Block(page, line, "bash", re.sub(r"\b[A-Z]\b", "1", token.content)))
-    return list(found.values())
+            listed.setdefault(token.content, Block(page, line, "bash", re.sub(r"\b[A-Z]\b", "1", token.content)))
+    return list(listed.values())
 
 
 def inside(kind: str) -> Iterator[tuple[str, Token, int]]:
     """The inline tokens of a kind, each with the name of its page and the line where its paragraph begins."""
     for page in PAGES:
         for paragraph in MarkdownIt().enable("table").parse(page.read_text()):
-            for token in paragraph.children or ():
-                if token.type == kind:
-                    yield page.name, token, paragraph.map[0] + 1
+            line = paragraph.map[0] + 1 if paragraph.map else 0
+            yield from ((_name(page), token, line) for token in paragraph.children or () if token.type == kind)
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
 
 
 def calls(script: str, folder: Path) -> list[list[str]]:
@@ -92,7 +95,7 @@ def calls(script: str, folder: Path) -> list[list[str]]:
         (programs / name).chmod(0o755)
     for name in _TOOLS:
         (programs / name).symlink_to(next(path for path in (f"/bin/{name}", f"/usr/bin/{name}") if Path(path).exists()))
-    for name in _THERE:
+    for name in _PRESENT:
         (folder / name).mkdir(parents=True)
     for name in ("configs", "data_prep", "launch"):
         (folder / name).symlink_to(REPOSITORY / name)
