@@ -69,7 +69,7 @@ _MODE = flags.DEFINE_enum("mode", "train", list(_NEEDS),
                           "--query.")
 _DISTRIBUTED = flags.DEFINE_enum("distributed", "auto", ["auto", "yes", "no"],
                                  "Whether other processes take part: auto: if variables of the environment or srun say "
-                                 "so; yes: always, needed on TPU slices of several hosts; see docs/scaling.md.")
+                                 "so; yes: always, needed on TPU slices of several hosts; see docs/scale/devices.md.")
 _INPUT = flags.DEFINE_string("input", None, "Records, or a folder with a folder of images for each tracklet.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write features to, with the ids of the tracklets.")
 _FORMAT = flags.DEFINE_enum("format", "npy", extract.FORMATS,

@@ -3,7 +3,7 @@
     python -m cfaan_jax.main --config=configs/dukev.py --workdir=runs/dukev --config.data.records=/data/dukev-dl
 
 Variants, hardware and pretrained weights as in configs/mars.py. Published figures: table 4 of the paper. This recipe
-has not been run to its end here. Duke University has withdrawn DukeMTMC; see "Consent and licences" in the README.
+has not been run to its end here. Duke University has withdrawn DukeMTMC; see docs/appendix/threats.md.
 """
 
 from ml_collections import ConfigDict

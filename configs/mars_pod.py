@@ -3,7 +3,7 @@
     python -m cfaan_jax.main --config=configs/mars_pod.py --workdir=FOLDER --config.data.records=FOLDER
 
 Variants: those of configs/mars.py. The published recipe there has 32 clips in a batch and so work for at most 32
-devices; take it where they are not more. How several processes are started: docs/scaling.md.
+devices; take it where they are not more. How several processes are started: docs/scale/devices.md.
 
 What differs, with a batch 8 times as large:
 

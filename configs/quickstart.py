@@ -3,7 +3,7 @@
     bash launch/quickstart.sh
     python -m cfaan_jax.main --config=configs/quickstart.py:c2d --workdir=runs/small --config.data.records=RECORDS
 
-Variants: `ide` and those of configs/mars.py (default: `cfaan`). Figures of the quickstart: README.
+Variants: `ide` and those of configs/mars.py (default: `cfaan`). Figures: docs/start/quickstart.md.
 """
 
 from ml_collections import ConfigDict

@@ -19,8 +19,8 @@ from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report import curves
 from cfaan_jax.report.frames import fitted
-from data_prep import detectors, linkers
-from data_prep.alignment import AlignedFrame, AlignmentSettings, align_tracklet
+from data_prep.redetect_link import detectors, linkers
+from data_prep.redetect_link.alignment import AlignedFrame, AlignmentSettings, align_tracklet
 
 PICTURES = Path(__file__).parent / "pictures"
 _WIDTH = 900

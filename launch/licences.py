@@ -1,4 +1,4 @@
-"""Prints every package that is installed here with its version and licence, as the table in docs/dependencies.md."""
+"""Prints every package that is installed here with its version and licence."""
 
 import argparse
 import re

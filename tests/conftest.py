@@ -1,6 +1,7 @@
 """What tests of several packages share."""
 
 import os
+import shutil
 from pathlib import Path
 
 # Set before JAX is imported: nearly all programs here run once or twice, and compile in a fraction of the time.
@@ -31,3 +32,26 @@ def mars_info() -> Path:
     if "CFAAN_MARS_INFO" not in os.environ:
         pytest.skip("needs MARS's info files: set CFAAN_MARS_INFO to the folder that holds query_IDX.mat")
     return Path(os.environ["CFAAN_MARS_INFO"])
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """Debian's Chromium without a window; its downloads go to `chromium.downloads`."""
+    from selenium import webdriver
+
+    browser, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if not (browser and driver):
+        pytest.skip("needs chromium and chromedriver on PATH (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    profile, downloads = tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads")
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-quic", "no-first-run",
+                 "disable-background-networking", "disable-component-update", "disable-sync",
+                 f"user-data-dir={profile}", "window-size=1280,800"):
+        options.add_argument(f"--{flag}")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    chromium.downloads = downloads
+    yield chromium
+    chromium.quit()

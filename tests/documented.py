@@ -14,9 +14,10 @@ REPOSITORY = Path(__file__).parents[1]
 PAGES = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
 
 # Programs whose calls are written down instead of made. Any other program has to be one of `_TOOLS`.
-_WRITTEN_DOWN = ("python", "pip", "pip-audit", "cfaan", "cfaan-build-records", "sbatch", "kubectl", "ruff", "mypy", "mkdocs")
+_WRITTEN_DOWN = ("python", "pip", "pip-audit", "cfaan", "cfaan-build-records", "sbatch", "kubectl", "ruff", "mypy",
+                 "mkdocs")
 _TOOLS = ("bash", "cat", "date", "dirname", "grep", "sed")
-_PRESENT = ("runs/mars", "runs/quickstart/cfaan-aligned")  # what scripts look for before they begin
+_PRESENT = ("runs/mars", "runs/quickstart/cfaan-aligned", "osnet.onnx")  # what scripts look for before they begin
 _COMMAND = re.compile(r"(python -m \S+|python \S+\.py|cfaan|bash launch/\S+) \S")  # with arguments
 _GAP = re.compile(r"\.\.\.|<")  # where something is left out
 _SEPARATOR = "\x1f"

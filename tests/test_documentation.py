@@ -9,10 +9,9 @@ import shlex
 import sys
 import textwrap
 import warnings
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import ClassVar
+from unittest import mock
 
 import cv2
 import jax
@@ -27,7 +26,6 @@ from cfaan_jax.deploy import export
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
 from cfaan_jax.experiment.config import check as check_config
 from cfaan_jax.experiment.config import create_model, save_or_check_config
-from cfaan_jax.models.backbone_hooks import Additions, Place
 from cfaan_jax.models.heads import HeadSettings, whole_average
 from cfaan_jax.models.registry import SYSTEMS, System, TorchLayout
 from configs import mars
@@ -37,12 +35,14 @@ from tests.documented import REPOSITORY, blocks, calls, inside, sentences
 
 # Blocks that are neither run nor parsed, by page and first line, and why not.
 UNCHECKED = {
-    ("export.md", 'model.load_state_dict(safetensors.torch.load_file("network.safetensors"))'):
+    ("docs/use/weights.md", 'model.load_state_dict(safetensors.torch.load_file("network.safetensors"))'):
         "needs PyTorch and the code of the network's authors",
-    ("export.md", "import tensorflow as tf"): "needs what the command before it writes; see tests/test_saved_model.py",
+    ("docs/use/weights.md", "import tensorflow as tf"):
+        "needs what the command before it writes; see tests/test_saved_model.py",
 }
 SMALL = dict(width=8, depths=(1, 1, 1, 1))
 TORCH_FILES = {"checkpoint.pth": "cfaan", "fastreid.pth": "c2d"}  # and the network in it
+LIBRARY = "docs/use/library.md"
 SIZE = dict(clip_length=2, image_size=(64, 32))
 PYTHON = [block for block in blocks() if block.language == "python" and block.name not in UNCHECKED]
 SHELL = [block for block in blocks() + sentences() if block.language == "bash" and block.name not in UNCHECKED]
@@ -81,12 +81,16 @@ def images() -> np.ndarray:
     return person
 
 
-def of_readme() -> dict:
+def for_readme() -> dict:
     images()
-    return {"clips": np.zeros((1, 2, 64, 32, 3), np.float32), "array": np.zeros((3, 50, 25, 3), np.uint8)}
+    return {"array": np.ones((3, 50, 25, 3), np.uint8)}
 
 
-def of_library() -> dict:
+def for_weights() -> dict:
+    return {"clips": np.zeros((1, 2, 64, 32, 3), np.float32)}
+
+
+def for_library() -> dict:
     frame = np.zeros((100, 96, 3), np.uint8)
     frame[10:90, 20:60] = images()
     video = cv2.VideoWriter("street.avi", cv2.VideoWriter_fourcc(*"FFV1"), 10, (96, 100))
@@ -96,21 +100,43 @@ def of_library() -> dict:
     return {}
 
 
-def of_evaluation() -> dict:
+def for_protocols() -> dict:
     rng = np.random.default_rng(0)
     np.save("query.npy", rng.normal(size=(4, 8)).astype(np.float32))
     np.save("gallery.npy", rng.normal(size=(9, 8)).astype(np.float32))
     return {"q_pids": [1, 2, 3, 4], "g_pids": [1, 2, 3, 4, 1, 2, 3, 4, 0], "q_camids": [1] * 4, "g_camids": [2] * 9}
 
 
-def of_new_system() -> dict:
-    names = (Additions, ClassVar, HeadSettings, Place, System, TorchLayout, dataclass, np, whole_average)
-    named = {getattr(each, "__name__", ""): each for each in names}
-    return named | {"ClassVar": ClassVar, "np": np, "SYSTEMS": SYSTEMS.copy(), "Smoothing": lambda *_: None}
+def for_system() -> dict:
+    """What `cfaan_jax/models/registry.py` imports already."""
+    return {each.__name__: each for each in (HeadSettings, System, TorchLayout, whole_average)} | {"SYSTEMS": SYSTEMS}
 
 
-PREPARED = {"README.md": of_readme, "evaluation.md": of_evaluation, "library.md": of_library,
-            "new_system.md": of_new_system}
+PREPARED = {"README.md": for_readme, "docs/use/weights.md": for_weights, "docs/use/library.md": for_library,
+            "docs/evaluate/protocols.md": for_protocols, "docs/extend/system.md": for_system}
+
+
+def check_system(names: dict) -> None:
+    """The system of the page gives features, and its weights go to torch's names and back."""
+    model = names["model"]
+    assert model.features(np.zeros((1, 2, 64, 32, 3), np.float32)).shape == (1, model.feature_size)
+    state = weights.to_torch(model)
+    assert [name for name in state if name.endswith("mixing.weight")]
+    weights.load_torch(model, state)
+
+
+def check_reader(names: dict) -> None:
+    """The reader of the page finds a tracklet in each split."""
+    for split in ("train", "query", "gallery"):
+        folder = Path("shop", split, "7", "2")
+        folder.mkdir(parents=True)
+        (folder / "1.jpg").write_bytes(b"frame")
+    tracklets = names["open"](Path("shop")).tracklets
+    assert [(each.split, each.pid, each.camid, each.read(0)) for each in tracklets] == [
+        (split, 7, 2, b"frame") for split in ("train", "query", "gallery")]
+
+
+THEN = {"docs/extend/system.md": check_system, "docs/extend/data_sets_and_protocols.md": check_reader}
 
 
 def torch_file(path: Path) -> dict:
@@ -138,6 +164,8 @@ def in_small(monkeypatch, tmp_path, trained, records_directory):
     (tmp_path / "runs/mars").symlink_to(trained)
     (tmp_path / "records").symlink_to(records_directory)
     monkeypatch.chdir(tmp_path)
+    with mock.patch.dict(SYSTEMS):
+        yield
 
 
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in PYTHON))
@@ -150,15 +178,16 @@ def test_python_runs(page, in_small):
             assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, clear_globs=False).failed == 0
             names.update(example.globs)
             continue
-        if code.startswith('"'):  # an entry of the registry
+        if code.startswith('"') and not code.startswith('"""'):  # an entry of the registry
             code = f"SYSTEMS |= {{{code}}}"
         exec(compile("\n" * (block.line - 1) + code, page, "exec"), names)
+    THEN.get(page, lambda names: None)(names)
 
 
 @cache
 def public_names() -> tuple[str, ...]:
-    """What docs/library.md lists."""
-    first = [token.content for page, token, _ in inside("code_inline") if page == "library.md"]
+    """What docs/use/library.md lists."""
+    first = [token.content for page, token, _ in inside("code_inline") if page == LIBRARY]
     return tuple(dict.fromkeys(name for name in first if re.fullmatch(r"cfaan_jax(\.\w+)+", name)))
 
 
@@ -171,7 +200,7 @@ def test_examples_of_the_library_run(name, capsys):
     else:  # then that page has one
         owner, last = name.split(".")[-2:]
         called = f"{owner}.{last}" if owner != owner.lower() else last
-        assert any(re.search(rf"\b{called}\b", block.content) for block in PYTHON if block.page == "library.md")
+        assert any(re.search(rf"\b{called}\b", block.content) for block in PYTHON if block.page == LIBRARY)
 
 
 # ---- commands

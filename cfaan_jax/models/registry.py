@@ -1,4 +1,4 @@
-"""The registry of networks: what tells one from another, as data. `docs/new_system.md` says how to add one."""
+"""The registry of networks: what tells one from another, as data. `docs/extend/system.md` says how to add one."""
 
 from dataclasses import dataclass, replace
 

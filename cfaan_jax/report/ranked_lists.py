@@ -13,6 +13,7 @@ from cfaan_jax.runtime.files import atomic_file
 BORDERS = {"right": (30, 150, 70), "wrong": (205, 45, 40), "ignored": (150, 150, 150), "query": (40, 80, 190)}
 _BORDER, _GAP, _TEXT = 4, 8, 12
 _HEIGHT, _WIDTH = 160, 80
+_IN_FONT = str.maketrans({"−": "-", "²": "^2"})  # Pillow's font has neither
 
 
 @dataclass(frozen=True)
@@ -74,5 +75,6 @@ def _draw_entry(canvas: Image.Image, pen: ImageDraw.ImageDraw, entry: Entry, cor
     pen.rectangle((x, y, x + _WIDTH + 2 * _BORDER - 1, y + _HEIGHT + 2 * _BORDER - 1), fill=BORDERS[entry.kind])
     canvas.paste(fitted(entry.frame, _HEIGHT, _WIDTH, "white"), (x + _BORDER, y + _BORDER))
     for i, line in enumerate(entry.lines):
-        pen.text((x, y + _HEIGHT + 2 * _BORDER + 1 + i * (_TEXT + 3)), line, fill="black", font=font)
+        pen.text((x, y + _HEIGHT + 2 * _BORDER + 1 + i * (_TEXT + 3)), line.translate(_IN_FONT), fill="black",
+                 font=font)
 

@@ -235,7 +235,7 @@ def _flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument("--table", type=int, choices=TABLES, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="folder of the runs (%(default)s)")
     parser.add_argument("--scale", choices=SCALES, help="which of its runs (the one that it holds, or else paper)")
-    parser.add_argument("--records", default="", help="folder of the data, for the commands; see docs/tables.md")
+    parser.add_argument("--records", default="", help="folder of the data, for the commands; see docs/paper/tables.md")
     parser.add_argument("--seeds", default="0,1,2", help="of the commands; the table has all there are (%(default)s)")
     parser.add_argument("--protocol", default="mars", help="the original one (%(default)s)")
     parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text",
