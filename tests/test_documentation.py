@@ -49,10 +49,10 @@ SHELL = [block for block in blocks() + sentences() if block.language == "bash" a
 
 
 def test_every_block_is_checked_or_says_why_not():
-    found = blocks()
-    unchecked = {block.name for block in found if block.language not in ("python", "bash")}
+    names = {block.name: block.language for block in blocks()}
+    unchecked = {name for name, language in names.items() if language not in ("python", "bash")}
     assert unchecked <= set(UNCHECKED), f"mark these as python or bash, or say why not: {unchecked - set(UNCHECKED)}"
-    assert set(UNCHECKED) <= {block.name for block in found}
+    assert set(UNCHECKED) <= set(names)
 
 
 # ---- Python
@@ -109,7 +109,8 @@ def for_protocols() -> dict:
 
 def for_system() -> dict:
     """What `cfaan_jax/models/registry.py` imports already."""
-    return {each.__name__: each for each in (HeadSettings, System, TorchLayout, whole_average)} | {"SYSTEMS": SYSTEMS}
+    return dict(HeadSettings=HeadSettings, System=System, TorchLayout=TorchLayout, whole_average=whole_average,
+                SYSTEMS=SYSTEMS)
 
 
 PREPARED = {"README.md": for_readme, "docs/use/weights.md": for_weights, "docs/use/library.md": for_library,
@@ -132,7 +133,7 @@ def check_reader(names: dict) -> None:
         folder.mkdir(parents=True)
         (folder / "1.jpg").write_bytes(b"frame")
     tracklets = names["open"](Path("shop")).tracklets
-    assert [(each.split, each.pid, each.camid, each.read(0)) for each in tracklets] == [
+    assert [(tracklet.split, tracklet.pid, tracklet.camid, tracklet.read(0)) for tracklet in tracklets] == [
         (split, 7, 2, b"frame") for split in ("train", "query", "gallery")]
 
 
@@ -154,7 +155,7 @@ def in_small(monkeypatch, tmp_path, trained, records_directory):
     A call for features of clips is traced, not computed: operation by operation that would take a minute to compile.
     """
     create, features = models.create, models.VideoReID.features
-    monkeypatch.setattr(models, "create", lambda name, **given: create(name, **given | SMALL | SIZE))
+    monkeypatch.setattr(models, "create", lambda name, **options: create(name, **options | SMALL | SIZE))
     monkeypatch.setattr(models.VideoReID, "features",
                         lambda model, *clips: jax.eval_shape(partial(features, model), *clips))
     monkeypatch.setattr(weights.files, "_read_torch", torch_file)
@@ -171,7 +172,7 @@ def in_small(monkeypatch, tmp_path, trained, records_directory):
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in PYTHON))
 def test_python_runs(page, in_small):
     names = PREPARED.get(page, dict)()
-    for block in (each for each in PYTHON if each.page == page):
+    for block in (block for block in PYTHON if block.page == page):
         code = textwrap.dedent(block.content)
         if code.startswith(">>> "):
             example = doctest.DocTestParser().get_doctest(code, names, f"{page}:{block.line}", page, block.line)
@@ -187,15 +188,15 @@ def test_python_runs(page, in_small):
 @cache
 def public_names() -> tuple[str, ...]:
     """What docs/use/library.md lists."""
-    first = [token.content for page, token, _ in inside("code_inline") if page == LIBRARY]
-    return tuple(dict.fromkeys(name for name in first if re.fullmatch(r"cfaan_jax(\.\w+)+", name)))
+    named = [token.content for page, token, _ in inside("code_inline") if page == LIBRARY]
+    return tuple(dict.fromkeys(name for name in named if re.fullmatch(r"cfaan_jax(\.\w+)+", name)))
 
 
 @pytest.mark.parametrize("name", public_names())
 def test_examples_of_the_library_run(name, capsys):
-    found = doctest.DocTestFinder(recurse=False).find(pkgutil.resolve_name(name), name, globs={})
-    if any(found_one.examples for found_one in found):
-        [example] = found
+    examples = doctest.DocTestFinder(recurse=False).find(pkgutil.resolve_name(name), name, globs={})
+    if any(example.examples for example in examples):
+        [example] = examples
         assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0, capsys.readouterr().out
     else:  # then that page has one
         owner, last = name.split(".")[-2:]
@@ -223,14 +224,14 @@ def check_main(*arguments: str) -> None:
 
 @cache
 def check_build(*arguments: str) -> None:
-    given = build_tfrecords.parse(list(arguments))
-    build_tfrecords._dataset_options(given)
-    build_tfrecords._check(given, alignment.settings_from(given))
+    flags = build_tfrecords.parse(list(arguments))
+    build_tfrecords._dataset_options(flags)
+    build_tfrecords._check(flags, alignment.settings_from(flags))
 
 
 @cache
 def check_module(module: str, *arguments: str) -> None:
-    """Starts a module, and stops it behind its flags."""
+    """Starts a module, and stops it after its flags."""
     known = argparse.ArgumentParser.parse_known_args
 
     def parse_known_args(parser, args=None, namespace=None):
@@ -238,7 +239,7 @@ def check_module(module: str, *arguments: str) -> None:
         if module == "benchmarks.data_prep":
             check_build("--out=records", *rest)
         else:
-            assert all(each.startswith("--config.") for each in rest), f"{module}: {rest}"
+            assert all(argument.startswith("--config.") for argument in rest), f"{module}: {rest}"
         raise Parsed
 
     def parse_args(parser, args=None, namespace=None):
@@ -269,7 +270,7 @@ def check(call: list[str]) -> None:
         case ["python", "docs/pictures.py", _]:
             assert (REPOSITORY / "docs/pictures.py").is_file()
         case ["pip", "install", *rest] | ["pip-audit", *rest]:
-            for file in (each for flag, each in zip(rest, rest[1:], strict=False) if flag == "-r"):
+            for file in (value for flag, value in zip(rest, rest[1:], strict=False) if flag == "-r"):
                 assert (REPOSITORY / file).is_file(), file
         case ["sbatch", *rest]:
             assert "launch/slurm.sh" in rest
@@ -285,13 +286,13 @@ def check(call: list[str]) -> None:
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: f"{block.page}:{block.line}")
 def test_commands_parse(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(REPOSITORY)
-    found = calls(block.content, tmp_path)
-    assert found, "this block comes to no command"
-    for call in found:
+    commands = calls(block.content, tmp_path)
+    assert commands, "this block comes to no command"
+    for call in commands:
         try:
             check(call)
-        except SystemExit as left:  # 0: --help
-            assert not left.code, f"{shlex.join(call)}\n{capsys.readouterr().err}"
+        except SystemExit as end:  # 0: --help
+            assert not end.code, f"{shlex.join(call)}\n{capsys.readouterr().err}"
 
 
 @pytest.mark.parametrize("call, words", [
@@ -300,7 +301,7 @@ def test_commands_parse(block, tmp_path, monkeypatch, capsys):
     (["cfaan-build-records", "--dataset=mars", "--root=a", "--out=b", "--detectors=hog"], "--detectors"),
     (["python", "-m", "cfaan_jax.report.summary", "--out=a", "--to=b", "c.json"], "--to=b"),
 ])
-def test_a_wrong_command_would_be_found(call, words, monkeypatch, capsys):
+def test_a_wrong_command_is_refused(call, words, monkeypatch, capsys):
     monkeypatch.chdir(REPOSITORY)
     with pytest.raises(SystemExit):
         check(call)

@@ -36,7 +36,7 @@ class RankedList:
 
 def draw(lists: Sequence[RankedList], path: Path, title: str) -> None:
     """Writes one PNG with a row for every list; `title` (several lines allowed) says what the figures belong to."""
-    font, large = ImageFont.load_default(_TEXT), ImageFont.load_default(_TEXT + 2)
+    small, font, large = (ImageFont.load_default(size) for size in (_TEXT - 1, _TEXT, _TEXT + 2))
     left = max(len(each.query) for each in lists)
     lines = max(len(entry.lines) for each in lists for entry in (*each.query, *each.answers))
     cell_width, line_height = _WIDTH + 2 * _BORDER + _GAP, _TEXT + 3
@@ -56,7 +56,7 @@ def draw(lists: Sequence[RankedList], path: Path, title: str) -> None:
         for place, entries in ((0, each.query), (left, each.answers)):
             for i, entry in enumerate(entries):
                 x = _GAP + (place + i) * cell_width + (2 * _GAP if place else 0)
-                _draw_entry(canvas, pen, entry, (x, y + line_height + 6), font)
+                _draw_entry(canvas, pen, entry, (x, y + line_height + 6), small)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
         canvas.save(file, format="PNG")
