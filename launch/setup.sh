@@ -7,7 +7,8 @@
 #                  for instance on a machine that has its own build of jax)
 #   CFAAN_CONSTRAINTS
 #                  which versions packages get     (default: launch/constraints.txt; /dev/null: the newest that are allowed)
-#   CFAAN_PYTHON   which interpreter it is made from (default: the first of python3, python3.12, python3.11 that fits)
+#   CFAAN_PYTHON   which interpreter it is made from (default: the first of python3, python3.13, python3.12, python3.11
+#                  that fits)
 
 set -euo pipefail
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -15,14 +16,14 @@ cd "$repository"
 venv="${CFAAN_VENV:-$repository/.venv}"
 constraints="${CFAAN_CONSTRAINTS:-launch/constraints.txt}"
 
-fits() { "$1" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+fits() { "$1" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 find_python() {
-    local candidate
-    for candidate in ${CFAAN_PYTHON:-python3 python3.12 python3.11}; do
+    local candidate candidates="python3 python3.13 python3.12 python3.11"
+    for candidate in ${CFAAN_PYTHON:-$candidates}; do
         if fits "$candidate"; then echo "$candidate"; return; fi
     done
-    echo "error: no Python 3.11 or 3.12 among: ${CFAAN_PYTHON:-python3 python3.12 python3.11}" >&2
+    echo "error: no Python 3.11, 3.12 or 3.13 among: ${CFAAN_PYTHON:-$candidates}" >&2
     echo "       install one, or name it: CFAAN_PYTHON=/path/to/python3.12 bash $0" >&2
     return 1
 }
