@@ -12,7 +12,7 @@ from jax import export
 from cfaan_jax.data.clips import MODES
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import DISTANCES
-from cfaan_jax.models.heads import joined_branches
+from cfaan_jax.models.heads import tracklet_feature
 from cfaan_jax.runtime.files import check_types
 
 NETWORK, DESCRIPTION, WEIGHTS = "network.stablehlo", "network.json", "network.safetensors"
@@ -114,4 +114,4 @@ class ExportedNetwork:
 
     def tracklet_features(self, means: np.ndarray) -> jax.Array:
         """The features of tracklets from the means over their clips, `[N, D]` each."""
-        return joined_branches(means, self.description.branches)
+        return tracklet_feature(means, self.description.branches)

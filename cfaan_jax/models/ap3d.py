@@ -14,11 +14,10 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.backbone_hooks import Additions, Place
-from cfaan_jax.models.layers import initializers
-from cfaan_jax.models.layers.batch_norm import unit
-from cfaan_jax.models.layers.dense import on_channels
-from cfaan_jax.models.layers.precision import matching, wide
+from cfaan_jax.models.backbone_hooks import BackboneHooks, BlockSite
+from cfaan_jax.models.layers.batch_norm import l2_normalize
+from cfaan_jax.models.layers.dense import dense, uniform
+from cfaan_jax.models.layers.precision import accumulation_dtype, cast_to
 from cfaan_jax.models.non_local import NonLocalBlock, NonLocalSettings
 
 _REDUCTION = 16  # channels of a map for each of its semantic ones
@@ -26,17 +25,17 @@ _TEMPERATURE = 4.0  # factor on the cosines before their softmax
 
 
 @dataclass(frozen=True)
-class P3DSettings(Additions):
+class P3DSettings(BackboneHooks):
     """P3D-C: every second bottleneck of stages 2 and 3 convolves along time."""
 
     torch_names: ClassVar = ((r"within\.kernel", "conv2.temporal_conv3d.weight", 2),)
 
-    def within(self, place: Place, rng: np.random.Generator) -> "TemporalConvolution | None":
-        return TemporalConvolution(place.planes, None) if _convolved(place) else None
+    def inside_block(self, site: BlockSite, rng: np.random.Generator) -> "TemporalConvolution | None":
+        return TemporalConvolution(site.planes, None) if _is_temporal(site) else None
 
 
 @dataclass(frozen=True)
-class AP3DSettings(Additions):
+class AP3DSettings(BackboneHooks):
     """AP3D: P3D-C over neighbours that the appearance-preserving module has aligned.
 
     Attributes:
@@ -52,26 +51,26 @@ class AP3DSettings(Additions):
         (r"within\.align\.gate", "conv2.APM.contrastive_att_net.0.weight", 3),
     )
 
-    def within(self, place: Place, rng: np.random.Generator) -> "TemporalConvolution | None":
-        if not _convolved(place):
+    def inside_block(self, site: BlockSite, rng: np.random.Generator) -> "TemporalConvolution | None":
+        if not _is_temporal(site):
             return None
-        return TemporalConvolution(place.planes, Alignment(place.planes, self.contrastive, rng))
+        return TemporalConvolution(site.planes, Alignment(site.planes, self.contrastive, rng))
 
 
 @dataclass(frozen=True)
 class AP3DNonLocalSettings(AP3DSettings):
-    """AP3D with a sub-sampled non-local block behind each of the other bottlenecks of stages 2 and 3."""
+    """AP3D with a sub-sampled non-local block after each of the other bottlenecks of stages 2 and 3."""
 
     torch_names: ClassVar = AP3DSettings.torch_names + NonLocalSettings.torch_names
 
-    def behind(self, place: Place, rng: np.random.Generator) -> NonLocalBlock | None:
-        if place.stage not in (1, 2) or _convolved(place):
+    def after_block(self, site: BlockSite, rng: np.random.Generator) -> NonLocalBlock | None:
+        if site.stage not in (1, 2) or _is_temporal(site):
             return None
-        return NonLocalBlock(place.channels, place.channels // 2, NonLocalSettings(sub_sample=True), place.groups, rng)
+        return NonLocalBlock(site.channels, site.channels // 2, NonLocalSettings(sub_sample=True), site.groups, rng)
 
 
-def _convolved(place: Place) -> bool:
-    return place.stage in (1, 2) and place.block % 2 == 0
+def _is_temporal(site: BlockSite) -> bool:
+    return site.stage in (1, 2) and site.block % 2 == 0
 
 
 class TemporalConvolution(nnx.Module):
@@ -90,17 +89,17 @@ class TemporalConvolution(nnx.Module):
         """`[B, T, H, W, channels]` -> the same."""
         before, after = neighbours(x) if self.align is None else self.align(x)
         taps = jnp.concatenate([before, x, after], axis=-1)
-        return on_channels(taps, matching(self.kernel, x).reshape(-1, x.shape[-1]))
+        return dense(taps, cast_to(self.kernel, x).reshape(-1, x.shape[-1]))
 
 
 def neighbours(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The frame before and the frame behind each frame, `[B, T, ...]` each; 0 beyond the ends of a clip."""
+    """The frame before and the frame after each frame, `[B, T, ...]` each; 0 beyond the ends of a clip."""
     border = jnp.zeros_like(x[:, :1])
     return jnp.concatenate([border, x[:, :-1]], axis=1), jnp.concatenate([x[:, 1:], border], axis=1)
 
 
 class Alignment(nnx.Module):
-    """The appearance-preserving module: builds each neighbour again from the positions that look like the frame's own.
+    """The appearance-preserving module: rebuilds each neighbour from its positions that look like the frame's own.
 
     Args:
         channels: of the maps.
@@ -114,29 +113,30 @@ class Alignment(nnx.Module):
             raise InputError(f"appearance-preserving convolution of {channels} channels: it needs at least "
                              f"{_REDUCTION}; choose a larger width")
         bound = math.sqrt(1 / channels)
-        self.semantic = initializers.uniform(rng, (channels, inner), bound)
-        self.centre = initializers.uniform(rng, (channels, inner), bound) if contrastive else None
-        self.neighbour = initializers.uniform(rng, (channels, inner), bound) if contrastive else None
-        self.gate = initializers.uniform(rng, (inner, 1), math.sqrt(1 / inner)) if contrastive else None
+        self.semantic = uniform(rng, (channels, inner), bound)
+        self.centre = uniform(rng, (channels, inner), bound) if contrastive else None
+        self.neighbour = uniform(rng, (channels, inner), bound) if contrastive else None
+        self.gate = uniform(rng, (inner, 1), math.sqrt(1 / inner)) if contrastive else None
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """`[B, T, H, W, channels]` -> the aligned frame before and the aligned frame behind, in the same shape."""
+        """`[B, T, H, W, channels]` -> the aligned frame before and the one after, in the same shape."""
         maps = x.reshape(*x.shape[:2], -1, x.shape[-1])
-        semantic = unit(on_channels(maps, matching(self.semantic, maps)))
-        before, after = (self._aligned(maps, semantic, *each).reshape(x.shape)
-                         for each in zip(neighbours(maps), neighbours(semantic), strict=True))
+        semantic = l2_normalize(dense(maps, cast_to(self.semantic, maps)))
+        before, after = (self._align(maps, semantic, *neighbour).reshape(x.shape)
+                         for neighbour in zip(neighbours(maps), neighbours(semantic), strict=True))
         return before, after
 
-    def _aligned(self, maps: jax.Array, semantic: jax.Array, neighbour: jax.Array,
+    def _align(self, maps: jax.Array, semantic: jax.Array, neighbour: jax.Array,
                  neighbour_semantic: jax.Array) -> jax.Array:
-        cosines = jnp.einsum("ntpd,ntqd->ntpq", semantic, neighbour_semantic, preferred_element_type=wide(semantic))
+        cosines = jnp.einsum("ntpd,ntqd->ntpq", semantic, neighbour_semantic,
+                             preferred_element_type=accumulation_dtype(semantic))
         attention = jax.nn.softmax(_TEMPERATURE * cosines, axis=-1).astype(maps.dtype)
         aligned = jnp.einsum("ntpq,ntqc->ntpc", attention, neighbour)
         return aligned if self.gate is None else aligned * self._fit(maps, aligned)
 
     def _fit(self, maps: jax.Array, aligned: jax.Array) -> jax.Array:
-        """How well a position fits, between 0 and 1; it is learnt without moving the maps that it compares."""
+        """How well a position fits, between 0 and 1; no gradient reaches the maps that it compares."""
         maps, aligned = jax.lax.stop_gradient((maps, aligned))
-        one = on_channels(maps, matching(self.centre, maps))
-        other = on_channels(aligned, matching(self.neighbour, maps))
-        return jax.nn.sigmoid(on_channels(one * other, matching(self.gate, maps)))
+        centre = dense(maps, cast_to(self.centre, maps))
+        neighbour = dense(aligned, cast_to(self.neighbour, maps))
+        return jax.nn.sigmoid(dense(centre * neighbour, cast_to(self.gate, maps)))

@@ -1,12 +1,20 @@
-"""Coarse-to-Fine Axial Attention (paper, section 3.2): position-sensitive attention along axes at several scales.
+"""Coarse-to-Fine Axial Attention, CF-AA (section 3.2). N is the set of all positions p of a clip, o one of them.
 
-Letters in einsum strings: n line, o query position, p key position, m head, d channel of a query or key, c channel of a
-value.
+    eq. 2, non-local:           y_o = sum_{p in N} softmax_p(q_o . k_p) v_p
+    eq. 3, along one axis:      the same sum over the positions p on the line of o along that axis
+    eq. 4, position-sensitive:  y_o = sum_p softmax_p(q_o . k_p + q_o . r^q_{p-o} + k_p . r^k_{p-o}) (v_p + r^v_{p-o})
+    eq. 5, height, width, time: x' = x + Conv(AA_T(AA_W(AA_H(x))))
+
+As in the released code, each term of the logits and both parts of the output have a batch normalisation of their own
+before they are summed, the block's convolution has one too, and no logit is divided by the root of the depth.
+
+Letters in einsum strings: o query position, p key position, m head, d channel of a query or key, c channel of a value.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -15,27 +23,26 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.backbone_hooks import Additions, Place
-from cfaan_jax.models.layers import initializers
+from cfaan_jax.models.backbone_hooks import BackboneHooks, BlockSite
 from cfaan_jax.models.layers.batch_norm import BatchNorm
-from cfaan_jax.models.layers.dense import on_channels
-from cfaan_jax.models.layers.pooling import adaptive_max_pool, nearest
-from cfaan_jax.models.layers.precision import matching, wide
+from cfaan_jax.models.layers.dense import dense, normal, uniform
+from cfaan_jax.models.layers.pooling import adaptive_max_pool, upsample_nearest
+from cfaan_jax.models.layers.precision import accumulation_dtype, cast_to
 
-AXES = {"h": 2, "w": 3, "t": 1}  # place of height, width and time in [B, T, H, W, C]
+AXES = {"h": 2, "w": 3, "t": 1}  # of height, width and time in [B, T, H, W, C]
 POSITIONAL = ("none", "sinusoidal", "relative", "relative_q")
 _SINUSOID_BASE = 1000.0  # the released code's; 10,000 is usual
 
 
 @dataclass(frozen=True)
-class AxialSettings(Additions):
-    """The options of a CF-AA block; the defaults are the published network.
+class AxialSettings(BackboneHooks):
+    """The options of a CF-AA block; the defaults are the published network (section 4.2).
 
     Attributes:
         scales: number of scales S, each with an equal share of the channels; scale s works on a map 2^s times smaller.
         heads: heads of all scales together; each scale has heads // scales.
-        positional: "relative" (paper, eq. 4: learnt distances for queries, keys and values), "relative_q" (for queries
-            only), "sinusoidal" (added to the input of each axis) or "none".
+        positional: "relative" (eq. 4: learnt distances for queries, keys and values), "relative_q" (for queries only),
+            "sinusoidal" (added to the input of each axis) or "none".
         order: in which order the axes are attended.
         inter_channels: channels inside the block; None keeps those of the backbone.
     """
@@ -66,21 +73,16 @@ class AxialSettings(Additions):
         if self.inter_channels is not None and self.inter_channels < 1:
             raise InputError(f"inter_channels={self.inter_channels}: give at least 1, or None for the backbone's")
 
-    def behind(self, place: Place, rng: np.random.Generator) -> "CoarseToFineBlock | None":
-        """A block at each of the paper's places."""
-        if place.attended:
-            return CoarseToFineBlock(place.channels, place.size, self, place.groups, rng)
-        return None
+    def after_block(self, site: BlockSite, rng: np.random.Generator) -> "CoarseToFineBlock | None":
+        """A block at each of `CF_AA_SITES`."""
+        return CoarseToFineBlock(site.channels, site.size, self, site.groups, rng) if site.has_cf_aa else None
 
 
 class AxialAttention(nnx.Module):
-    """Self-attention along one axis (paper, eq. 4).
-
-    One projection gives queries, keys and values; every term of the logits and both parts of the output are normalised
-    on their own before they are added, and nothing is divided by the root of the depth, as in the released code.
+    """Position-sensitive self-attention along one axis, AA in eq. 5, by eq. 4. One projection gives q, k and v.
 
     Args:
-        inputs, outputs: channels; outputs divides by 2 * heads.
+        inputs, outputs: channels; outputs is a multiple of 2 * heads.
         heads: number of heads.
         length: positions along the axis.
         axis: "h", "w" or "t".
@@ -100,102 +102,75 @@ class AxialAttention(nnx.Module):
         rows = {"relative": 2 * self.value_depth, "relative_q": self.key_depth}.get(positional)
         terms = {"relative": 3, "relative_q": 2}.get(positional, 1)
         parts = 2 if positional == "relative" else 1
-        self.qkv = initializers.normal(rng, (inputs, 2 * outputs), math.sqrt(1 / inputs))
-        self.relative = None if rows is None else initializers.normal(
-            rng, (rows, 2 * length - 1), math.sqrt(1 / self.value_depth))
+        self.qkv = normal(rng, (inputs, 2 * outputs), math.sqrt(1 / inputs))
+        self.relative = None if rows is None else normal(rng, (rows, 2 * length - 1), math.sqrt(1 / self.value_depth))
         self.bn_qkv = BatchNorm(2 * outputs, groups=groups)
         self.bn_similarity = BatchNorm(terms * heads, groups=groups)
         self.bn_output = BatchNorm(parts * outputs, groups=groups)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, H, W, inputs]` -> `[B, T, H, W, outputs]`."""
-        query, key, value = self.project(self._lines(x))
-        return self._grid(self.read(self.attend(query, key), value), x.shape)
+        query, key, value = self.project(self._to_lines(x))
+        return self._to_grid(self.read(self.attend(query, key), value), x.shape)
 
     def attention(self, x: jax.Array) -> jax.Array:
-        """How much each position attends to those of its line along the axis: `[B, T, H, W, heads, length]`."""
-        query, key, _ = self.project(self._lines(x))
-        return self._grid(jnp.moveaxis(self.attend(query, key), 1, 2), x.shape)
-
-    def _lines(self, x: jax.Array) -> jax.Array:
-        """`[B, T, H, W, C]` -> the lines along the axis, `[N, length, C]`, with their positions if added there."""
-        lines = jnp.moveaxis(x, self.axis, 3).reshape(-1, self.length, x.shape[-1])
-        if self.positional != "sinusoidal":
-            return lines
-        return lines + sinusoid(self.length, x.shape[-1]).astype(x.dtype)
-
-    def _grid(self, lines: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """`[N, length, ...]` -> `[B, T, H, W, ...]`, where B, T, H, W begin `shape`."""
-        others = [length for place, length in enumerate(shape[:4]) if place != self.axis]
-        return jnp.moveaxis(lines.reshape(*others, *lines.shape[1:]), 3, self.axis)
+        """The softmax of eq. 4: of each position o to those of its line, `[B, T, H, W, heads, length]`."""
+        query, key, _ = self.project(self._to_lines(x))
+        return self._to_grid(jnp.moveaxis(self.attend(query, key), 1, 2), x.shape)
 
     def project(self, lines: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """`[N, L, inputs]` -> queries, keys `[N, L, heads, depth / 2]` and values `[N, L, heads, depth]`."""
-        qkv = self.bn_qkv(on_channels(lines, matching(self.qkv, lines)))
+        qkv = self.bn_qkv(dense(lines, cast_to(self.qkv, lines)))
         qkv = qkv.reshape(*lines.shape[:2], self.heads, 2 * self.value_depth)
         return jnp.split(qkv, (self.key_depth, 2 * self.key_depth), axis=-1)
 
     def attend(self, query: jax.Array, key: jax.Array) -> jax.Array:
-        """Attention `[N, heads, query, key]`: softmax over the keys of the three terms in eq. 4."""
-        to_query, to_key, _ = self._tables(query)
-        terms = [jax.vmap(_query_key)(query, key)]
-        if to_query is not None:
-            terms.append(jax.vmap(_query_position, (0, None))(query, to_query))
-        if to_key is not None:
-            terms.append(jax.vmap(_key_position, (0, None))(key, to_key))
+        """Queries and keys as `project` gives them -> softmax over p in eq. 4, `[N, heads, o, p]`."""
+        r_q, r_k, _ = self._relative_positions(query)
+        einsum = partial(jnp.einsum, preferred_element_type=accumulation_dtype(query))
+        terms = [jax.vmap(lambda q, k: einsum("omd,pmd->mop", q, k))(query, key)]  # eq. 4: q_o . k_p
+        if r_q is not None:
+            terms.append(jax.vmap(lambda q: einsum("omd,dop->mop", q, r_q))(query))  # eq. 4: q_o . r^q_{p-o}
+        if r_k is not None:
+            terms.append(jax.vmap(lambda k: einsum("pmd,dop->mop", k, r_k))(key))  # eq. 4: k_p . r^k_{p-o}
         normalised = self.bn_similarity(jnp.concatenate(terms, axis=1), axis=1)
         logits = normalised.reshape(query.shape[0], len(terms), *terms[0].shape[1:]).sum(axis=1)
-        return jax.nn.softmax(logits, axis=-1)
+        return jax.nn.softmax(logits, axis=-1)  # eq. 4: softmax_p
 
     def read(self, attention: jax.Array, value: jax.Array) -> jax.Array:
-        """The sum over keys of attention times (value + r^v) in eq. 4: `[N, L, outputs]`."""
-        *_, to_value = self._tables(value)
+        """`[N, heads, o, p]` and values -> the sum over p in eq. 4, heads concatenated: `[N, L, outputs]`."""
+        *_, r_v = self._relative_positions(value)
         attention = attention.astype(value.dtype)
-        parts = [jax.vmap(_attended_value)(attention, value)]
-        if to_value is not None:
-            parts.append(jax.vmap(_attended_position, (0, None))(attention, to_value))
+        parts = [jax.vmap(lambda a, v: jnp.einsum("mop,pmc->omc", a, v))(attention, value)]  # eq. 4: v_p
+        if r_v is not None:
+            parts.append(jax.vmap(lambda a: jnp.einsum("mop,cop->omc", a, r_v))(attention))  # eq. 4: r^v_{p-o}
         interleaved = jnp.stack(parts, axis=-1).reshape(*value.shape[:2], -1)
         return self.bn_output(interleaved).reshape(*value.shape[:2], -1, len(parts)).sum(axis=-1)
 
-    def _tables(self, x: jax.Array) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
-        """r^q, r^k, r^v of eq. 4 as `[channels, query, key]` in the type of `x`, None where there is none.
+    def _relative_positions(self, x: jax.Array) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
+        """r^q, r^k, r^v of eq. 4 as `[channels, o, p]` in the dtype of `x`, None where there is none.
 
-        Queries and values look up the distance o - p, keys the opposite one, as the released code does.
+        Heads share them. Queries and values look up the distance o - p, keys p - o, as the released code does.
         """
         if self.relative is None:
             return None, None, None
         position = jnp.arange(self.length)
         distance = position[:, None] - position[None, :] + self.length - 1
-        rows = matching(self.relative, x)
+        rows = cast_to(self.relative, x)
         if self.positional == "relative_q":
             return rows[:, distance], None, None
         query, key, value = jnp.split(rows, (self.key_depth, 2 * self.key_depth))
         return query[:, distance], key[:, distance.T], value[:, distance]
 
+    def _to_lines(self, x: jax.Array) -> jax.Array:
+        """`[B, T, H, W, C]` -> the lines along the axis, `[N, length, C]`."""
+        lines = jnp.moveaxis(x, self.axis, 3).reshape(-1, self.length, x.shape[-1])
+        return lines + sinusoid(*lines.shape[1:]).astype(x.dtype) if self.positional == "sinusoidal" else lines
 
-def _query_key(query, key):
-    """q_o . k_p along one line."""
-    return jnp.einsum("omd,pmd->mop", query, key, preferred_element_type=wide(query))
-
-
-def _query_position(query, table):
-    """q_o . r^q_{p-o} along one line."""
-    return jnp.einsum("omd,dop->mop", query, table, preferred_element_type=wide(query))
-
-
-def _key_position(key, table):
-    """k_p . r^k_{p-o} along one line."""
-    return jnp.einsum("pmd,dop->mop", key, table, preferred_element_type=wide(key))
-
-
-def _attended_value(attention, value):
-    """Sum over p of a_op v_p along one line, heads behind one another: `[L, outputs]`."""
-    return jnp.einsum("mop,pmc->omc", attention, value).reshape(value.shape[0], -1)
-
-
-def _attended_position(attention, table):
-    """Sum over p of a_op r^v_{p-o} along one line: `[L, outputs]`."""
-    return jnp.einsum("mop,cop->omc", attention, table).reshape(attention.shape[1], -1)
+    def _to_grid(self, lines: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """`[N, length, ...]` -> `[B, T, H, W, ...]`, where B, T, H, W begin `shape`."""
+        others = [length for axis, length in enumerate(shape[:4]) if axis != self.axis]
+        return jnp.moveaxis(lines.reshape(*others, *lines.shape[1:]), 3, self.axis)
 
 
 def sinusoid(length: int, channels: int) -> jax.Array:
@@ -207,9 +182,9 @@ def sinusoid(length: int, channels: int) -> jax.Array:
 
 
 class CoarseToFineBlock(nnx.Module):
-    """Attends the axes one after another at several scales and adds the result to its input (paper, fig. 4).
+    """Attends the axes in turn at several scales and adds the result to its input (eq. 5 and figure 3).
 
-    The channels are split over the scales. Scale s is max-pooled by 2^s, attended, and up-sampled by its nearest cells.
+    The channels are split over the scales. Scale s is max-pooled by 2^s, attended, and up-sampled to its nearest cells.
 
     Args:
         channels: of input and output.
@@ -226,7 +201,7 @@ class CoarseToFineBlock(nnx.Module):
         if inner % settings.scales:
             raise InputError(f"{inner} channels cannot be split over scales={settings.scales}")
         self.settings = settings
-        self.reduction = _torch_default(rng, channels, inner) if reduces else None
+        self.reduction = uniform(rng, (channels, inner), math.sqrt(1 / channels)) if reduces else None
         self.bn1 = BatchNorm(inner, groups=groups) if reduces else None
         frames, height, width = size
         self.scales = nnx.List([])
@@ -236,44 +211,44 @@ class CoarseToFineBlock(nnx.Module):
             self.scales.append(nnx.List([
                 AxialAttention(share, share, heads, length, axis, settings.positional, groups, rng)
                 for axis, length in (("h", rows), ("w", columns), ("t", frames))]))
-        self.expansion = _torch_default(rng, inner, channels)
+        self.expansion = uniform(rng, (inner, channels), math.sqrt(1 / inner))  # Conv in eq. 5
         self.bn2 = BatchNorm(channels, groups=groups, zero_init=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, H, W, channels]` -> the same."""
         height, width = x.shape[2:4]
-        results = []
-        for scale, share in enumerate(self._shares(x)):
-            for axis in self.settings.order:
+        outputs = []
+        for scale, share in enumerate(self._split_scales(x)):
+            for axis in self.settings.order:  # eq. 5: AA_T(AA_W(AA_H(x)))
                 share = self._along(scale, axis)(share)
-            results.append(nearest(nearest(share, 2, height), 3, width))
-        y = on_channels(jnp.concatenate(results, axis=-1), matching(self.expansion, x))
-        return x + self.bn2(y)
+            outputs.append(upsample_nearest(upsample_nearest(share, 2, height), 3, width))
+        y = dense(jnp.concatenate(outputs, axis=-1), cast_to(self.expansion, x))
+        return x + self.bn2(y)  # eq. 5
 
     def attention(self, x: jax.Array) -> list[dict[str, jax.Array]]:
-        """Attention inside the block, mean over the heads of each scale.
+        """Attention inside the block, averaged over the heads of each scale.
 
         Args:
-            x: `[B, T, H, W, channels]`, what the block is given.
+            x: `[B, T, H, W, channels]`, the block's input.
 
         Returns:
             For each scale and axis `[B, T, rows, columns, length]`, the attention of every position of that scale's map
             to the positions of its line along the axis.
         """
-        found = []
-        for scale, share in enumerate(self._shares(x)):
-            found.append({})
+        maps = []
+        for scale, share in enumerate(self._split_scales(x)):
+            maps.append({})
             for axis in self.settings.order:
                 along = self._along(scale, axis)
-                found[scale][axis] = along.attention(share).mean(axis=-2)
+                maps[scale][axis] = along.attention(share).mean(axis=-2)
                 share = along(share)
-        return found
+        return maps
 
-    def _shares(self, x: jax.Array) -> Iterator[jax.Array]:
+    def _split_scales(self, x: jax.Array) -> Iterator[jax.Array]:
         """Each scale's share of the channels, pooled to its map."""
         y, (height, width) = x, x.shape[2:4]
         if self.reduction is not None:
-            y = nnx.relu(self.bn1(on_channels(x, matching(self.reduction, x))))
+            y = nnx.relu(self.bn1(dense(x, cast_to(self.reduction, x))))
         for scale, share in enumerate(jnp.split(y, self.settings.scales, axis=-1)):
             rows, columns = pooled_size(height, width, scale)
             yield adaptive_max_pool(adaptive_max_pool(share, 2, rows), 3, columns)
@@ -285,8 +260,3 @@ class CoarseToFineBlock(nnx.Module):
 def pooled_size(height: int, width: int, scale: int) -> tuple[int, int]:
     """Rows and columns of the map at a scale; at least one, which small images need."""
     return max(1, height >> scale), max(1, width >> scale)
-
-
-def _torch_default(rng: np.random.Generator, inputs: int, outputs: int) -> nnx.Param:
-    """Kernel `[inputs, outputs]` of a 1x1 convolution as torch initialises it where nothing else is said."""
-    return initializers.uniform(rng, (inputs, outputs), math.sqrt(1 / inputs))

@@ -1,4 +1,4 @@
-"""What a system may add to the plain ResNet-50, and where."""
+"""Where a system adds modules to the plain ResNet-50."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,14 +6,18 @@ from typing import ClassVar
 import numpy as np
 from flax import nnx
 
+# After which layers the paper inserts attention (section 4.2), in the names of ResNet-50.
+CF_AA_SITES = ("conv3_3", "conv3_4", "conv4_4", "conv4_5", "conv4_6")
+RESNET50_DEPTHS = (3, 4, 6, 3)
+
 
 @dataclass(frozen=True)
-class Place:
+class BlockSite:
     """One bottleneck of the backbone.
 
     Attributes:
-        stage, block: which one, both counted from 0.
-        following: bottlenecks of its stage behind it.
+        stage, block: its place, both counted from 0; the paper's conv3_1 is stage 1, block 0.
+        depth: bottlenecks of its stage.
         inputs, planes, channels: channels of its input, inside it, and of its output.
         size: frames, rows and columns of its output.
         groups: see `BatchNorm`.
@@ -21,7 +25,7 @@ class Place:
 
     stage: int
     block: int
-    following: int
+    depth: int
     inputs: int
     planes: int
     channels: int
@@ -29,21 +33,27 @@ class Place:
     groups: int
 
     @property
-    def attended(self) -> bool:
-        """Whether the paper puts attention behind it: after conv3_3, 3_4, 4_4, 4_5 and 4_6 (section 4.2)."""
-        return self.following < {1: 2, 2: 3}.get(self.stage, 0)
+    def is_last(self) -> bool:
+        """Whether it is the last bottleneck of its stage."""
+        return self.block == self.depth - 1
+
+    @property
+    def has_cf_aa(self) -> bool:
+        """Whether it is one of `CF_AA_SITES`; stages of another depth are compared with ResNet-50's from their end."""
+        block = self.block + RESNET50_DEPTHS[self.stage] - self.depth
+        return f"conv{self.stage + 2}_{block + 1}" in CF_AA_SITES
 
 
-class Additions:
-    """Nothing: the plain ResNet-50. The settings of a system derive from this and override what it adds.
+class BackboneHooks:
+    """What a system adds to the plain ResNet-50; its settings derive from this and override what it adds.
 
     Attributes:
-        any_length, any_size: whether the network takes clips of any length and frames of any size, or of those it was
-            made for alone.
+        any_length, any_size: whether the network takes clips of any length and frames of any size, or only those that
+            it was made for.
         torch_prefixes: (pattern, name, plain name) of our containers, of torch's, and of those in a plain ResNet-50, as
             in `weights.transfer`, for those that it does not know.
-        torch_names: (pattern, name, axes) of our variables, how torch calls them inside their container, and how many
-            axes of length 1 torch has behind the others.
+        torch_names: (pattern, name, axes) of our variables, their torch names inside the container, and how many
+            trailing axes of length 1 torch has.
     """
 
     any_length: ClassVar[bool] = True
@@ -51,22 +61,22 @@ class Additions:
     torch_prefixes: ClassVar[tuple[tuple[str, str, str | None], ...]] = ()
     torch_names: ClassVar[tuple[tuple[str, str, int], ...]] = ()
 
-    def within(self, place: Place, rng: np.random.Generator) -> nnx.Module | None:
+    def inside_block(self, site: BlockSite, rng: np.random.Generator) -> nnx.Module | None:
         """A module on whole clips whose output is added to that of the bottleneck's 3x3 convolution, or None."""
 
-    def behind(self, place: Place, rng: np.random.Generator) -> nnx.Module | None:
-        """A module on whole clips that follows the bottleneck, or None."""
+    def after_block(self, site: BlockSite, rng: np.random.Generator) -> nnx.Module | None:
+        """A module on whole clips after the bottleneck, or None."""
 
-    def last_stage(self, place: Place, rng: np.random.Generator) -> nnx.Module | None:
-        """A module on whole clips in the place of the last stage, whose first bottleneck is given, or None."""
+    def last_stage(self, site: BlockSite, rng: np.random.Generator) -> nnx.Module | None:
+        """A module on whole clips that replaces the last stage, whose first bottleneck is given, or None."""
 
-    def frame_weights(self, place: Place, rng: np.random.Generator) -> nnx.Module | None:
-        """A module that gives logits `[B, T]` by which frames are weighed, from the last maps, or None.
+    def frame_weights(self, site: BlockSite, rng: np.random.Generator) -> nnx.Module | None:
+        """A module that gives logits `[B, T]` of the frames' weights from the last maps, or None: all are equal.
 
-        The place given is that of the last bottleneck. None: all frames count alike.
+        The site is that of the last bottleneck.
         """
 
 
 @dataclass(frozen=True)
-class Nothing(Additions):
+class NoHooks(BackboneHooks):
     """The plain ResNet-50, without options."""

@@ -14,13 +14,13 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.backbone_hooks import Additions, Place
-from cfaan_jax.models.layers import initializers
-from cfaan_jax.models.layers.precision import matching
+from cfaan_jax.models.backbone_hooks import BackboneHooks, BlockSite
+from cfaan_jax.models.layers.dense import normal
+from cfaan_jax.models.layers.precision import cast_to
 
 
 @dataclass(frozen=True)
-class FTWFTSettings(Additions):
+class FTWFTSettings(BackboneHooks):
     """Attention over frames.
 
     Attributes:
@@ -41,12 +41,12 @@ class FTWFTSettings(Additions):
         if self.inner_channels < 1:
             raise InputError(f"inner_channels={self.inner_channels}: give at least 1")
 
-    def frame_weights(self, place: Place, rng: np.random.Generator) -> "FrameAttention":
-        return FrameAttention(place.size[1:], place.channels, self.inner_channels, rng)
+    def frame_weights(self, site: BlockSite, rng: np.random.Generator) -> "FrameAttention":
+        return FrameAttention(site.size[1:], site.channels, self.inner_channels, rng)
 
 
 class FrameAttention(nnx.Module):
-    """Logits of the frames of a clip: a convolution over the whole map, then one over three frames, a ReLU behind each.
+    """Logits of the frames of a clip: a convolution over the whole map, then one over three frames, each with a ReLU.
 
     The released code fixes the map at 14x7 cells, those of an image of 224x112; here it is that of the images that the
     network is made for.
@@ -60,14 +60,14 @@ class FrameAttention(nnx.Module):
 
     def __init__(self, map_size: tuple[int, int], channels: int, inner: int, rng: np.random.Generator):
         he = math.sqrt(2 / (math.prod(map_size) * channels))  # fan in
-        self.over_map = initializers.normal(rng, (*map_size, channels, inner), he)
+        self.over_map = normal(rng, (*map_size, channels, inner), he)
         self.map_offset = nnx.Param(jnp.zeros(inner))
-        self.over_time = initializers.normal(rng, (3, inner, 1), math.sqrt(2 / (3 * inner)))
+        self.over_time = normal(rng, (3, inner, 1), math.sqrt(2 / (3 * inner)))
         self.time_offset = nnx.Param(jnp.zeros(1))
 
     def __call__(self, maps: jax.Array) -> jax.Array:
         """`[B, T, H, W, channels]` -> `[B, T]`."""
-        over_map, map_offset, over_time, time_offset = (matching(each, maps) for each in (
+        over_map, map_offset, over_time, time_offset = (cast_to(each, maps) for each in (
             self.over_map, self.map_offset, self.over_time, self.time_offset))
         frames = nnx.relu(jnp.einsum("bthwc,hwcd->btd", maps, over_map) + map_offset)
         padded = jnp.pad(frames, ((0, 0), (1, 1), (0, 0)))

@@ -1,4 +1,4 @@
-"""From feature maps to one feature and class scores: pooling, the BN neck, the classifier."""
+"""From feature maps to one feature and class logits: masked pooling, the BN neck, the classifier (section 3.3)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,15 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cfaan_jax.models.layers import initializers
-from cfaan_jax.models.layers.batch_norm import BatchNorm, unit
-from cfaan_jax.models.layers.pooling import map_maximum
+from cfaan_jax.models.layers.batch_norm import BatchNorm, l2_normalize
+from cfaan_jax.models.layers.dense import normal
 
-_CLASSIFIER_SCALE = 0.001  # standard deviation of the classifier's initial weights
+_CLASSIFIER_DEVIATION = 0.001  # of the classifier's initial weights
 
 
 def masked_average(maps: jax.Array, rectangles: jax.Array | None) -> jax.Array:
-    """Averages each frame's feature map over its real pixels (paper, section 3.1).
+    """Averages each frame's feature map over its real pixels, the mask M' of section 3.3.
 
     Args:
         maps: `[B, T, H, W, C]`.
@@ -37,50 +36,33 @@ def masked_average(maps: jax.Array, rectangles: jax.Array | None) -> jax.Array:
     return total / jnp.maximum(cells, 1)[..., None]
 
 
-def whole_average(maps: jax.Array, _: jax.Array | None) -> jax.Array:
-    """Averages each frame's whole feature map; arguments as for `masked_average`."""
-    return masked_average(maps, None)
-
-
-def whole_maximum(maps: jax.Array, _: jax.Array | None) -> jax.Array:
-    """The largest value of each channel on each frame's whole feature map; arguments as for `masked_average`."""
-    return map_maximum(maps)
-
-
-def joined_branches(means: jax.Array, branches: int) -> jax.Array:
-    """Features of tracklets, `[N, D]`, from the means of those of clips: of several branches each part of length 1."""
-    if branches == 1:
-        return means
-    return jnp.concatenate([unit(share) for share in jnp.split(means, branches, axis=-1)], axis=-1)
-
-
 @dataclass(frozen=True)
 class HeadSettings:
-    """What tells one head from another; the defaults are the head of CF-AAN.
+    """What distinguishes heads; the defaults are the head of CF-AAN.
 
     Attributes:
         pool: from maps `[B, T, H, W, C]` and rectangles to pooled frames `[B, T, C]`.
-        branches: how many necks and classifiers there are; branch i sees every `branches`-th frame from frame i on, and
-            gives its share of a feature.
+        branches: number of necks and classifiers; branch i sees every `branches`-th frame from frame i on, and gives
+            its part of a feature.
         per_frame: normalise and classify every frame and average afterwards, as the released c2d does, instead of
             averaging the frames first.
-        neck_offset: of the neck, see `BatchNorm`.
-        classifier_offset: whether the classifier has one.
-        compared_behind_neck: whether the losses that compare features see those behind the neck or before it.
-        feature_behind_neck: the same for the evaluation feature.
+        neck_bias: of the neck, see `BatchNorm`.
+        classifier_bias: whether the classifier has one.
+        triplet_after_neck: whether the losses that compare features see those after or before the neck.
+        test_feature_after_neck: the same for the evaluation feature.
     """
 
     pool: Callable[[jax.Array, jax.Array | None], jax.Array] = masked_average
     branches: int = 1
     per_frame: bool = False
-    neck_offset: str = "none"
-    classifier_offset: bool = False
-    compared_behind_neck: bool = False
-    feature_behind_neck: bool = True
+    neck_bias: str = "none"
+    classifier_bias: bool = False
+    triplet_after_neck: bool = False
+    test_feature_after_neck: bool = True
 
 
 class Head(nnx.Module):
-    """BN neck and classifier over pooled frames (paper, section 3.3; Luo et al. 2019).
+    """BN neck and classifier over pooled frames (section 3.3; Luo et al. 2019).
 
     Args:
         channels: of a pooled frame.
@@ -92,19 +74,26 @@ class Head(nnx.Module):
 
     def __init__(self, channels: int, num_classes: int, settings: HeadSettings, groups: int, rng: np.random.Generator):
         self.per_frame = settings.per_frame
-        self.neck = BatchNorm(channels, groups=groups, offset=settings.neck_offset)
-        self.classifier = initializers.normal(rng, (channels, num_classes), _CLASSIFIER_SCALE)
-        self.classifier_offset = nnx.Param(jnp.zeros(num_classes)) if settings.classifier_offset else None
+        self.neck = BatchNorm(channels, groups=groups, bias=settings.neck_bias)
+        self.classifier = normal(rng, (channels, num_classes), _CLASSIFIER_DEVIATION)
+        self.classifier_offset = nnx.Param(jnp.zeros(num_classes)) if settings.classifier_bias else None
 
     def __call__(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Pooled frames `[B, T, C]` -> scores `[B, classes]`, feature behind the neck `[B, C]`."""
+        """Pooled frames `[B, T, C]` -> logits `[B, classes]`, feature after the neck `[B, C]`."""
         batch, _, channels = frames.shape
         samples = frames.reshape(-1, channels) if self.per_frame else frames.mean(1)
         normalised = self.neck(samples)
-        scores = jnp.einsum("nc,ck->nk", normalised, self.classifier[...])
+        logits = jnp.einsum("nc,ck->nk", normalised, self.classifier[...])
         if self.classifier_offset is not None:
-            scores = scores + self.classifier_offset[...]
+            logits = logits + self.classifier_offset[...]
         if self.per_frame:
             normalised = normalised.reshape(batch, -1, channels).mean(1)
-            scores = scores.reshape(batch, -1, scores.shape[-1]).mean(1)
-        return scores, normalised
+            logits = logits.reshape(batch, -1, logits.shape[-1]).mean(1)
+        return logits, normalised
+
+
+def tracklet_feature(means: jax.Array, branches: int) -> jax.Array:
+    """Features of tracklets `[N, D]` from the means of their clips' features; each of several branches at length 1."""
+    if branches == 1:
+        return means
+    return jnp.concatenate([l2_normalize(part) for part in jnp.split(means, branches, axis=-1)], axis=-1)

@@ -1,4 +1,4 @@
-"""The non-local block (Wang et al. 2018, embedded Gaussian), against which the paper holds its own in Table 2."""
+"""The non-local block (eq. 2; Wang et al. 2018, embedded Gaussian), with which Table 2 compares CF-AA."""
 
 import math
 from dataclasses import dataclass
@@ -10,16 +10,15 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.backbone_hooks import Additions, Place
-from cfaan_jax.models.layers import initializers
+from cfaan_jax.models.backbone_hooks import BackboneHooks, BlockSite
 from cfaan_jax.models.layers.batch_norm import BatchNorm
-from cfaan_jax.models.layers.dense import on_channels
-from cfaan_jax.models.layers.pooling import largest
-from cfaan_jax.models.layers.precision import matching, wide
+from cfaan_jax.models.layers.dense import dense, normal, uniform
+from cfaan_jax.models.layers.pooling import elementwise_max
+from cfaan_jax.models.layers.precision import accumulation_dtype, cast_to
 
 
 @dataclass(frozen=True)
-class NonLocalSettings(Additions):
+class NonLocalSettings(BackboneHooks):
     """The options of a non-local block; the default is the released network.
 
     Attributes:
@@ -38,15 +37,15 @@ class NonLocalSettings(Additions):
         (r"bn\.(\w+)", "W.1.{1}", 0),
     )
 
-    def behind(self, place: Place, rng: np.random.Generator) -> "NonLocalBlock | None":
-        """A block at each of the paper's places."""
-        if place.attended:
-            return NonLocalBlock(place.channels, place.channels // 2, self, place.groups, rng)
+    def after_block(self, site: BlockSite, rng: np.random.Generator) -> "NonLocalBlock | None":
+        """A block at each of `CF_AA_SITES`."""
+        if site.has_cf_aa:
+            return NonLocalBlock(site.channels, site.channels // 2, self, site.groups, rng)
         return None
 
 
 class PointwiseLinear(nnx.Module):
-    """A 1x1x1 convolution with offset, initialised as torch does where nothing else is said.
+    """A 1x1x1 convolution with bias and torch's default initialisation.
 
     Args:
         inputs, outputs: channels.
@@ -56,20 +55,20 @@ class PointwiseLinear(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, he: bool = False):
         bound, shape = math.sqrt(1 / inputs), (inputs, outputs)
-        self.kernel = (initializers.normal(rng, shape, math.sqrt(2 / outputs)) if he
-                       else initializers.uniform(rng, shape, bound))
-        self.bias = initializers.uniform(rng, (outputs,), bound)
+        self.kernel = (normal(rng, shape, math.sqrt(2 / outputs)) if he
+                       else uniform(rng, shape, bound))
+        self.bias = uniform(rng, (outputs,), bound)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[..., inputs]` -> `[..., outputs]`."""
-        return on_channels(x, matching(self.kernel, x)) + matching(self.bias, x)
+        return dense(x, cast_to(self.kernel, x)) + cast_to(self.bias, x)
 
 
 class NonLocalBlock(nnx.Module):
     """Attention of every position of a clip to all others, added to its input.
 
-    Names are those of the publication: softmax over j of theta(x_i) . phi(x_j), not divided by the root of the depth,
-    weighs g(x_j); W brings the sum back to the channels of the input.
+    Names are those of the publication; eq. 2 calls theta, phi and g q, k and v. W maps the weighted sum back to the
+    channels of the input. The logits are not divided by the root of the depth.
 
     Args:
         channels: of input and output.
@@ -92,7 +91,7 @@ class NonLocalBlock(nnx.Module):
         theta = _positions(self.theta(x))
         phi = _positions(self._pooled(self.phi(x)))
         g = _positions(self._pooled(self.g(x)))
-        logits = jnp.einsum("bic,bjc->bij", theta, phi, preferred_element_type=wide(theta))
+        logits = jnp.einsum("bic,bjc->bij", theta, phi, preferred_element_type=accumulation_dtype(theta))
         attention = jax.nn.softmax(logits, axis=-1).astype(g.dtype)
         y = jnp.einsum("bij,bjc->bic", attention, g)
         return x + self.bn(self.w(y.reshape(*x.shape[:-1], -1)))
@@ -105,7 +104,7 @@ class NonLocalBlock(nnx.Module):
         if not rows or not columns:
             raise InputError(f"sub_sample=True: a map of {x.shape[2]}x{x.shape[3]} cells cannot be halved; use larger "
                              "images, or sub_sample=False")
-        return largest([x[:, :, i:rows:2, j:columns:2] for i in range(2) for j in range(2)])
+        return elementwise_max([x[:, :, i:rows:2, j:columns:2] for i in range(2) for j in range(2)])
 
 
 def _positions(x: jax.Array) -> jax.Array:

@@ -1,14 +1,34 @@
-"""The registry of networks: what tells one from another, as data. `docs/extend/system.md` says how to add one."""
+"""The registry of networks, and `create`, which builds one by name. docs/extend/system.md says how to add one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
+import jax
+import numpy as np
+
+from cfaan_jax.errors import InputError
 from cfaan_jax.models.ap3d import AP3DNonLocalSettings, AP3DSettings, P3DSettings
 from cfaan_jax.models.axial import AxialSettings
-from cfaan_jax.models.backbone_hooks import Additions, Nothing
+from cfaan_jax.models.backbone_hooks import BackboneHooks, NoHooks
 from cfaan_jax.models.ftwft import FTWFTSettings
-from cfaan_jax.models.heads import HeadSettings, whole_average, whole_maximum
+from cfaan_jax.models.heads import Head, HeadSettings
+from cfaan_jax.models.layers.pooling import adaptive_max_pool
+from cfaan_jax.models.layers.precision import COMPUTE
 from cfaan_jax.models.non_local import NonLocalSettings
+from cfaan_jax.models.resnet import STRIDE, ResNet, ResNetSettings
 from cfaan_jax.models.tclnet import TCLNetSettings
+from cfaan_jax.models.video_reid import VideoReID
+
+HEADS = ("own", "cfaan")
+
+
+def whole_average(maps: jax.Array, _: jax.Array | None) -> jax.Array:
+    """The mean of each frame's whole map, `[B, T, H, W, C]` -> `[B, T, C]`, as `HeadSettings.pool`."""
+    return maps.mean((2, 3))
+
+
+def whole_maximum(maps: jax.Array, _: jax.Array | None) -> jax.Array:
+    """The maximum of each frame's whole map, `[B, T, H, W, C]` -> `[B, T, C]`, as `HeadSettings.pool`."""
+    return adaptive_max_pool(adaptive_max_pool(maps, 3, 1), 2, 1)[:, :, 0, 0]
 
 
 @dataclass(frozen=True)
@@ -18,7 +38,7 @@ class TorchLayout:
     Attributes:
         prefix: of everything in the backbone.
         conv1, bn1, stages: stem and stages in it.
-        in_line: whether what follows a bottleneck is numbered in line with the bottlenecks; else as NL_<stage>.<rank>.
+        in_line: whether the module after a bottleneck is numbered in line with the bottlenecks; else NL_<stage>.<rank>.
         volumes: whether convolutions of stem and stages are 3-D ones of length 1 in time.
         neck, classifier: of the head; {branch} is the number of the branch.
     """
@@ -35,35 +55,35 @@ class TorchLayout:
 
 @dataclass(frozen=True)
 class System:
-    """What tells one network from another.
+    """What distinguishes a network from the others.
 
     Attributes:
-        additions: the settings of what it adds to the plain ResNet-50; its fields are the network's options.
+        hooks: the settings of what it adds to the plain ResNet-50; its fields are the network's options.
         head: its own head.
         layout: names of its own code.
         stem_relu: see `ResNetSettings`; the released value of each network.
     """
 
-    additions: type[Additions] = Nothing
+    hooks: type[BackboneHooks] = NoHooks
     head: HeadSettings = HeadSettings()
     layout: TorchLayout = TorchLayout()
     stem_relu: bool = True
 
     @property
     def weighs_frames(self) -> bool:
-        """Whether its frames count differently, see `Additions.frame_weights`."""
-        return self.additions.frame_weights is not Additions.frame_weights
+        """Whether its frames count differently, see `BackboneHooks.frame_weights`."""
+        return self.hooks.frame_weights is not BackboneHooks.frame_weights
 
 
 _IN_LINE = TorchLayout(in_line=True, volumes=True)
-_MAXIMUM = HeadSettings(pool=whole_maximum, neck_offset="trained", classifier_offset=True, compared_behind_neck=True)
+_MAXIMUM = HeadSettings(pool=whole_maximum, neck_bias="trained", classifier_bias=True, triplet_after_neck=True)
 _AP3D = dict(head=_MAXIMUM, layout=replace(_IN_LINE, prefix="", neck="bn"))
 
 SYSTEMS = {
     "c2d": System(head=HeadSettings(per_frame=True), stem_relu=False),
     "nonlocal": System(NonLocalSettings, stem_relu=False),
     "cfaan": System(AxialSettings, layout=_IN_LINE),
-    "ide": System(head=HeadSettings(feature_behind_neck=False)),  # Zheng et al. 2016: single frames, pool5 feature
+    "ide": System(head=HeadSettings(test_feature_after_neck=False)),  # Zheng et al. 2016: single frames, pool5 feature
     "p3d": System(P3DSettings, **_AP3D),
     "ap3d": System(AP3DSettings, **_AP3D),
     "ap3d_nl": System(AP3DNonLocalSettings, **_AP3D),
@@ -71,7 +91,70 @@ SYSTEMS = {
         TCLNetSettings, head=replace(_MAXIMUM, branches=2),
         layout=replace(_IN_LINE, prefix="", neck="bn.{branch}", classifier="classifier.{branch}")),
     "ftwft": System(
-        FTWFTSettings, head=HeadSettings(pool=whole_average, neck_offset="frozen", compared_behind_neck=True),
+        FTWFTSettings, head=HeadSettings(pool=whole_average, neck_bias="frozen", triplet_after_neck=True),
         layout=TorchLayout(conv1="0", bn1="1", stages=("4", "5", "6", "7"), neck="classifier.bn",
                            classifier="classifier.classifier")),
 }
+
+
+def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tuple[int, int] = (256, 128),
+           width: int = 64, depths: tuple[int, ...] = (3, 4, 6, 3), bn_groups: int = 1, compute: str = "float32",
+           remat: bool = False, head: str = "own", seed: int = 0, **options) -> VideoReID:
+    """Builds a network with freshly drawn weights, in evaluation mode; call `.train()` on it to train.
+
+    Without width and depths this is the published network:
+
+    Examples:
+        >>> from cfaan_jax import models
+        >>> model = models.create("cfaan", num_classes=625, scales=4, heads=8, positional="relative", width=8,
+        ...                       depths=(1, 1, 1, 1))
+        >>> model.name, model.feature_size, model.any_length
+        ('cfaan', 256, False)
+
+    Args:
+        name: one of `SYSTEMS`.
+        num_classes: training identities.
+        clip_length: frames of a clip; networks whose `any_length` is False accept no other.
+        image_size: height and width of a frame in pixels, multiples of 16; cfaan and ftwft accept no other.
+        width, depths: see `ResNetSettings`; the defaults are ResNet-50.
+        bn_groups: groups of the training batch with statistics of their own, see `BatchNorm`.
+        compute: "float32", or "bfloat16" for the activations of everything before the pooling, see `layers.precision`.
+        remat: compute the activations inside bottlenecks and blocks again for the gradients, see `ResNetSettings`.
+        head: "own": that of the network's publication; "cfaan": that of CF-AAN (section 3.3) instead.
+        seed: of the initial weights.
+        **options: the fields of the settings that `SYSTEMS` names, such as those of `AxialSettings` for cfaan.
+
+    Raises:
+        InputError: unknown name or option, or a size that does not fit.
+    """
+    system = _system(name, options)
+    if clip_length < 1 or any(length < STRIDE or length % STRIDE for length in image_size):
+        raise InputError(f"clip_length={clip_length}, image_size={tuple(image_size)}: a clip has at least one frame, "
+                         f"and height and width are multiples of {STRIDE}")
+    if len(depths) != 4 or min(depths) < 1:
+        raise InputError(f"depths={tuple(depths)}: write the number of bottlenecks of four stages, at least 1 each")
+    if head not in HEADS:
+        raise InputError(f"head={head!r}: choose one of {', '.join(HEADS)}")
+    if compute not in COMPUTE:
+        raise InputError(f"compute={compute!r}: choose one of {', '.join(COMPUTE)}")
+    hooks, rng = system.hooks(**options), np.random.default_rng(seed)
+    settings = ResNetSettings(width, tuple(depths), system.stem_relu, bn_groups, compute, remat)
+    clip_size = (clip_length, *image_size)
+    backbone = ResNet(settings, clip_size, hooks, rng)
+    frame_weights = hooks.frame_weights(settings.sites(clip_size)[-1][-1], rng)
+    head_settings, layout = system.head, system.layout
+    if head == "cfaan":
+        head_settings, plain = HeadSettings(), TorchLayout()
+        layout = replace(layout, prefix=plain.prefix, neck=plain.neck, classifier=plain.classifier)
+    heads = [Head(settings.channels, num_classes, head_settings, bn_groups, rng) for _ in range(head_settings.branches)]
+    return VideoReID(name, backbone, frame_weights, heads, head_settings, hooks, layout)
+
+
+def _system(name: str, options: dict) -> System:
+    if name not in SYSTEMS:
+        raise InputError(f"model name {name!r}: choose one of {', '.join(SYSTEMS)}")
+    known = {option.name for option in fields(SYSTEMS[name].hooks)}
+    if unknown := sorted(set(options) - known):
+        raise InputError(f"model {name!r} has no option {', '.join(unknown)}; "
+                         f"it has: {', '.join(sorted(known)) or 'none'}")
+    return SYSTEMS[name]

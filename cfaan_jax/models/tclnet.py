@@ -1,7 +1,7 @@
 """TCLNet (Hou et al., "Temporal Complementary Learning for Video Person Re-Identification", ECCV 2020).
 
-Frames go in pairs. Where the first frame of a pair was salient the second one is erased, so that a learner of its own
-finds something else there.
+Frames come in pairs. The second frame of a pair is erased where the first one was salient, so that a second learner
+looks elsewhere.
 """
 
 import math
@@ -14,22 +14,22 @@ import numpy as np
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.backbone_hooks import Additions, Place
-from cfaan_jax.models.layers import initializers
-from cfaan_jax.models.layers.batch_norm import BatchNorm, unit
+from cfaan_jax.models.backbone_hooks import BackboneHooks, BlockSite
+from cfaan_jax.models.layers.batch_norm import BatchNorm, l2_normalize
+from cfaan_jax.models.layers.dense import normal
 from cfaan_jax.models.layers.pooling import windows
-from cfaan_jax.models.layers.precision import matching, wide
+from cfaan_jax.models.layers.precision import accumulation_dtype, cast_to
 from cfaan_jax.models.non_local import PointwiseLinear
-from cfaan_jax.models.resnet import bottleneck
+from cfaan_jax.models.resnet import Bottleneck
 
 _TEMPERATURE = 5.0  # factor on the cosines of saliency boosting before their softmax
-_NEVER = 1e8  # taken off a logit that must not be attended
+_NEVER = 1e8  # subtracted from a logit that must not be attended
 _ERASED_ROWS = 3
 
 
 @dataclass(frozen=True)
-class TCLNetSettings(Additions):
-    """Saliency boosting behind stage 2, and saliency erasing over pairs of frames in the place of stage 4."""
+class TCLNetSettings(BackboneHooks):
+    """Saliency boosting after stage 2, and saliency erasing over pairs of frames instead of stage 4."""
 
     any_length: ClassVar[bool] = False
     torch_prefixes: ClassVar = (
@@ -47,17 +47,17 @@ class TCLNetSettings(Additions):
         (r"bn_filling\.(\w+)", "conv_erase.1.{1}", 0),
     )
 
-    def behind(self, place: Place, rng: np.random.Generator) -> "SaliencyBoosting | None":
-        if (place.stage, place.following) != (1, 0):
+    def after_block(self, site: BlockSite, rng: np.random.Generator) -> "SaliencyBoosting | None":
+        if site.stage != 1 or not site.is_last:
             return None
-        return SaliencyBoosting(place.channels, place.groups, rng)
+        return SaliencyBoosting(site.channels, site.groups, rng)
 
-    def last_stage(self, place: Place, rng: np.random.Generator) -> "SaliencyErasing":
-        return SaliencyErasing(place, rng)
+    def last_stage(self, site: BlockSite, rng: np.random.Generator) -> "SaliencyErasing":
+        return SaliencyErasing(site, rng)
 
 
 class SaliencyBoosting(nnx.Module):
-    """Adds to each frame what the others show of the same: attention from its mean to all positions of other frames.
+    """Adds to each frame its attention, from its mean to all positions of the other frames.
 
     Args:
         channels: of input and output.
@@ -82,9 +82,9 @@ class SaliencyBoosting(nnx.Module):
         """
         batch, frames, rows, columns, channels = x.shape
         memory = sum(windows(x.reshape(-1, rows, columns, channels), size=2, stride=1, fill=0.0))
-        memory = unit(memory).reshape(batch, -1, channels)
-        query = unit(x.mean((2, 3)))
-        logits = _TEMPERATURE * jnp.einsum("btc,bpc->btp", query, memory, preferred_element_type=wide(x))
+        memory = l2_normalize(memory).reshape(batch, -1, channels)
+        query = l2_normalize(x.mean((2, 3)))
+        logits = _TEMPERATURE * jnp.einsum("btc,bpc->btp", query, memory, preferred_element_type=accumulation_dtype(x))
         own = jnp.repeat(jnp.eye(frames), rows * columns, axis=1)
         return jax.nn.softmax(logits - _NEVER * own, axis=-1)
 
@@ -97,37 +97,36 @@ class SaliencyErasing(nnx.Module):
     training as in the released code.
 
     Args:
-        place: of the stage's first bottleneck.
+        site: of the stage's first bottleneck.
         rng: draws the initial weights.
 
     Raises:
         InputError: clips of an odd number of frames.
     """
 
-    def __init__(self, place: Place, rng: np.random.Generator):
-        if place.size[0] % 2:
-            raise InputError(f"clip_length={place.size[0]}: tclnet takes frames in pairs; give an even number")
-        *shared, last = [replace(place, block=i, following=place.following - i,
-                                 inputs=place.inputs if i == 0 else place.channels)
-                         for i in range(place.following + 1)]
-        self.shared = nnx.List([bottleneck(each, rng) for each in shared])
-        self.learners = nnx.List([bottleneck(last, rng) for _ in range(2)])
-        self.reduction = initializers.normal(rng, (place.channels, place.inputs), math.sqrt(2 / place.inputs))
-        self.filling = PointwiseLinear(place.inputs, place.inputs, rng, he=True)
-        self.bn_filling = BatchNorm(place.inputs, groups=place.groups, zero_init=True)
+    def __init__(self, site: BlockSite, rng: np.random.Generator):
+        if site.size[0] % 2:
+            raise InputError(f"clip_length={site.size[0]}: tclnet takes frames in pairs; give an even number")
+        *shared, last = [replace(site, block=block, inputs=site.channels if block else site.inputs)
+                         for block in range(site.depth)]
+        self.shared = nnx.List([Bottleneck(block, rng) for block in shared])
+        self.learners = nnx.List([Bottleneck(last, rng) for _ in range(2)])
+        self.reduction = normal(rng, (site.channels, site.inputs), math.sqrt(2 / site.inputs))
+        self.filling = PointwiseLinear(site.inputs, site.inputs, rng, he=True)
+        self.bn_filling = BatchNorm(site.inputs, groups=site.groups, zero_init=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, H, W, inputs]` -> `[B, T, H, W, channels]`."""
-        maps = [each for first in range(0, x.shape[1], 2) for each in self.pair(x[:, first], x[:, first + 1])]
+        maps = [frame for i in range(0, x.shape[1], 2) for frame in self.pair(x[:, i], x[:, i + 1])]
         return jnp.stack(maps, axis=1)
 
     def pair(self, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Two frames, `[B, H, W, inputs]` -> `[B, H, W, channels]` each."""
-        everything = jnp.ones(first.shape[:3], wide(first))
-        one = self._learn(0, self.erase(first, everything, everything))
-        saliency = self.correlation(jax.lax.stop_gradient(one), second)
-        kept = jnp.broadcast_to(kept_rows(saliency)[:, :, None], saliency.shape)
-        return one, self._learn(1, self.erase(second, kept, saliency))
+        ones = jnp.ones(first.shape[:3], accumulation_dtype(first))
+        learnt = self._learn(0, self.erase(first, ones, ones))
+        saliency = self.correlation(jax.lax.stop_gradient(learnt), second)
+        mask = jnp.broadcast_to(remaining_rows(saliency)[:, :, None], saliency.shape)
+        return learnt, self._learn(1, self.erase(second, mask, saliency))
 
     def _learn(self, learner: int, x: jax.Array) -> jax.Array:
         for block in (*self.shared, self.learners[learner]):
@@ -135,34 +134,34 @@ class SaliencyErasing(nnx.Module):
         return x
 
     def correlation(self, first: jax.Array, second: jax.Array) -> jax.Array:
-        """How much each position of a frame, `[B, H, W, inputs]`, is like the learnt mean of another, `[B, H, W]`.
+        """The similarity of each position of a frame to the learnt mean of another, `[B, H, W]`.
 
         Args:
             first: maps of the other frame, `[B, H, W, channels]`.
-            second: of the frame.
+            second: maps of the frame, `[B, H, W, inputs]`.
         """
-        query = jnp.einsum("bc,cd->bd", first.mean((1, 2)), matching(self.reduction, first))
-        similar = jnp.einsum("bc,bhwc->bhw", query, second, preferred_element_type=wide(second))
+        query = jnp.einsum("bc,cd->bd", first.mean((1, 2)), cast_to(self.reduction, first))
+        similar = jnp.einsum("bc,bhwc->bhw", query, second, preferred_element_type=accumulation_dtype(second))
         return similar / math.sqrt(second.shape[-1])
 
-    def erase(self, x: jax.Array, kept: jax.Array, saliency: jax.Array) -> jax.Array:
-        """Erases positions and adds to all of them what was learnt from the mean of the others.
+    def erase(self, x: jax.Array, mask: jax.Array, saliency: jax.Array) -> jax.Array:
+        """Erases positions and adds to all of them a learnt map of the mean of the others.
 
         Args:
             x: `[B, H, W, inputs]`.
-            kept: 1 where a position is kept and 0 where it is erased, `[B, H, W]`.
+            mask: 1 where a position stays and 0 where it is erased, `[B, H, W]`.
             saliency: logits by which the mean is weighed, `[B, H, W]`.
         """
-        logits = (saliency - _NEVER * (1 - kept)).reshape(x.shape[0], -1)
-        weights = jax.nn.softmax(logits, axis=-1).reshape(kept.shape)
+        logits = (saliency - _NEVER * (1 - mask)).reshape(x.shape[0], -1)
+        weights = jax.nn.softmax(logits, axis=-1).reshape(mask.shape)
         mean = jnp.einsum("bhw,bhwc->bc", weights.astype(x.dtype), x)
-        return x * kept[..., None].astype(x.dtype) + self.bn_filling(self.filling(mean))[:, None, None]
+        return x * mask[..., None].astype(x.dtype) + self.bn_filling(self.filling(mean))[:, None, None]
 
 
-def kept_rows(saliency: jax.Array) -> jax.Array:
+def remaining_rows(saliency: jax.Array) -> jax.Array:
     """0 for the three neighbouring rows whose sum is largest, 1 for the others: `[B, H, W]` -> `[B, H]`.
 
-    Beyond the map there is 0, so that the block may lie half outside of one that is negative everywhere.
+    The map is padded with 0, so that the block may lie half outside of a map that is negative everywhere.
     """
     height, reach = saliency.shape[1], _ERASED_ROWS // 2
     rows = jnp.pad(saliency.mean(2), ((0, 0), (reach, reach)))

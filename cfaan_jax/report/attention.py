@@ -17,7 +17,7 @@ from cfaan_jax.models.axial import AxialSettings
 
 def exists(config: ConfigDict) -> bool:
     """Whether the network of a config has blocks whose attention can be shown."""
-    return SYSTEMS[config.model.name].additions is AxialSettings
+    return SYSTEMS[config.model.name].hooks is AxialSettings
 
 
 def of_clips(model: VideoReID, block: int, places: Sequence[tuple[RecordSet, int]], indices: Sequence[np.ndarray],

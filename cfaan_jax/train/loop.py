@@ -142,7 +142,7 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
         model = nnx.merge(graphdef, params, stats, copy=True)
         output = model(clips, cells)
         loss, parts = objective(config.loss, output, labels, erased, centres)
-        accuracy = jnp.mean(jnp.argmax(jnp.stack(output.scores), axis=-1) == labels)
+        accuracy = jnp.mean(jnp.argmax(jnp.stack(output.logits), axis=-1) == labels)
         _, _, stats = nnx.split(model, nnx.Param, ...)
         return loss, (stats, {"loss": loss, **parts, "accuracy": accuracy})
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cfaan_jax.models.layers.batch_norm import unit
+from cfaan_jax.models.layers.batch_norm import l2_normalize
 
 _SQUARED_DISTANCE_FLOOR = 1e-12  # keeps the gradient of the root finite for equal features
 
@@ -20,7 +20,7 @@ def euclidean_distances(features: jax.Array) -> jax.Array:
 
 def cosine_distances(features: jax.Array) -> jax.Array:
     """Minus the cosine between all pairs of rows, `[B, D]` -> `[B, B]`."""
-    directions = unit(features)
+    directions = l2_normalize(features)
     return -jnp.matmul(directions, directions.T, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -88,12 +88,13 @@ def osm_caa(features: jax.Array, labels: jax.Array, class_vectors: jax.Array, ma
         negative_share: l, of the loss, between 0 and 1; the rest is the positive pairs'.
         sigma: the distance at which the weight of a positive pair is 1/e.
     """
-    directions = unit(features)
+    directions = l2_normalize(features)
     distances = euclidean_distances(directions)
     lacking = jnp.maximum(margin - distances, _SQUARED_DISTANCE_FLOOR)
     same = labels[:, None] == labels[None, :]
     mined = jnp.where(same, jnp.exp(-jnp.square(distances) / sigma**2), lacking)
-    classes = jax.nn.softmax(jnp.matmul(directions, unit(class_vectors).T, precision=jax.lax.Precision.HIGHEST), -1)
+    cosines = jnp.matmul(directions, l2_normalize(class_vectors).T, precision=jax.lax.Precision.HIGHEST)
+    classes = jax.nn.softmax(cosines, axis=-1)
     sure = jnp.take_along_axis(classes, labels[:, None], axis=1)
     weights = mined * jnp.minimum(sure, sure.T) * (1 - jnp.eye(len(labels)))
     positive = _weighted_mean(jnp.square(distances), jnp.where(same, weights, 0.0))

@@ -46,8 +46,8 @@ def objective(settings: ConfigDict, output: Output, labels: jax.Array, erased: j
         centres: see `initial_centres`.
     """
     parts = dict.fromkeys((name for name in _BY_BRANCH if _weight(settings, name)), 0.0)
-    centres = [None] * len(output.scores) if centres is None else centres
-    for scores, features, own in zip(output.scores, output.features, centres, strict=True):
+    centres = [None] * len(output.logits) if centres is None else centres
+    for scores, features, own in zip(output.logits, output.features, centres, strict=True):
         for name in parts:
             parts[name] += _BY_BRANCH[name](settings, scores, features, labels, own)
     if settings.attention_weight:

@@ -195,12 +195,12 @@ def _variable(model: VideoReID, path: Sequence):
 
 def _name(model: VideoReID, ours: str) -> tuple[str, str | None, int, bool]:
     """Torch's name of a variable, that in a plain ResNet-50, axes of length 1 behind, and whether kernels are 3-D."""
-    containers = ((re.match(row[0], ours), *row) for row in (*model.additions.torch_prefixes, *_CONTAINERS))
+    containers = ((re.match(row[0], ours), *row) for row in (*model.hooks.torch_prefixes, *_CONTAINERS))
     match, container, torch, plain = next(row for row in containers if row[0])
     places, rest = _places(model, container, match), ours[match.end():]
     volume = model.layout.volumes and (container, torch, plain) in _CONTAINERS
     own = ((pattern, name, 0) for pattern, name in _NAMES)
-    for pattern, name, ones in (*own, *model.additions.torch_names):
+    for pattern, name, ones in (*own, *model.hooks.torch_names):
         if inside := re.fullmatch(pattern, rest):
             groups = [_LEAVES.get(group, group) for group in inside.groups()]
             if "{axis}" in name:  # three axes a scale

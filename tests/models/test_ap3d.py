@@ -9,7 +9,7 @@ from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.ap3d import Alignment, TemporalConvolution
 from cfaan_jax.models.layers.conv import Convolution
-from cfaan_jax.models.resnet import on_clips
+from cfaan_jax.models.resnet import apply_to_clips
 from tests import golden_cases
 from tests.golden_cases import Case
 from tests.models.transplants import Transplant, check_against_reference, small_network
@@ -24,7 +24,7 @@ class SpaceThenTime(nnx.Module):
     def __call__(self, x):
         batch, frames = x.shape[:2]
         y = self.conv2(x.reshape(-1, *x.shape[2:]))
-        return (y + on_clips(self.within, y, frames)).reshape(batch, frames, *y.shape[1:])
+        return (y + apply_to_clips(self.within, y, frames)).reshape(batch, frames, *y.shape[1:])
 
 
 class Taps(nnx.Module):

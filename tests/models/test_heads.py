@@ -36,8 +36,8 @@ def test_the_feature_is_the_references(name):
     frames = masked_average(maps, rectangles)
     head = loaded_head(case)
     head.eval()
-    behind_neck = case.settings["neck_feat"] == "after"
-    case.check("out_eval", head(frames)[1] if behind_neck else frames.mean(1))
+    after_neck = case.settings["neck_feat"] == "after"
+    case.check("out_eval", head(frames)[1] if after_neck else frames.mean(1))
 
 
 @pytest.mark.parametrize("name", [name for name in golden_cases.names("clip_pooling") if "_after_" in name])

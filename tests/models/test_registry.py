@@ -101,7 +101,7 @@ def test_a_training_step_of_tclnet_is_the_references():
         loss, parts = objective(mars.get_config("tclnet").loss, output, labels, np.zeros((len(labels), 4), bool), None)
         found = dict(loss=loss, triplet=parts["triplet"], xent=parts["id_loss"])
         for branch in range(2):
-            found |= {f"score{branch}": output.scores[branch], f"feature{branch}": output.features[branch]}
+            found |= {f"score{branch}": output.logits[branch], f"feature{branch}": output.features[branch]}
         return loss, found
 
     with jax.enable_x64(True):

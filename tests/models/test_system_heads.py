@@ -29,7 +29,7 @@ def bare(name: str, case: Case, channels: int, frame_weights: nnx.Module | None 
     """A network without a backbone, with the weights of a case."""
     system, classes = SYSTEMS[name], case.settings["classes"]
     head = Head(channels, classes, system.head, 1, np.random.default_rng(0))
-    model = models.VideoReID(name, Maps(), frame_weights, [head], system.head, system.additions(), system.layout)
+    model = models.VideoReID(name, Maps(), frame_weights, [head], system.head, system.hooks(), system.layout)
     weights.load_torch(model, case.group("param"))
     return model
 
@@ -76,9 +76,9 @@ def test_training_of_ap3d_is_the_references(name, distance):
 
     def total(output):
         triplet = losses.triplet(output.features[0], labels, 0.3, distance)
-        entropy = losses.cross_entropy(output.scores[0], labels)
+        entropy = losses.cross_entropy(output.logits[0], labels)
         return triplet + entropy, {
-            "score_train": output.scores[0], "feature_train": output.features[0], "cross_entropy_train": entropy,
+            "score_train": output.logits[0], "feature_train": output.features[0], "cross_entropy_train": entropy,
             f"{what}/triplet": triplet, f"{what}/loss": triplet + entropy}
 
     found, of_maps, grads, after = training(bare("ap3d", case, maps.shape[-1]), total, maps)
@@ -121,10 +121,10 @@ def test_training_of_ft_wft_is_the_references(name):
 
     def total(output):
         attention = losses.attention_on_erased(output.frame_logits, case["erased"])
-        value = (output.features[0] * case["ct_feature"]).sum() + (output.scores[0] * case["ct_score"]).sum()
+        value = (output.features[0] * case["ct_feature"]).sum() + (output.logits[0] * case["ct_score"]).sum()
         return value + attention, {
             "attention_logits_train": output.frame_logits, "feature_train": output.features[0],
-            "score_train": output.scores[0], "attention_loss_train": attention}
+            "score_train": output.logits[0], "attention_loss_train": attention}
 
     found, of_maps, grads, after = training(model, total, maps)
     for key, value in found.items():

@@ -8,8 +8,8 @@ from flax import nnx
 
 from cfaan_jax import models
 from cfaan_jax.errors import InputError
-from cfaan_jax.models.backbone_hooks import Place
-from cfaan_jax.models.tclnet import SaliencyBoosting, SaliencyErasing, kept_rows
+from cfaan_jax.models.backbone_hooks import BlockSite
+from cfaan_jax.models.tclnet import SaliencyBoosting, SaliencyErasing, remaining_rows
 from tests import golden_cases
 from tests.golden_cases import Case, channels_last
 from tests.models.transplants import Transplant, check_against_reference, quick_jit
@@ -32,9 +32,9 @@ def boosting(case: Case) -> Transplant:
     return Transplant(network, one, "layer2.1.")
 
 
-def erasing(inputs: int, channels: int, following: int = 0) -> Transplant:
-    place = Place(3, 0, following, inputs, channels // 4, channels, (2, 6, 4), 1)
-    one, network = SaliencyErasing(place, np.random.default_rng(0)), host(following + 1)
+def erasing(inputs: int, channels: int, depth: int = 1) -> Transplant:
+    site = BlockSite(3, 0, depth, inputs, channels // 4, channels, (2, 6, 4), 1)
+    one, network = SaliencyErasing(site, np.random.default_rng(0)), host(depth)
     network.backbone.last_stage = one
     return Transplant(network, one, "TSE_Module.")
 
@@ -104,7 +104,7 @@ def test_the_correlation_is_the_references(name):
 def test_the_erased_rows_are_the_references(name):
     case = Case("tclnet_blocks", name)
     maps, expected = case["f"], case["block_masks"]
-    found = kept_rows(jnp.asarray(maps.reshape(-1, *maps.shape[2:])))
+    found = remaining_rows(jnp.asarray(maps.reshape(-1, *maps.shape[2:])))
     np.testing.assert_array_equal(found, expected.reshape(found.shape))
 
 
@@ -131,7 +131,7 @@ def test_a_pair_of_frames_is_the_references(name, mode):
         maps = block(jnp.moveaxis(x, 1, -1))
         return [jnp.moveaxis(maps[:, i], -1, 1) for i in range(2)]
 
-    check(case, erasing(settings["in_channels"], settings["feature_channels"], following=2), pair, mode, x=case["x"])
+    check(case, erasing(settings["in_channels"], settings["feature_channels"], depth=3), pair, mode, x=case["x"])
 
 
 def test_every_pair_of_a_long_clip_goes_its_own_way():

@@ -113,7 +113,7 @@ def loss_of(remat: bool):
     def loss(params, stats, clips):
         model = nnx.merge(graphdef, params, stats, copy=True)
         output = model(clips)
-        weighed = sum(jnp.sum(jnp.sin(features)) for features in (*output.features, *output.scores))
+        weighed = sum(jnp.sum(jnp.sin(features)) for features in (*output.features, *output.logits))
         return weighed, nnx.split(model, nnx.Param, ...)[2]
 
     return loss, params, stats

@@ -1,18 +1,18 @@
-"""Batch normalisation with the semantics of torch, which the released weights and statistics rely on."""
+"""Batch normalisation with the semantics of torch, on which released weights and statistics rely, and unit length."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cfaan_jax.models.layers.precision import widened
+from cfaan_jax.models.layers.precision import upcast
 
 EPSILON = 1e-5
-MOMENTUM = 0.1  # share of the new batch in the running statistics, in torch's sense
+MOMENTUM = 0.1  # share of the new batch in the running statistics; flax calls 1 - 0.1 = 0.9 the momentum
 
 
-def unit(x: jax.Array) -> jax.Array:
-    """Vectors along the last axis brought to length 1; those shorter than 1e-12 are divided by that."""
-    squares = jnp.square(widened(x)).sum(-1, keepdims=True)
+def l2_normalize(x: jax.Array) -> jax.Array:
+    """Vectors along the last axis divided by their length, or by 1e-12 where they are shorter."""
+    squares = jnp.square(upcast(x)).sum(-1, keepdims=True)
     return (x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))).astype(x.dtype)
 
 
@@ -20,56 +20,54 @@ class BatchNorm(nnx.Module):
     """Batch normalisation over every axis but the channels.
 
     It differs from `flax.nnx.BatchNorm` where the released code needs it: the running variance is the UNBIASED one, the
-    variance is computed in two passes, and statistics can be taken over equal groups of the batch, as if each group had
-    lain on a device of its own. The running statistics then follow the first group, as those of
-    `torch.nn.DataParallel` follow its first replica.
+    variance is computed in two passes, and statistics can be taken over equal groups of the batch, as if each group lay
+    on a device of its own. The running statistics follow the first group, as those of `torch.nn.DataParallel` follow
+    its first replica.
 
     Args:
         channels: number of channels.
-        groups: number of groups that the leading axis is divided into in training.
-        offset: "trained"; "frozen": kept as it was loaded, 0 at the start; or "none", which is 0 always.
-        zero_init: start with scale 0, so that a residual branch starts as nothing.
+        groups: number of groups of the leading axis in training.
+        bias: "trained"; "frozen": kept as loaded, 0 at the start; or "none": always 0.
+        zero_init: start with scale 0, so that a residual branch starts as 0.
 
     Attributes:
-        imported_batches: how many training batches the weights had seen when they were imported from torch, which
-            counts them (`num_batches_tracked`) without using the number; kept for the way back.
+        imported_batches: torch's `num_batches_tracked` of imported weights, kept for the way back; torch does not use
+            it.
     """
 
-    def __init__(self, channels: int, *, groups: int = 1, offset: str = "trained", zero_init: bool = False):
+    def __init__(self, channels: int, *, groups: int = 1, bias: str = "trained", zero_init: bool = False):
         self.scale = nnx.Param(jnp.zeros(channels) if zero_init else jnp.ones(channels))
         kinds = {"trained": nnx.Param, "frozen": nnx.BatchStat}
-        self.bias = None if offset == "none" else kinds[offset](jnp.zeros(channels))
+        self.bias = None if bias == "none" else kinds[bias](jnp.zeros(channels))
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.var = nnx.BatchStat(jnp.ones(channels))
         self.groups, self.imported_batches = groups, 0
         self.use_running_average = False
 
     def __call__(self, x: jax.Array, axis: int = -1) -> jax.Array:
-        """Normalises `x`, channels on `axis`; shape and type stay, statistics are at least float32.
+        """Normalises `x`, channels on `axis`; shape and dtype stay, statistics are at least float32.
 
-        After `model.train()` it uses the statistics of the batch and updates the running ones, after `model.eval()` it
+        After `model.train()` it uses the statistics of the batch and updates the running ones; after `model.eval()` it
         uses the running ones.
         """
         axis %= x.ndim
+        channels = [x.shape[i] if i == axis else 1 for i in range(x.ndim)]
         if self.use_running_average:
-            shape = [x.shape[i] if i == axis else 1 for i in range(x.ndim)]
-            return self._scaled(widened(x), self.mean[...].reshape(shape), self.var[...].reshape(shape),
-                                axis).astype(x.dtype)
-        grouped = widened(x).reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:])
-        others = tuple(i for i in range(1, grouped.ndim) if i != axis + 1)
-        mean = grouped.mean(others, keepdims=True)
-        var = jnp.square(grouped - mean).mean(others, keepdims=True)
+            mean, var = self.mean[...].reshape(channels), self.var[...].reshape(channels)
+            return self._scale(upcast(x), mean, var, channels).astype(x.dtype)
+        grouped = upcast(x).reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:])
+        reduced = tuple(i for i in range(1, grouped.ndim) if i != axis + 1)
+        mean = grouped.mean(reduced, keepdims=True)
+        var = jnp.square(grouped - mean).mean(reduced, keepdims=True)
         self._update(mean[0].ravel(), var[0].ravel(), samples=grouped[0].size // x.shape[axis])
-        return self._scaled(grouped, mean, var, axis + 1).reshape(x.shape).astype(x.dtype)
+        return self._scale(grouped, mean, var, [1, *channels]).reshape(x.shape).astype(x.dtype)
 
-    def _scaled(self, x: jax.Array, mean: jax.Array, var: jax.Array, axis: int) -> jax.Array:
-        shape = [x.shape[i] if i == axis else 1 for i in range(x.ndim)]
-        y = (x - mean) * (jax.lax.rsqrt(var + EPSILON) * self.scale[...].reshape(shape))
-        return y if self.bias is None else y + self.bias[...].reshape(shape)
+    def _scale(self, x: jax.Array, mean: jax.Array, var: jax.Array, channels: list[int]) -> jax.Array:
+        y = (x - mean) * (jax.lax.rsqrt(var + EPSILON) * self.scale[...].reshape(channels))
+        return y if self.bias is None else y + self.bias[...].reshape(channels)
 
     def _update(self, mean: jax.Array, var: jax.Array, samples: int) -> None:
         unbiased = var * (samples / max(samples - 1, 1))
-        # `mean[...] = ` asks the traced array for its sharding, for which JAX looks through all of the program so far:
-        # that took most of the time of tracing a step.
+        # `mean[...] = ` would ask the traced array for its sharding, which took most of the time of tracing a step.
         self.mean.set_value((1 - MOMENTUM) * self.mean[...] + MOMENTUM * jax.lax.stop_gradient(mean))
         self.var.set_value((1 - MOMENTUM) * self.var[...] + MOMENTUM * jax.lax.stop_gradient(unbiased))

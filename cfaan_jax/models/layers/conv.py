@@ -6,29 +6,28 @@ import jax
 import numpy as np
 from flax import nnx
 
-from cfaan_jax.models.layers import initializers
-from cfaan_jax.models.layers.dense import on_channels
-from cfaan_jax.models.layers.precision import matching
+from cfaan_jax.models.layers.dense import dense, normal
+from cfaan_jax.models.layers.precision import cast_to
 
 
 class Convolution(nnx.Module):
     """A square convolution without bias, padded to keep the size; kernel `[k, k, in, out]`.
 
-    A 1x1 convolution of stride 1 is a product of matrices. One with a stride is not: slices in front of a product end
-    XLA's compiler for NVIDIA GPUs in jax 0.10.2 and 0.11.2.
+    A 1x1 convolution of stride 1 is a matrix product. A strided one stays a convolution: a strided slice in front of a
+    product ends XLA's compiler for NVIDIA GPUs in jax 0.10.2 and 0.11.2.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, rng: np.random.Generator):
-        he = math.sqrt(2 / (size * size * outputs))  # fan out: torchvision's initialisation
-        self.kernel = initializers.normal(rng, (size, size, inputs, outputs), he)
+        he = math.sqrt(2 / (size * size * outputs))  # fan out, as in torchvision
+        self.kernel = normal(rng, (size, size, inputs, outputs), he)
         self.stride = stride
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[N, H, W, in]` -> `[N, ceil(H / stride), ceil(W / stride), out]`."""
-        kernel = matching(self.kernel, x)
+        kernel = cast_to(self.kernel, x)
         size = kernel.shape[0]
         if size == self.stride == 1:
-            return on_channels(x, kernel[0, 0])
+            return dense(x, kernel[0, 0])
         padding = [(size // 2, size // 2)] * 2
         return jax.lax.conv_general_dilated(x, kernel, (self.stride, self.stride), padding,
                                             dimension_numbers=("NHWC", "HWIO", "NHWC"))

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def windows(x: jax.Array, size: int, stride: int, fill: float) -> list[jax.Array]:
-    """What lies under each position of a sliding window, row by row.
+    """The inputs under each position of a sliding window, row by row.
 
     Args:
         x: `[N, H, W, C]`, padded with `fill` by `size // 2` on each side.
@@ -23,12 +23,11 @@ def windows(x: jax.Array, size: int, stride: int, fill: float) -> list[jax.Array
             for i in range(size) for j in range(size)]
 
 
-def largest(arrays: list[jax.Array]) -> jax.Array:
-    """Element by element the largest of several arrays; the gradient goes to the first of equals, as in torch.
+def elementwise_max(arrays: list[jax.Array]) -> jax.Array:
+    """The elementwise maximum of several arrays; the gradient goes to the first of equal elements, as in torch.
 
-    The gradient of `jnp.max` and of `jnp.maximum` looks for elements that equal the result. Where the compiler computes
-    the two apart and rounds them differently it finds none, and gives NaN or 0; this one compares the elements alone.
-    On a CPU it is several times faster than the gradient of a window reduction, too.
+    The gradients of `jnp.max` and `jnp.maximum` look for elements equal to the result. Where the compiler rounds the
+    two differently there are none, and the gradient is NaN or 0. This one only compares the inputs.
     """
     result, *others = arrays
     for other in others:
@@ -38,7 +37,7 @@ def largest(arrays: list[jax.Array]) -> jax.Array:
 
 def stem_max_pool(x: jax.Array) -> jax.Array:
     """Maximum over 3x3 windows with stride 2: `[N, H, W, C]` -> `[N, ceil(H / 2), ceil(W / 2), C]`."""
-    return largest(windows(x, size=3, stride=2, fill=-jnp.inf))
+    return elementwise_max(windows(x, size=3, stride=2, fill=-jnp.inf))
 
 
 def adaptive_max_pool(x: jax.Array, axis: int, cells: int) -> jax.Array:
@@ -46,22 +45,16 @@ def adaptive_max_pool(x: jax.Array, axis: int, cells: int) -> jax.Array:
     length = x.shape[axis]
     if length == cells:
         return x
-    if length % cells == 0:  # windows side by side, so that no gather is needed
+    if length % cells == 0:  # windows do not overlap: no gather is needed
         x = x.reshape(*x.shape[:axis], cells, length // cells, *x.shape[axis + 1:])
-        return largest([jax.lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in range(length // cells)])
+        return elementwise_max([jax.lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in range(length // cells)])
     cell = np.arange(cells)
     first, last = cell * length // cells, -(-(cell + 1) * length // cells) - 1
     widest = (last - first).max() + 1
-    return largest([jnp.take(x, np.minimum(first + i, last), axis) for i in range(widest)])
+    return elementwise_max([jnp.take(x, np.minimum(first + i, last), axis) for i in range(widest)])
 
 
-def map_maximum(maps: jax.Array) -> jax.Array:
-    """The largest value of each channel on a feature map: `[..., H, W, C]` -> `[..., C]`."""
-    rows, columns = maps.ndim - 3, maps.ndim - 2
-    return adaptive_max_pool(adaptive_max_pool(maps, columns, 1), rows, 1)[..., 0, 0, :]
-
-
-def nearest(x: jax.Array, axis: int, cells: int) -> jax.Array:
+def upsample_nearest(x: jax.Array, axis: int, cells: int) -> jax.Array:
     """Nearest-neighbour up-sampling along one axis: cell i of `cells` shows source cell floor(i * in / out)."""
     length = x.shape[axis]
     if length == cells:

@@ -1,7 +1,7 @@
-"""In which numbers a network computes.
+"""The compute dtype: float32, or bfloat16 for all activations before the pooling.
 
-The activations say it: parameters, which stay float32, are brought to the type of what they are applied to. Statistics,
-logits, softmax and pooled features are never narrower than float32.
+The activations carry the dtype. Parameters stay float32 and are cast to the dtype of what they are applied to.
+Statistics, logits, softmax and pooled features are at least float32.
 """
 
 import jax
@@ -11,16 +11,16 @@ from flax import nnx
 COMPUTE = ("float32", "bfloat16")
 
 
-def wide(x: jax.Array) -> jnp.dtype:
-    """The type in which sums over `x` are kept: its own, at least float32."""
+def accumulation_dtype(x: jax.Array) -> jnp.dtype:
+    """The dtype of sums over `x`: its own, at least float32."""
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
-def widened(x: jax.Array) -> jax.Array:
-    """`x` as `wide` says."""
-    return x.astype(wide(x))
+def upcast(x: jax.Array) -> jax.Array:
+    """`x` in its `accumulation_dtype`."""
+    return x.astype(accumulation_dtype(x))
 
 
-def matching(parameter: nnx.Variable, x: jax.Array) -> jax.Array:
-    """A parameter in the type of what it is applied to."""
+def cast_to(parameter: nnx.Variable, x: jax.Array) -> jax.Array:
+    """A parameter in the dtype of what it is applied to."""
     return parameter[...].astype(x.dtype)
