@@ -16,7 +16,8 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.sharding import batch_sharding, replicated
-from cfaan_jax.train import loop, optim
+from cfaan_jax.train import optim
+from cfaan_jax.train.step import initial_state, make_step
 
 CLASSES = 625  # training identities of MARS
 _STEPS_PER_EPOCH = 78
@@ -54,7 +55,7 @@ class Costs:
 
 
 def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Compiled:
-    """The training step of `loop.make_step`.
+    """The training step of `make_step`.
 
     Raises:
         InputError: gradients in parts, which are a loop, and of a loop `costs` would count one turn.
@@ -67,11 +68,11 @@ def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Com
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optim.create(config.optim, _STEPS_PER_EPOCH)
-    state = jax.eval_shape(partial(loop.initial_state, config, model, classes, optimizer), params, stats)
+    state = jax.eval_shape(partial(initial_state, config, model, classes, optimizer), params, stats)
     state, clips = _placed(state, replicated(mesh)), config.data.identities * config.data.tracklets
     frames, rectangles = _batch(config, clips, batch_sharding(mesh, clips))
     labels = jax.ShapeDtypeStruct((clips,), jnp.int32, sharding=batch_sharding(mesh, clips))
-    step = loop.make_step(graphdef, optimizer, config, model.stride, mesh).trace(
+    step = make_step(graphdef, optimizer, config, model.stride, mesh).trace(
         state, {"frames": frames, "rectangles": rectangles, "labels": labels})
     compiled = step.lower().compile()
     if _kinds(state) != _kinds(step.out_info[0]) or not all(

@@ -19,6 +19,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean, median
 
 import jax
 from flax import nnx
@@ -37,6 +38,7 @@ from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.interrupt import StopSignal
 from cfaan_jax.runtime.text_tables import show
 from cfaan_jax.train import loop
+from cfaan_jax.train.meters import METERED_STEPS
 from data_prep.datasets.mars import Metadata
 
 
@@ -114,26 +116,25 @@ def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line],
     save_or_check_config(config, workdir)
     sampler = loop.training_sampler(config)
     with StopSignal() as stop, _Timed(workdir) as checkpoints:
-        began = time.perf_counter()
-        run = loop.Run(config, workdir, sampler, checkpoints, stop)
-        run.train(1)
-        start = time.perf_counter() - began - sum(checkpoints.seconds)
-        began = time.process_time()
-        trained = seconds(lambda: run.train(1 + steps))
-        cores = (time.process_time() - began) / trained
-        trained -= checkpoints.seconds[-1]
+        began, busy = time.perf_counter(), time.process_time()
+        _, state = loop.train_steps(config, workdir, sampler, checkpoints, stop, 1 + steps)
+        in_all = time.perf_counter() - began
+        cores = (time.process_time() - busy) / in_all
         last = list(checkpoints.seconds)
-        checkpoints.save("best", run.standing, model=nnx.merge_state(run.state.params, run.state.stats))
+        checkpoints.save("best", checkpoints.progress("last"), model=nnx.merge_state(state.params, state.stats))
         best = checkpoints.seconds[-1]
-    epochs, clips = schedule.epochs, config.data.identities * config.data.tracklets
-    lines = [Line("set-up, compilation and step 1", 1, start, 1),
-             Line(f"training step of {clips} clips", epochs * sampler.steps_per_epoch - 1, trained / steps, steps),
-             Line("checkpoint to go on from", -(-epochs // schedule.checkpoint_every), sum(last) / 2, 2),
-             Line("checkpoint of the best, at most", epochs // schedule.evaluate_every, best, 1)]
     with (workdir / "metrics.csv").open(newline="") as file:
-        waiting = [float(row["waiting_for_data"]) for row in csv.DictReader(file)][1:]
-    return lines, {"clips_per_second": clips * steps / trained, "waiting_for_data": sum(waiting) / len(waiting),
-                   "cores_had": cores}
+        rows = list(csv.DictReader(file))[1:]  # the first one compiles
+    clips = config.data.identities * config.data.tracklets
+    # Speeds are means over ten steps: those without the first step are left.
+    step = clips / median(float(row["clips_per_second"]) for row in rows[METERED_STEPS - 1:] or rows[-1:])
+    waiting = fmean(float(row["waiting_for_data"]) for row in rows)
+    epochs = schedule.epochs
+    lines = [Line("set-up, compilation and step 1", 1, in_all - steps * step - sum(last), 1),
+             Line(f"training step of {clips} clips", epochs * sampler.steps_per_epoch - 1, step, steps),
+             Line("checkpoint to resume from", -(-epochs // schedule.checkpoint_every), fmean(last), len(last)),
+             Line("checkpoint of the best, at most", epochs // schedule.evaluate_every, best, 1)]
+    return lines, {"clips_per_second": clips / step, "waiting_for_data": waiting, "cores_had": cores}
 
 
 def _tested(config: ConfigDict, workdir: Path, batches: int) -> list[Line]:

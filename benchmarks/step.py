@@ -33,7 +33,8 @@ from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, put_on_mesh, replicated
 from cfaan_jax.runtime.text_tables import show
-from cfaan_jax.train import loop, optim, utilisation
+from cfaan_jax.train import optim, utilisation
+from cfaan_jax.train.step import initial_state, make_step
 from configs import mars
 
 CLASSES = 625  # training identities of MARS
@@ -195,8 +196,8 @@ def prepared(config: ConfigDict) -> Network:
     graphdef, *state = nnx.split(model, nnx.Param, ...)
     params, stats = jax.tree.map(jnp.copy, state)  # a step uses up its state, and the forward pass needs the network
     optimizer = optim.create(config.optim, steps_per_epoch=78)
-    state = put_on_mesh(loop.initial_state(config, model, CLASSES, optimizer, params, stats), replicated(mesh))
-    compiled = loop.make_step(graphdef, optimizer, config, model.stride, mesh).lower(state, batch).compile()
+    state = put_on_mesh(initial_state(config, model, CLASSES, optimizer, params, stats), replicated(mesh))
+    compiled = make_step(graphdef, optimizer, config, model.stride, mesh).lower(state, batch).compile()
     memory, held = compiled.memory_analysis(), [state]
 
     def step() -> None:

@@ -68,7 +68,7 @@ def main(records: str, root: str, name: str, other: str) -> None:
     distributed.run_on_first_process(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
     config.train.evaluate_every = 0
     with StopSignal(alone=jax.process_count() == 1) as stop, Checkpoints(resumed) as checkpoints:
-        loop.Run(config, resumed, loop.training_sampler(config), checkpoints, stop).train(TOTAL)
+        loop.train_steps(config, resumed, loop.training_sampler(config), checkpoints, stop, TOTAL)
 
 
 if __name__ == "__main__":

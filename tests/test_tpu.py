@@ -10,7 +10,8 @@ from flax import nnx
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.sharding import data_mesh
-from cfaan_jax.train import loop, optim
+from cfaan_jax.train import optim
+from cfaan_jax.train.step import initial_state, make_step
 from tests.experiment.test_config import small
 
 CLASSES = 8
@@ -37,8 +38,8 @@ def test_the_training_step_lowers(system):
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optim.create(config.optim, 2)
-    state = jax.eval_shape(partial(loop.initial_state, config, model, CLASSES, optimizer), params, stats)
-    step = loop.make_step(graphdef, optimizer, config, model.stride, data_mesh())
+    state = jax.eval_shape(partial(initial_state, config, model, CLASSES, optimizer), params, stats)
+    step = make_step(graphdef, optimizer, config, model.stride, data_mesh())
     labels = jax.ShapeDtypeStruct((8,), jnp.int32)
     assert "stablehlo.convolution" in lowered(step, state, {"frames": frames, "rectangles": rectangles,
                                                             "labels": labels})

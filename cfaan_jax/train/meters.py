@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-_STEPS = 10  # figures are means over so many steps
+METERED_STEPS = 10  # figures are means over so many steps
 
 
 class Meters:
@@ -26,7 +26,7 @@ class Meters:
     def start(self) -> None:
         """Begins anew, behind whatever came between two steps."""
         self._waited = 0.0
-        self._marks = deque([(time.monotonic(), 0.0)], maxlen=_STEPS + 1)
+        self._marks = deque([(time.monotonic(), 0.0)], maxlen=METERED_STEPS + 1)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

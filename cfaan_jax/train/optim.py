@@ -1,4 +1,4 @@
-"""The optimiser of the released code: Adam with coupled weight decay, and step decay of the learning rate."""
+"""The optimiser of section 4.2: Adam with coupled weight decay, and step decay of the learning rate."""
 
 import math
 
@@ -10,18 +10,17 @@ from cfaan_jax.errors import InputError
 
 
 def learning_rate(settings: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate as a function of the number of finished steps; constant within an epoch.
+    """Learning rate as a function of the number of finished steps, an int or an array; constant within an epoch.
 
     Args:
         settings: `learning_rate`, `milestones` (epochs after which it is multiplied by `gamma`), `gamma`,
             `warmup_epochs` (0: none) and `warmup_factor` (share of the rate at which a linear warm-up starts).
         steps_per_epoch: steps of one epoch.
     """
-    milestones = jnp.array(settings.milestones, jnp.int32)
 
     def rate(step):
         epoch = step // steps_per_epoch
-        decay = settings.gamma ** jnp.sum(epoch >= milestones)
+        decay = settings.gamma ** sum(epoch >= milestone for milestone in settings.milestones)  # the rate falls here
         return settings.learning_rate * decay * _warm_up(settings, epoch)
 
     return rate

@@ -16,6 +16,7 @@ from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.checkpoint import Checkpoints
 from cfaan_jax.runtime import lock
 from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
+from cfaan_jax.runtime.sharding import batch_sharding
 from cfaan_jax.train import loop, utilisation
 from tests import tiny_records
 from tests.experiment.test_config import small
@@ -37,13 +38,12 @@ def config(records_directory):
     return tiny(records_directory)
 
 
-def run(config, workdir, total: int | None = None, sampler: IdentitySampler | None = None) -> loop.Run:
-    """Trains without the final evaluation."""
+def run(config, workdir, total: int | None = None, sampler: IdentitySampler | None = None):
+    """Trains without the final evaluation; returns the network's graph and the state."""
     sampler = sampler or loop.training_sampler(config)
+    total = config.train.epochs * sampler.steps_per_epoch if total is None else total
     with StopSignal() as stop, Checkpoints(workdir) as checkpoints:
-        one = loop.Run(config, workdir, sampler, checkpoints, stop)
-        one.train(config.train.epochs * sampler.steps_per_epoch if total is None else total)
-    return one
+        return loop.train_steps(config, workdir, sampler, checkpoints, stop, total)
 
 
 def rows(workdir) -> list[dict]:
@@ -60,7 +60,6 @@ def found_with(mean: float):
 def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
     config.train.epochs = 10
     config.augment.erasing = 0.0
-    config.data.cache = True
     config.train.profile = (3, 4)
     run(config, tmp_path)
     assert any((tmp_path / "profile").rglob("*.xplane.pb"))
@@ -78,9 +77,9 @@ def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
 def test_ide_trains_on_cross_entropy_alone_and_knows_its_share_of_a_peak(records_directory, tmp_path, monkeypatch):
     monkeypatch.setattr(utilisation, "peak_flops", lambda kind, compute: 1e9)
     config = tiny(records_directory, "ide")
-    one = run(config, tmp_path, total=1)
+    graphdef, state = run(config, tmp_path, total=1)
     row = rows(tmp_path)[0]
-    model = nnx.merge(one._graphdef, one.state.params, one.state.stats)
+    model = nnx.merge(graphdef, state.params, state.stats)
     flops = utilisation.forward_flops(model, (1, *tiny_records.SIZE))
     assert float(row["model_flops_utilisation"]) == pytest.approx(float(row["clips_per_second"]) * 3 * flops / 1e9)
     assert row["triplet"] == "" and row["loss"] == row["id_loss"] != ""
@@ -88,9 +87,9 @@ def test_ide_trains_on_cross_entropy_alone_and_knows_its_share_of_a_peak(records
 
 def test_centres_of_classes_move_and_go_on_after_a_stop(records_directory, tmp_path):
     config = tiny(records_directory, "ftwft")
-    straight = run(config, tmp_path / "straight", total=3).state.centres
-    first = run(config, tmp_path / "stopped", total=1).state.centres
-    resumed = run(config, tmp_path / "stopped", total=3).state.centres
+    straight = run(config, tmp_path / "straight", total=3)[1].centres
+    first = run(config, tmp_path / "stopped", total=1)[1].centres
+    resumed = run(config, tmp_path / "stopped", total=3)[1].centres
     assert straight.shape == (1, 8, 256) and not np.array_equal(first, straight)
     np.testing.assert_array_equal(resumed, straight)
     row = rows(tmp_path / "straight")[0]
@@ -174,4 +173,4 @@ def test_records_with_other_identities_are_refused_on_resume(config, tmp_path):
 def test_devices_that_do_not_divide_the_batch_are_named():
     mesh = SimpleNamespace(size=8)
     with pytest.raises(InputError, match="12 clips does not divide over 8 devices"):
-        loop.batch_sharding(mesh, 12)
+        batch_sharding(mesh, 12)

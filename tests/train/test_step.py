@@ -15,6 +15,7 @@ from cfaan_jax import models
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.sharding import data_mesh
 from cfaan_jax.train import loop
+from cfaan_jax.train.step import initial_state, make_step
 from tests.experiment.test_config import small
 from tests.models.transplants import quick_jit
 from tests.train.test_loop import run, tiny
@@ -39,8 +40,8 @@ def step_of(accumulate: int, seed: int = 0):
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optax.sgd(1.0)
-    state = loop.initial_state(config, model, CLASSES, optimizer, params, stats)
-    return loop.make_step(graphdef, optimizer, config, model.stride, data_mesh()), state
+    state = initial_state(config, model, CLASSES, optimizer, params, stats)
+    return make_step(graphdef, optimizer, config, model.stride, data_mesh()), state
 
 
 def test_another_seed_is_not_another_program():
@@ -73,7 +74,7 @@ def test_gradients_in_parts_are_the_mean_of_those_of_the_parts():
 ON_TWO_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
 from cfaan_jax.runtime.sharding import batch_sharding, data_mesh
-from cfaan_jax.train.accumulation import over_parts
+from cfaan_jax.train.step import accumulate_gradients
 
 def gradient(weight, running, rows):
     mean = rows.mean(0)
@@ -84,7 +85,7 @@ rows = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 found = []
 for devices in (jax.devices()[:1], jax.devices()):
     mesh = data_mesh(devices)
-    step = jax.jit(over_parts(gradient, 2, mesh))
+    step = jax.jit(accumulate_gradients(gradient, 2, mesh))
     found.append(jax.device_get(step(jnp.ones(3), jnp.zeros(3), jax.device_put(rows, batch_sharding(mesh, 4)))))
 assert len(jax.devices()) == 2
 jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5), *found)
@@ -149,8 +150,9 @@ def test_evaluation_keeps_nothing_to_compute_again():
 def test_nothing_compiles_after_the_first_round(records_directory, tmp_path, monkeypatch):
     config = tiny(records_directory)
     config.train.update(epochs=2, checkpoint_every=1, evaluate_every=1, evaluate_clips="test_0")
-    compiled, rounds, save = [], [], loop.Run._save
-    monkeypatch.setattr(loop.Run, "_save", lambda one: (save(one), rounds.append(len(compiled))))
+    compiled, rounds, steps, save = [], [], [], loop._save
+    monkeypatch.setattr(loop, "_save", lambda *arguments: (save(*arguments), rounds.append(len(compiled))))
+    monkeypatch.setattr(loop, "make_step", lambda *arguments: steps.append(make_step(*arguments)) or steps[0])
 
     def heard(event: str, seconds: float, **_) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
@@ -158,8 +160,8 @@ def test_nothing_compiles_after_the_first_round(records_directory, tmp_path, mon
 
     jax.monitoring.register_event_duration_secs_listener(heard)
     try:
-        one = run(config, tmp_path)
+        run(config, tmp_path)
     finally:
         jax.monitoring.unregister_event_duration_listener(heard)
     first, second = rounds  # each of two steps, an evaluation and a checkpoint
-    assert 0 < first == second and one._step._cache_size() == 1
+    assert 0 < first == second and steps[0]._cache_size() == 1

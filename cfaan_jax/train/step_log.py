@@ -1,0 +1,121 @@
+"""Reports of finished training steps: metrics.csv and other loggers, the progress bar, the meters and the trace."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from cfaan_jax.errors import InputError
+from cfaan_jax.experiment.checkpoint import TrainingProgress
+from cfaan_jax.experiment.config import flatten
+from cfaan_jax.experiment.metric_log import MetricLog
+from cfaan_jax.runtime.distributed import is_first_process
+from cfaan_jax.runtime.progress import Progress
+from cfaan_jax.train import optim
+from cfaan_jax.train.meters import Meters, StepTrace
+
+# From a description and a step, the error of a run that diverged there.
+Divergence = Callable[[str, int], InputError]
+
+
+class StepLog:
+    """Reports each step once the next one is dispatched, so that the device never waits for the host to read metrics.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        total: steps of this run.
+        done: the progress at which it starts.
+        meters: of speed and memory.
+        steps_per_epoch: steps of one epoch.
+        diverged: makes the error for a loss that is not finite.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: str | Path, total: int, done: TrainingProgress, meters: Meters,
+                 steps_per_epoch: int, diverged: Divergence):
+        self._learning_rate = optim.learning_rate(config.optim, steps_per_epoch)
+        self._steps_per_epoch, self._meters, self._diverged = steps_per_epoch, meters, diverged
+        self._pending: tuple[int, dict, int | jax.Array] | None = None
+        self._measures = False
+        with ExitStack() as stack:
+            self._trace = stack.enter_context(StepTrace(config.train.profile, Path(workdir) / "profile"))
+            self._metrics = stack.enter_context(MetricLog(
+                workdir, done.step, done.evaluated, loggers=config.train.loggers,
+                fields=flatten(config.to_dict()))) if is_first_process() else None
+            self._bar = stack.enter_context(Progress(f"train {config.model.name}", total, done.step))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> "StepLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stack.close()
+
+    def next_batch(self, batches: Iterator[dict], step: int) -> dict:
+        """The batch of a step, counted from 1; the time of waiting for it is measured."""
+        if not self._measures:
+            self._meters.start()
+            self._measures = True
+        with self._meters.waiting():
+            batch = next(batches)
+        self._trace.before(step)
+        return batch
+
+    def add(self, step: int, metrics: dict[str, jax.Array], stop: int | jax.Array) -> int:
+        """Takes a dispatched step, and reports the one before.
+
+        Args:
+            step: its number, counted from 1.
+            metrics: of the compiled step.
+            stop: the signal that asks all processes to stop, 0 for none.
+
+        Returns:
+            `stop` of the step before.
+
+        Raises:
+            InputError: the loss of the step before is not finite.
+        """
+        before, self._pending = self._pending, (step, metrics, stop)
+        return 0 if before is None else self._report(*before)
+
+    def flush(self) -> None:
+        """Reports the last step, before other work; the meters start anew with the next step."""
+        before, self._pending, self._measures = self._pending, None, False
+        if before is not None:
+            self._report(*before)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around other work that may show a bar of its own; it begins with `flush`."""
+        self.flush()
+        with self._bar.paused():
+            yield
+
+    def evaluation(self, step: int, **figures: float) -> None:
+        """Writes the figures of a periodic evaluation."""
+        if self._metrics is not None:
+            self._metrics.write("evaluation", step, self._epoch(step), **figures)
+
+    def _report(self, step: int, metrics: dict[str, jax.Array], stop: int | jax.Array) -> int:
+        figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        meters = self._meters.finished()  # the step is known to be finished only now
+        self._trace.after(step)
+        if not math.isfinite(figures["loss"]):
+            raise self._diverged(f"the loss is {figures['loss']}", step)
+        figures["learning_rate"] = float(self._learning_rate(step - 1))
+        if self._metrics is not None:
+            self._metrics.write("train", step, self._epoch(step), **figures, **meters)
+        self._bar.advance(loss=figures["loss"], accuracy=figures["accuracy"], lr=figures["learning_rate"],
+                          **{"clips/s": meters["clips_per_second"]})
+        return int(stop)
+
+    def _epoch(self, step: int) -> int:
+        return epoch_of(step, self._steps_per_epoch)
+
+
+def epoch_of(step: int, steps_per_epoch: int) -> int:
+    """The epoch, counted from 1, to which a finished step belongs."""
+    return (step - 1) // steps_per_epoch + 1
