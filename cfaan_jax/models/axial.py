@@ -218,9 +218,9 @@ class CoarseToFineBlock(nnx.Module):
         """`[B, T, H, W, channels]` -> the same."""
         height, width = x.shape[2:4]
         outputs = []
-        for scale, share in enumerate(self._split_scales(x)):
+        for layers, share in zip(self.scales, self._split_scales(x), strict=True):
             for axis in self.settings.order:  # eq. 5: AA_T(AA_W(AA_H(x)))
-                share = self._along(scale, axis)(share)
+                share = layers["hwt".index(axis)](share)
             outputs.append(upsample_nearest(upsample_nearest(share, 2, height), 3, width))
         y = dense(jnp.concatenate(outputs, axis=-1), cast_to(self.expansion, x))
         return x + self.bn2(y)  # eq. 5
@@ -236,12 +236,12 @@ class CoarseToFineBlock(nnx.Module):
             to the positions of its line along the axis.
         """
         maps = []
-        for scale, share in enumerate(self._split_scales(x)):
+        for layers, share in zip(self.scales, self._split_scales(x), strict=True):
             maps.append({})
             for axis in self.settings.order:
-                along = self._along(scale, axis)
-                maps[scale][axis] = along.attention(share).mean(axis=-2)
-                share = along(share)
+                layer = layers["hwt".index(axis)]
+                maps[-1][axis] = layer.attention(share).mean(axis=-2)
+                share = layer(share)
         return maps
 
     def _split_scales(self, x: jax.Array) -> Iterator[jax.Array]:
@@ -252,9 +252,6 @@ class CoarseToFineBlock(nnx.Module):
         for scale, share in enumerate(jnp.split(y, self.settings.scales, axis=-1)):
             rows, columns = pooled_size(height, width, scale)
             yield adaptive_max_pool(adaptive_max_pool(share, 2, rows), 3, columns)
-
-    def _along(self, scale: int, axis: str) -> AxialAttention:
-        return self.scales[scale]["hwt".index(axis)]
 
 
 def pooled_size(height: int, width: int, scale: int) -> tuple[int, int]:

@@ -44,12 +44,12 @@ class BlockSite:
         return f"conv{self.stage + 2}_{block + 1}" in CF_AA_SITES
 
 
+@dataclass(frozen=True)
 class BackboneHooks:
-    """What a system adds to the plain ResNet-50; its settings derive from this and override what it adds.
+    """What a system adds to the plain ResNet-50: here nothing. The settings of a system derive from it and override.
 
     Attributes:
-        any_length, any_size: whether the network takes clips of any length and frames of any size, or only those that
-            it was made for.
+        any_length, any_size: whether the network takes clips of any length and frames of any size.
         torch_prefixes: (pattern, name, plain name) of our containers, of torch's, and of those in a plain ResNet-50, as
             in `weights.transfer`, for those that it does not know.
         torch_names: (pattern, name, axes) of our variables, their torch names inside the container, and how many
@@ -75,8 +75,3 @@ class BackboneHooks:
 
         The site is that of the last bottleneck.
         """
-
-
-@dataclass(frozen=True)
-class NoHooks(BackboneHooks):
-    """The plain ResNet-50, without options."""

@@ -42,8 +42,7 @@ class HeadSettings:
 
     Attributes:
         pool: from maps `[B, T, H, W, C]` and rectangles to pooled frames `[B, T, C]`.
-        branches: number of necks and classifiers; branch i sees every `branches`-th frame from frame i on, and gives
-            its part of a feature.
+        branches: number of necks and classifiers; branch i sees every `branches`-th frame from i on.
         per_frame: normalise and classify every frame and average afterwards, as the released c2d does, instead of
             averaging the frames first.
         neck_bias: of the neck, see `BatchNorm`.

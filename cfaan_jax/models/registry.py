@@ -8,7 +8,7 @@ import numpy as np
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.ap3d import AP3DNonLocalSettings, AP3DSettings, P3DSettings
 from cfaan_jax.models.axial import AxialSettings
-from cfaan_jax.models.backbone_hooks import BackboneHooks, NoHooks
+from cfaan_jax.models.backbone_hooks import BackboneHooks
 from cfaan_jax.models.ftwft import FTWFTSettings
 from cfaan_jax.models.heads import Head, HeadSettings
 from cfaan_jax.models.layers.pooling import adaptive_max_pool
@@ -64,7 +64,7 @@ class System:
         stem_relu: see `ResNetSettings`; the released value of each network.
     """
 
-    hooks: type[BackboneHooks] = NoHooks
+    hooks: type[BackboneHooks] = BackboneHooks
     head: HeadSettings = HeadSettings()
     layout: TorchLayout = TorchLayout()
     stem_relu: bool = True
@@ -141,12 +141,13 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
     settings = ResNetSettings(width, tuple(depths), system.stem_relu, bn_groups, compute, remat)
     clip_size = (clip_length, *image_size)
     backbone = ResNet(settings, clip_size, hooks, rng)
-    frame_weights = hooks.frame_weights(settings.sites(clip_size)[-1][-1], rng)
+    last = settings.sites(clip_size)[-1][-1]
+    frame_weights = hooks.frame_weights(last, rng)
     head_settings, layout = system.head, system.layout
     if head == "cfaan":
         head_settings, plain = HeadSettings(), TorchLayout()
         layout = replace(layout, prefix=plain.prefix, neck=plain.neck, classifier=plain.classifier)
-    heads = [Head(settings.channels, num_classes, head_settings, bn_groups, rng) for _ in range(head_settings.branches)]
+    heads = [Head(last.channels, num_classes, head_settings, bn_groups, rng) for _ in range(head_settings.branches)]
     return VideoReID(name, backbone, frame_weights, heads, head_settings, hooks, layout)
 
 

@@ -12,7 +12,7 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.models.backbone_hooks import RESNET50_DEPTHS, BackboneHooks, BlockSite
 from cfaan_jax.models.layers.batch_norm import BatchNorm
 from cfaan_jax.models.layers.conv import Convolution
-from cfaan_jax.models.layers.pooling import stem_max_pool
+from cfaan_jax.models.layers.pooling import elementwise_max, windows
 
 EXPANSION = 4  # output channels of a bottleneck for each of its inner channels
 STAGE_STRIDES = (1, 2, 2, 1)
@@ -29,8 +29,8 @@ class ResNetSettings:
         stem_relu: whether a ReLU follows the first normalisation. The released c2d and non-local networks lack it.
         groups: groups of the batch that share statistics in training, see `BatchNorm`.
         compute: the compute dtype, see `layers.precision`.
-        remat: in training, keep only the inputs of each bottleneck and block, and compute the activations inside again
-            for the gradients: less memory, a third more operations.
+        remat: in training, recompute the activations inside each bottleneck and block for the gradients: less memory, a
+            third more operations.
     """
 
     width: int = 64
@@ -39,11 +39,6 @@ class ResNetSettings:
     groups: int = 1
     compute: str = "float32"
     remat: bool = False
-
-    @property
-    def channels(self) -> int:
-        """Channels of the last feature map."""
-        return EXPANSION * self.width * 2 ** (len(self.depths) - 1)
 
     def sites(self, clip_size: tuple[int, int, int]) -> list[list[BlockSite]]:
         """The bottlenecks of each stage, for clips of so many frames, rows and columns of pixels."""
@@ -109,7 +104,6 @@ class ResNet(nnx.Module):
         rng: draws the initial weights.
 
     Attributes:
-        clip_size, any_length, any_size: see above, and `BackboneHooks`.
         stages: lists of bottlenecks.
         attention: for each bottleneck the module after it, or None.
         last_stage: the module that replaces the last stage, or None.
@@ -149,7 +143,8 @@ class ResNet(nnx.Module):
         if self.compute != "float32":  # float64 stays as it is
             clips = clips.astype(self.compute)
         x = self.bn1(self.conv1(clips.reshape(-1, *clips.shape[2:])))
-        x = stem_max_pool(nnx.relu(x) if self.stem_relu else x)
+        x = nnx.relu(x) if self.stem_relu else x
+        x = elementwise_max(windows(x, size=3, stride=2, fill=-jnp.inf))  # the stem's max pooling
         for bottlenecks, attention in zip(self.stages, self.attention, strict=True):
             for block, attend in zip(bottlenecks, attention, strict=True):
                 x = self._apply(Bottleneck.__call__, block, x, frames)

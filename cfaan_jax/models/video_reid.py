@@ -40,7 +40,6 @@ class VideoReID(nnx.Module):
         layout: the torch names of its weights, see `registry.TorchLayout`.
 
     Attributes:
-        name: see above.
         stride: pixels to a cell of its last feature map.
         feature_size: length of a feature.
         any_length: whether it takes clips of any length.

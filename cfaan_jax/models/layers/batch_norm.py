@@ -31,8 +31,7 @@ class BatchNorm(nnx.Module):
         zero_init: start with scale 0, so that a residual branch starts as 0.
 
     Attributes:
-        imported_batches: torch's `num_batches_tracked` of imported weights, kept for the way back; torch does not use
-            it.
+        imported_batches: torch's `num_batches_tracked` of imported weights, for the way back; torch does not use it.
     """
 
     def __init__(self, channels: int, *, groups: int = 1, bias: str = "trained", zero_init: bool = False):

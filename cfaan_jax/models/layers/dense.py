@@ -23,7 +23,6 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> n
 def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`[..., c]` times `[c, d]` -> `[..., d]`.
 
-    All axes before the channels are merged into one. Otherwise XLA for CPUs transposes a copy of the incoming gradient
-    for the gradient of the kernel.
+    All other axes are merged into one. Otherwise XLA for CPUs transposes a copy for the gradient of the kernel.
     """
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)

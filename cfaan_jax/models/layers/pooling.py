@@ -6,15 +6,9 @@ import numpy as np
 
 
 def windows(x: jax.Array, size: int, stride: int, fill: float) -> list[jax.Array]:
-    """The inputs under each position of a sliding window, row by row.
+    """The inputs under each of the size * size positions of a square sliding window, row by row.
 
-    Args:
-        x: `[N, H, W, C]`, padded with `fill` by `size // 2` on each side.
-        size, stride: of the square window.
-        fill: value of the border.
-
-    Returns:
-        size * size arrays `[N, ceil(H / stride), ceil(W / stride), C]`.
+    `[N, H, W, C]`, padded with `fill` by `size // 2` -> arrays `[N, ceil(H / stride), ceil(W / stride), C]`.
     """
     border = (size // 2, size // 2)
     rows, columns = (-(-length // stride) for length in x.shape[1:3])
@@ -33,11 +27,6 @@ def elementwise_max(arrays: list[jax.Array]) -> jax.Array:
     for other in others:
         result = jnp.where(other > result, other, result)
     return result
-
-
-def stem_max_pool(x: jax.Array) -> jax.Array:
-    """Maximum over 3x3 windows with stride 2: `[N, H, W, C]` -> `[N, ceil(H / 2), ceil(W / 2), C]`."""
-    return elementwise_max(windows(x, size=3, stride=2, fill=-jnp.inf))
 
 
 def adaptive_max_pool(x: jax.Array, axis: int, cells: int) -> jax.Array:
