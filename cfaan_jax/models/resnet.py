@@ -104,8 +104,7 @@ class ResNet(nnx.Module):
         rng: draws the initial weights.
 
     Attributes:
-        stages: lists of bottlenecks.
-        attention: for each bottleneck the module after it, or None.
+        stages, attention: lists of bottlenecks, and for each the module after it, or None.
         last_stage: the module that replaces the last stage, or None.
     """
 

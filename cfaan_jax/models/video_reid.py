@@ -108,9 +108,7 @@ class VideoReID(nnx.Module):
     def attention(self, clips: jax.Array, block: int = -1) -> list[dict[str, jax.Array]]:
         """Attention inside the CF-AA block of this number, see `axial_block` and `CoarseToFineBlock.attention`.
 
-        Args:
-            clips: normalised float `[B, T, H, W, 3]`.
-            block: see `axial_block`; the last one is nearest to the feature.
+        Clips are normalised float `[B, T, H, W, 3]`.
         """
         _, chosen = self.axial_block(block)
         return chosen.attention(self.backbone(clips, until=chosen))

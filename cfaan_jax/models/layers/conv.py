@@ -13,8 +13,8 @@ from cfaan_jax.models.layers.precision import cast_to
 class Convolution(nnx.Module):
     """A square convolution without bias, padded to keep the size; kernel `[k, k, in, out]`.
 
-    A 1x1 convolution of stride 1 is a matrix product. A strided one stays a convolution: a strided slice in front of a
-    product ends XLA's compiler for NVIDIA GPUs in jax 0.10.2 and 0.11.2.
+    A 1x1 convolution of stride 1 is a matrix product. A strided one is not: a strided slice in front of a product ends
+    XLA's compiler for NVIDIA GPUs in jax 0.10.2 and 0.11.2.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, rng: np.random.Generator):
