@@ -26,8 +26,8 @@ from cfaan_jax.deploy import export
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
 from cfaan_jax.experiment.config import check as check_config
 from cfaan_jax.experiment.config import create_model, save_or_check_config
-from cfaan_jax.models.heads import HeadSettings, whole_average
-from cfaan_jax.models.registry import SYSTEMS, System, TorchLayout
+from cfaan_jax.models.heads import HeadSettings
+from cfaan_jax.models.registry import SYSTEMS, System, TorchLayout, whole_average
 from configs import mars
 from data_prep import build_tfrecords
 from data_prep.redetect_link import alignment
