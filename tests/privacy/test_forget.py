@@ -269,12 +269,12 @@ def test_a_list_of_pages_cannot_reach_other_files(tmp_path):
     assert (tmp_path / "precious").exists() and [path.name for path in (tmp_path / "review").iterdir()] == ["mine"]
 
 
-def test_a_folder_in_which_somebody_works_is_left_alone(everything, monkeypatch):
-    before = contents(everything)
-    monkeypatch.setattr(lock, "_acquired", lambda path, doing: (_ for _ in ()).throw(InputError(f"{path}: works here")))
-    with pytest.raises(InputError, match="works here"):
-        forget.main(["--yes", f"--pid={GONE}", str(everything)])
-    assert contents(everything) == before
+def test_a_folder_in_which_somebody_works_is_left_alone(everything):
+    with lock.exclusive(everything / "run" / lock.TRAINING, "trains"):
+        before = contents(everything)
+        with pytest.raises(InputError, match="run: process .* works here"):
+            forget.main(["--yes", f"--pid={GONE}", str(everything)])
+        assert contents(everything) == before
 
 
 @pytest.mark.parametrize("arguments, message", [
