@@ -44,7 +44,6 @@ from cfaan_jax.experiment.config import (
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed
 from cfaan_jax.runtime.command import exit_status
-from cfaan_jax.runtime.interrupt import Interrupted
 from cfaan_jax.runtime.text_tables import show
 from cfaan_jax.train.loop import train, training_sampler
 
@@ -83,11 +82,7 @@ _TOP = flags.DEFINE_integer("top", 10, "How many tracklets to show for each quer
 def main(_: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     _keep_compiled_programs()
-    try:
-        return exit_status(_run)
-    except Interrupted as interrupted:
-        print(f"stopped by {interrupted}; everything done so far is saved, the same command goes on", file=sys.stderr)
-        return 128 + interrupted.signum
+    return exit_status(_run, "everything done so far is saved; the same command resumes")
 
 
 def _run() -> None:

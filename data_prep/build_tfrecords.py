@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.runtime import lock
 from cfaan_jax.runtime.command import exit_status
 from cfaan_jax.runtime.files import parse_json, write_atomic
-from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
+from cfaan_jax.runtime.interrupt import StopSignal
 from cfaan_jax.runtime.progress import Progress
 from data_prep import writer
 from data_prep.datasets import DATASETS, Dataset
@@ -320,14 +319,12 @@ def _write(args: argparse.Namespace, dataset: Dataset, shards: list[writer.Shard
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     args = parse(arguments)
-    try:
-        with StopSignal() as stop, stop.at_once():
-            return exit_status(partial(build, args))
-    except Interrupted as interrupted:
-        left = (f"complete shards in {args.out} stay, the same command goes on" if any(args.out.glob("*.tfrecord-*"))
-                else "nothing was packed yet, the same command begins again")
-        print(f"stopped by {interrupted}; {left}", file=sys.stderr)
-        return 128 + interrupted.signum
+
+    def interruptible_build() -> None:
+        with StopSignal() as stop, stop.interruptible():
+            build(args)
+
+    return exit_status(interruptible_build, f"complete shards in {args.out} stay; the same command resumes")
 
 
 if __name__ == "__main__":

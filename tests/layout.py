@@ -67,7 +67,7 @@ def main(records: str, root: str, name: str, other: str) -> None:
     kept, resumed = Path(root, f"{other}-{KEPT}"), Path(root, f"{name}-from-{other}")
     distributed.run_on_first_process(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
     config.train.evaluate_every = 0
-    with StopSignal(alone=jax.process_count() == 1) as stop, Checkpoints(resumed) as checkpoints:
+    with StopSignal(shared=jax.process_count() > 1) as stop, Checkpoints(resumed) as checkpoints:
         loop.train_steps(config, resumed, loop.training_sampler(config), checkpoints, stop, TOTAL)
 
 

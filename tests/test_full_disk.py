@@ -138,10 +138,10 @@ def test_a_label_review(mine, tmp_path, capsys):
     arguments = [str(tmp_path / "features.npz"), f"--records={mine}", f"--out={tmp_path / 'review'}"]
     before = contents(tmp_path)
     with no_file_beyond(64):
-        assert review.main(arguments) == 1
+        assert exit_status(lambda: review.main(arguments)) == 1
     assert f"error: {tmp_path / 'review'}: File too large" in capsys.readouterr().err
     assert contents(tmp_path) == before
-    assert review.main(arguments) == 0
+    assert exit_status(lambda: review.main(arguments)) == 0
 
 
 def test_extracted_features(tmp_path, capsys):
@@ -167,7 +167,8 @@ def test_a_deletion(mine, capsys):
 @pytest.mark.parametrize("command", [
     lambda out, mine: build_tfrecords.main(["--dataset=dukev", f"--root={mine}", f"--out={out}"]),
     lambda out, mine: records.main([f"--rebuild_index={out}"]),
-    lambda out, mine: review.main([str(out / "features.npz"), f"--records={mine}", f"--out={mine / 'review'}"]),
+    lambda out, mine: exit_status(lambda: review.main([str(out / "features.npz"), f"--records={mine}",
+                                                       f"--out={mine / 'review'}"])),
     lambda out, mine: exit_status(lambda: forget.main(["--pid=1", str(out)])),
     lambda out, mine: exit_status(lambda: summary.main([f"--out={out / 'a.json'}", str(mine / "results.json")])),
     lambda out, mine: exit_status(lambda: extract.read(out)),

@@ -6,8 +6,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.interrupt import ctrl_c_anywhere
+from cfaan_jax.errors import DONE, INPUT_ERROR, MACHINE_ERROR, SIGNALLED, InputError
+from cfaan_jax.runtime.interrupt import Interrupted
 
 _REMEDIES = {
     (errno.ENOSPC, errno.EDQUOT): "free some space there",
@@ -18,40 +18,44 @@ _REMEDIES = {
 }
 
 
-def exit_status(work: Callable[[], object]) -> int:
-    """Does the work of a command; what goes wrong outside the program is told in one line.
+def exit_status(work: Callable[[], object], saved: str = "") -> int:
+    """Runs the work of a command and prints one line for an error that is not the program's.
+
+    Args:
+        work: the command.
+        saved: printed where `Interrupted` stops it: what is saved, and how to resume.
 
     Returns:
-        the exit status: 0 done, 1 the machine cannot go on (a full disk, no permission, a path that is gone), 2 wrong
-        input, 130 Ctrl-C, 141 nobody reads the output any more.
+        the exit status, one of `cfaan_jax.errors`.
     """
     try:
-        with ctrl_c_anywhere():
-            work()
+        work()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # who read the output has seen enough of it, as in `| head`
+        return INPUT_ERROR
+    except BrokenPipeError:  # the reader of the output has seen enough of it, as in `| head`
         sys.stdout = open(os.devnull, "w")  # Python would report what it cannot write at its end
-        return 128 + signal.SIGPIPE
+        return SIGNALLED + signal.SIGPIPE
     except OSError as error:
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        return 1
+        return MACHINE_ERROR
+    except Interrupted as stop:
+        print(f"stopped by {stop}; {saved}", file=sys.stderr)
+        return SIGNALLED + stop.signum
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
+        return SIGNALLED + signal.SIGINT
+    return DONE
 
 
 def describe_os_error(error: OSError) -> str:
     """The path, the reason and the remedy."""
-    where = f"{error.filename}: " if error.filename else ""
+    path = f"{error.filename}: " if error.filename else ""
     remedies = (remedy for numbers, remedy in _REMEDIES.items() if error.errno in numbers)
     remedy = next(remedies, "free some space, or repair the disk")
-    return f"{where}{error.strerror or error}; {remedy}, then run the same command again"
+    return f"{path}{error.strerror or error}; {remedy}, then run the same command again"
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Runs a command and ends the process with a status that is not 0 if something went wrong, see `exit_status`."""
-    if status := exit_status(main):
-        sys.exit(status)
+    """Runs a command and ends the process with its exit status, see `exit_status`."""
+    sys.exit(exit_status(main))

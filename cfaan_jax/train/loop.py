@@ -49,7 +49,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
         raise InputError(f"config.train.profile={profile}: this run has {total} steps; give some of them")
     evaluate.check(config, workdir)
     with (distributed.exclusive(Path(workdir) / lock.TRAINING, "trains"),
-          StopSignal(alone=jax.process_count() == 1) as stop):
+          StopSignal(shared=jax.process_count() > 1) as stop):
         distributed.run_on_first_process(lambda: save_or_check_config(config, workdir))
         with Checkpoints(workdir) as checkpoints:
             finished = checkpoints.step("last") == total
@@ -63,7 +63,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
             print(f"{workdir} is finished: {total} steps, results in {Path(workdir) / 'results.json'}; "
                   "score it again with --mode=evaluate")
         for kind in unscored:
-            with stop.at_once():
+            with stop.interruptible():
                 evaluate.evaluate(restore_model(workdir, kind)[0], config, workdir, kind)
 
 
@@ -176,7 +176,7 @@ def _evaluate(config: ConfigDict, graphdef: nnx.GraphDef, state: TrainState, don
     settings, clips = config.eval, config.train.evaluate_clips
     protocol = protocols.resolve(settings.protocols)[0].name
     try:
-        with stop.at_once():
+        with stop.interruptible():
             search = evaluate.search(model, config, "last", clips)
             score = search.score([protocol], settings.corrections, settings.max_rank)[protocol]
     except Interrupted:

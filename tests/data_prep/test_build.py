@@ -185,7 +185,7 @@ def test_ctrl_c_leaves_whole_shards_and_the_same_command_goes_on(root, tmp_path,
     monkeypatch.setattr(FrameFiles, "__call__", interrupting)
     out = tmp_path / "out"
     assert main(raw(root, out, "--workers=1")) == 128 + signal.SIGINT
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     assert 1 <= len(shards(out)) < len(shards(tmp_path / "whole")) and not list(out.glob("*.unfinished"))
     done = len(shards(out))
     assert main(raw(root, out)) == 0

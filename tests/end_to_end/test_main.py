@@ -128,7 +128,7 @@ def stopped_and_resumed(tmp_path_factory, records_directory) -> Path:
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=600)
         assert process.returncode == 128 + signal.SIGTERM, error[-3000:]
-        assert "stopped by SIGTERM" in error and "the same command goes on" in error
+        assert "stopped by SIGTERM" in error and "the same command resumes" in error
     steps = len(losses(workdir))
     assert 1 <= steps <= 6
     text = succeed(command(workdir, records_directory))
