@@ -1,8 +1,8 @@
-"""Matrices of whole numbers from MATLAB files of level 5, such as those of MARS, and level 4.
+"""Matrices of integers from MATLAB files of level 5, such as those of MARS, and level 4.
 
-SciPy writes such files for this project but does not read them: a damaged file can end the whole program in its reader.
-The formats: MathWorks, "MAT-File Format". Level 5: an element is a tag (type, bytes) and its data; a variable is an
-element of elements: flags, dimensions, name, values. Level 4: a variable is five integers, its name and its values.
+SciPy writes such files for this project but does not read them: its reader can crash on a damaged file.
+Source: MathWorks, "MAT-File Format". Level 5: an element is a tag (type, bytes) and its data; a variable is an element
+of elements: flags, dimensions, name, values. Level 4: a variable is five integers, its name and its values.
 """
 
 import struct
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.runtime.files import read_regular_file
 
 _HEADER = 128  # bytes
@@ -21,30 +21,30 @@ _NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4"
 _NUMERIC_CLASSES = range(6, 16)  # double, single and the integers; others are text, cells, structures
 _COMPLEX = 0x0800
 _LEVEL_4 = ("<f8", "<f4", "<i4", "<i2", "<u2", "u1")
-_LARGEST = 2**28  # bytes of a variable behind its compression; tables of a million tracklets take a fifth of it
+_LARGEST = 2**28  # bytes of an unpacked variable; tables of a million tracklets take a fifth of it
 
 
 def read_integers(path: str | Path, key: str) -> np.ndarray:
-    """The matrix stored under `key`, int64, in the shape that it has there.
+    """The matrix stored under `key`, int64, in its stored shape.
 
     Raises:
-        InputError: no such file, not such a file, damaged, without that variable, or with values that are not
-            whole numbers.
+        InputError: the file is missing, damaged, of another format or without that variable, or a value is not a whole
+            number.
     """
-    path, found = Path(path), []
+    path, names = Path(path), []
     try:
         for name, values in _variables(read_regular_file(path)):
-            found.append(name)
+            names.append(name)
             if name == key:
-                return _whole(path, key, values)
+                return _as_integers(path, key, values)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
     except (ValueError, struct.error, zlib.error) as error:
         raise InputError(f"{path}: not a readable MATLAB file ({error}); restore the file") from error
-    raise InputError(f"{path}: holds {', '.join(found) or 'nothing'} instead of {key}; restore the file")
+    raise InputError(f"{path}: holds {shortened(names) or 'nothing'} instead of {key}; restore the file")
 
 
-def _whole(path: Path, key: str, values: np.ndarray | None) -> np.ndarray:
+def _as_integers(path: Path, key: str, values: np.ndarray | None) -> np.ndarray:
     # Beyond 2**53 a double is a whole number, but not every whole number is a double.
     if values is None or not (np.abs(values.astype(np.float64)) <= 2**53).all() or (values != np.round(values)).any():
         raise InputError(f"{path}: {key} has values that are not whole numbers; restore the file")
@@ -52,7 +52,7 @@ def _whole(path: Path, key: str, values: np.ndarray | None) -> np.ndarray:
 
 
 def _variables(content: bytes) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Names and values of the variables; None for values that are no real numbers."""
+    """Names and values of the variables; None for values that are not real numbers."""
     if content[124:_HEADER] != b"\x00\x01IM":
         yield from _level_4(content)
         return
@@ -69,20 +69,20 @@ def _variables(content: bytes) -> Iterator[tuple[str, np.ndarray | None]]:
 
 
 def _elements(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and data of each of the elements that lie one behind the other."""
-    place = 0
-    while place < len(content):
-        kind, length = struct.unpack_from("<II", content, place)
-        start = place + 8
+    """Type and data of consecutive elements."""
+    offset = 0
+    while offset < len(content):
+        kind, length = struct.unpack_from("<II", content, offset)
+        start = offset + 8
         if kind >> 16:  # up to four bytes lie within the tag
-            kind, length, start = kind & 0xFFFF, kind >> 16, place + 4
+            kind, length, start = kind & 0xFFFF, kind >> 16, offset + 4
             if length > 4:
-                raise ValueError(f"{length} bytes in a place of 4")
+                raise ValueError(f"{length} bytes within a tag, which has room for 4")
         if start + length > len(content):
             raise ValueError("cut short")
         yield kind, content[start:start + length]
         padding = 0 if kind == _COMPRESSED else -(start + length) % 8
-        place = start + length + padding
+        offset = start + length + padding
 
 
 def _variable(data: bytes) -> tuple[str, np.ndarray | None]:
@@ -99,15 +99,15 @@ def _variable(data: bytes) -> tuple[str, np.ndarray | None]:
 
 
 def _level_4(content: bytes) -> Iterator[tuple[str, np.ndarray | None]]:
-    place = 0
-    while place < len(content):
-        kind, rows, columns, imaginary, length = struct.unpack_from("<5i", content, place)
+    offset = 0
+    while offset < len(content):
+        kind, rows, columns, imaginary, length = struct.unpack_from("<5i", content, offset)
         precision, matrix = divmod(kind, 10)
         if not (0 <= precision < len(_LEVEL_4) and matrix in (0, 1, 2) and rows >= 0 and columns >= 0 and length > 0):
-            raise ValueError("its header is another one; save it with -v4, -v6 or -v7")
-        start, numbers = place + 20 + length, np.dtype(_LEVEL_4[precision])
-        place = start + rows * columns * numbers.itemsize * (2 if imaginary else 1)
-        if place > len(content):
+            raise ValueError("its header is not of level 4 or 5; save it with -v4, -v6 or -v7")
+        start, numbers = offset + 20 + length, np.dtype(_LEVEL_4[precision])
+        offset = start + rows * columns * numbers.itemsize * (2 if imaginary else 1)
+        if offset > len(content):
             raise ValueError("cut short")
         name = content[start - length:start].rstrip(b"\0").decode("latin-1")
         values = np.frombuffer(content, numbers, rows * columns, start).reshape((rows, columns), order="F")

@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar in a terminal, one plain line now and then in a log file."""
+"""Progress of long work: a live bar in a terminal, a plain line every 15 seconds in a log file."""
 
 import time
 from collections.abc import Iterator
@@ -12,15 +12,14 @@ _SECONDS_BETWEEN_LOG_LINES = 15.0
 
 
 class Progress:
-    """Counts finished items of one piece of work and shows how far it is.
+    """Counts the finished items of one piece of work. Use it as a context manager and call `advance` for each item.
 
-    Use as a context manager; call `advance` for each finished item. Keyword arguments of `advance` are shown
-    beside the bar (`loss=0.31`). Rich decides whether the output is a terminal and respects `NO_COLOR`.
+    Rich decides whether the output is a terminal and respects `NO_COLOR`.
 
     Args:
         label: what is being done, a few words.
-        total: number of items in all.
-        start: number of items that an earlier run has already finished.
+        total: number of items.
+        start: number of items that an earlier run finished.
     """
 
     def __init__(self, label: str, total: int, start: int = 0):
@@ -28,10 +27,10 @@ class Progress:
         self._console = Console()
         self._bar = RichProgress(
             TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[shown]}"), console=self._console, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task(label, total=total, completed=start, shown="")
-        self._began = self._last_line = time.monotonic()
-        self._at_start = start
+            TextColumn("{task.fields[metrics]}"), console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task(label, total=total, completed=start, metrics="")
+        self._start, self._began = start, time.monotonic()
+        self._last_line = self._began
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -42,18 +41,18 @@ class Progress:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """While other work, which may show a bar of its own, goes on; its time does not count."""
+        """Stops the bar and the clock while other work runs, which may show a bar of its own."""
         self._bar.stop()
         paused_at = time.monotonic()
         yield
         self._began += time.monotonic() - paused_at
         self._bar.start()
 
-    def advance(self, count: int = 1, **shown) -> None:
-        """Reports `count` more finished items; `shown` are the figures to show beside the bar."""
+    def advance(self, count: int = 1, **metrics) -> None:
+        """Reports `count` more finished items, with the metrics to show beside the bar (`loss=0.31`)."""
         self.done += count
-        text = "  ".join(f"{name} {_short(value)}" for name, value in shown.items())
-        self._bar.update(self._task, completed=self.done, shown=text)
+        text = "  ".join(f"{name} {_short(value)}" for name, value in metrics.items())
+        self._bar.update(self._task, completed=self.done, metrics=text)
         if not self._console.is_terminal:
             self._log_line(text)
 
@@ -62,7 +61,7 @@ class Progress:
         if self.done < self.total and now - self._last_line < _SECONDS_BETWEEN_LOG_LINES:
             return
         self._last_line = now
-        rate = (self.done - self._at_start) / max(now - self._began, 1e-9)
+        rate = (self.done - self._start) / max(now - self._began, 1e-9)
         line = f"{self.label}: {self.done}/{self.total}  {rate:.1f}/s  {text}".rstrip()
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -1,7 +1,7 @@
-"""Data parallelism: the batch is divided over all devices, everything else lies whole on each.
+"""Data parallelism: the batch is divided over all devices, everything else is replicated.
 
-The devices may belong to several processes, see `distributed`. Each of them reads the rows of a batch that its own
-devices work on.
+The devices may belong to several processes, see `distributed`. Each process reads the rows of a batch that its own
+devices compute.
 """
 
 from collections.abc import Sequence
@@ -14,55 +14,58 @@ from cfaan_jax.errors import InputError
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Devices in a row, along the axis "data"; those of one process lie side by side. None = all of all processes.
+    """A mesh of one axis, "data", with the devices of one process side by side.
 
     The compiler decides how a step is divided (`AxisType.Auto`): a mean over the batch, and so batch normalisation, is
     one over all devices.
+
+    Args:
+        devices: of the mesh; None: all devices of all processes.
     """
-    row = sorted(jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id))
-    return Mesh(np.array(row), ("data",), axis_types=(AxisType.Auto,))
+    devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
 def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
-    """How arrays `[B, ...]` are divided over the devices.
+    """The sharding of arrays `[B, ...]` whose rows are divided over the devices.
 
     Raises:
         InputError: the devices do not divide the batch.
     """
     if batch_size % mesh.size:
-        raise InputError(f"a batch of {batch_size} clips does not divide over {mesh.size} devices; choose "
-                         "config.data.identities x config.data.tracklets / config.train.accumulate (training) or "
-                         f"config.eval.batch (evaluation) as a multiple of {mesh.size}, or let the program see fewer "
-                         "devices")
+        raise InputError(f"a batch of {batch_size} clips does not divide over {mesh.size} devices; it must be a "
+                         f"multiple of {mesh.size}: set config.data.identities x config.data.tracklets / "
+                         "config.train.accumulate (training), config.eval.batch (evaluation), or use fewer devices")
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def to_microbatches(batch, parts: int, mesh: Mesh):
-    """Inside a compiled program: arrays `[B, ...]` as `[parts, B / parts, ...]`, each part divided over all devices.
+def to_microbatches(batch, count: int, mesh: Mesh):
+    """Reshapes arrays `[B, ...]` to `[count, B / count, ...]` inside a compiled program, for gradient accumulation.
 
-    A part holds the same rows whatever the number of devices; for that, rows go from one device to another.
+    Every microbatch is divided over all devices and holds the same rows whatever their number; for that, rows move
+    between devices.
     """
-    where = NamedSharding(mesh, PartitionSpec(None, "data"))
+    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
     return jax.tree.map(lambda rows: jax.lax.with_sharding_constraint(
-        rows.reshape(parts, rows.shape[0] // parts, *rows.shape[1:]), where), batch)
+        rows.reshape(count, rows.shape[0] // count, *rows.shape[1:]), sharding), batch)
 
 
 def local_rows(sharding: NamedSharding, batch_size: int) -> slice:
-    """The rows of a batch that the devices of this process work on."""
-    parts = [rows.indices(batch_size) for rows, in sharding.addressable_devices_indices_map((batch_size,)).values()]
-    return slice(min(start for start, _, _ in parts), max(stop for _, stop, _ in parts))
+    """The rows of a batch that the devices of this process compute."""
+    slices = [rows.indices(batch_size) for rows, in sharding.addressable_devices_indices_map((batch_size,)).values()]
+    return slice(min(start for start, _, _ in slices), max(stop for _, stop, _ in slices))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every device."""
+    """The sharding of arrays that lie whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def put_on_mesh(tree, sharding: NamedSharding):
-    """Brings a pytree of arrays to the devices.
+    """Moves a pytree of arrays to the devices.
 
     Args:
-        tree: of a batch the rows of `local_rows`; what is replicated, whole and the same in every process.
+        tree: of a batch, the rows of `local_rows`; of replicated arrays, the same whole arrays in every process.
         sharding: `batch_sharding` or `replicated`.
     """
     if sharding.is_fully_addressable:

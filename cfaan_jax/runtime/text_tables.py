@@ -1,4 +1,4 @@
-"""Tables that read well in a terminal, in a log and in a README."""
+"""Tables for a terminal, a log and a README."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from rich.text import Text
 
 
 class TableContent(NamedTuple):
-    """A table without its title; `notes` go below it."""
+    """A table without its title; the notes stand below it."""
 
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -18,30 +18,30 @@ class TableContent(NamedTuple):
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with padded columns, figures to the right; it is its own plain-text form."""
+    """A Markdown table with padded columns, numbers to the right; it also serves as plain text."""
     widths = [max(len(line[i]) for line in (headers, *rows)) for i in range(len(headers))]
-    figures = [_is_figure(rows, i) for i in range(len(headers))]
-    rule = [("-" * (width - 1) + ":") if right else "-" * width for width, right in zip(widths, figures, strict=True)]
+    numeric = [_is_numeric(rows, i) for i in range(len(headers))]
+    rule = [("-" * (width - 1) + ":") if right else "-" * width for width, right in zip(widths, numeric, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
         padded = (cell.rjust(width) if right else cell.ljust(width)
-                  for cell, width, right in zip(cells, widths, figures, strict=True))
+                  for cell, width, right in zip(cells, widths, numeric, strict=True))
         return f"| {' | '.join(padded)} |"
 
     return "\n".join([line(headers), line(rule), *map(line, rows)])
 
 
 def show(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
-    """Prints a table, its title above and the notes below.
+    """Prints a table with its title above and the notes below.
 
-    A terminal gets it fitted to its width, in colour unless NO_COLOR is set; anything else gets unbroken Markdown.
+    In a terminal it fits the width and has colours unless NO_COLOR is set; anywhere else it is unwrapped Markdown.
     """
     console = Console()
     console.print(f"\n{title}", style="bold", markup=False, highlight=False, soft_wrap=True)
     if console.is_terminal:
         table = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
         for i, header in enumerate(headers):
-            table.add_column(Text(header), justify="right" if _is_figure(rows, i) else "left", overflow="fold")
+            table.add_column(Text(header), justify="right" if _is_numeric(rows, i) else "left", overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))
         console.print(table)
@@ -51,5 +51,5 @@ def show(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], note
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _is_figure(rows: Sequence[Sequence[str]], column: int) -> bool:
+def _is_numeric(rows: Sequence[Sequence[str]], column: int) -> bool:
     return all(row[column][:1].isdigit() or row[column] == "" for row in rows)
