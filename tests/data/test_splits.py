@@ -96,7 +96,7 @@ def test_training_draws_others_in_their_place(folder):
 
 
 def test_what_another_process_cannot_read_is_left_out_here(folder, monkeypatch, capsys):
-    monkeypatch.setattr(distributed, "any_of", lambda flags: flags | (np.arange(len(flags)) == 2))
+    monkeypatch.setattr(distributed, "any_over_processes", lambda flags: flags | (np.arange(len(flags)) == 2))
     assert "query-2" not in splits.open_split(folder, "query", SKIP).names
     assert "query-2, for another process" in capsys.readouterr().out
 
