@@ -19,9 +19,10 @@ import jax
 from benchmarks import command, whole
 from benchmarks.drawn_records import LENGTH, draw
 from cfaan_jax import models
-from cfaan_jax.data import records
 from cfaan_jax.data.clips import MODES
 from cfaan_jax.data.loader import ClipBatches
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.tracklet_record import SPLITS
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.command import run_command
@@ -35,7 +36,7 @@ _T = 6  # frames of a clip
 def main(arguments: list[str] | None = None) -> None:
     parser = command("extraction", __doc__)
     parser.add_argument("--records", type=Path, help="folder that build_tfrecords.py wrote; unset: drawn")
-    parser.add_argument("--split", default="gallery", choices=records.SPLITS, help="(default gallery)")
+    parser.add_argument("--split", default="gallery", choices=SPLITS, help="(default gallery)")
     parser.add_argument("--variant", choices=mars.VARIANTS, default="c2d", help="of configs/mars.py (default c2d)")
     parser.add_argument("--compute", default="float32", choices=models.COMPUTE, help="(default float32)")
     parser.add_argument("--clips", default="all_sampled", choices=MODES, help="of a tracklet (default all_sampled)")
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as drawn:
         tracklets = -(-flags.batch * flags.batches * _T // LENGTH)
         folder = flags.records or draw(Path(drawn), flags.split, tracklets)
-        found = measure(records.RecordSet.open(folder, flags.split), flags)
+        found = measure(RecordSet.open(folder, flags.split), flags)
     flags.out.write_text(json.dumps(found, indent=2) + "\n")
     show(f"{flags.variant}, {found['clips']} clips in {found['batches']} batches of {flags.batch}, "
          f"{jax.device_count()} x {found['device']}", ["what", "clips/s", "of the bare forward"],
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
           ["bare forward", f"{found['forward']:.2f}", "1.000"]])
 
 
-def measure(split: records.RecordSet, flags) -> dict:
+def measure(split: RecordSet, flags) -> dict:
     """Clips per second, padding left out, in the best of the turns."""
     config = mars.get_config(flags.variant)
     config.model.update(pretrained="none", compute=flags.compute)

@@ -21,7 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import command
-from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
+from cfaan_jax.data.manifest import load_manifest
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.tracklet_record import SPLITS
 from cfaan_jax.report.summary import mean
 from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.text_tables import show

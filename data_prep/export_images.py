@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.data.manifest import load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime.files import write_atomic
 from cfaan_jax.runtime.progress import Progress

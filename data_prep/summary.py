@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.data.records import load_index, load_manifest
+from cfaan_jax.data.index import load_index
+from cfaan_jax.data.manifest import load_manifest
 
 SHIFTS = ("left", "right", "up", "down")
 

@@ -14,19 +14,11 @@ import google_crc32c
 import numpy as np
 
 from cfaan_jax.data import description, example
-from cfaan_jax.data.records import (
-    MANIFEST,
-    SCHEMA_VERSION,
-    SPLITS,
-    Index,
-    RecordSet,
-    TrackletRecord,
-    encode,
-    index_path,
-    load_index,
-    load_manifest,
-    rebuild_index,
-)
+from cfaan_jax.data.index import Index, index_path, load_index
+from cfaan_jax.data.index_build import rebuild_index
+from cfaan_jax.data.manifest import MANIFEST, load_manifest
+from cfaan_jax.data.records import RecordSet, TrackletRecord
+from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, SPLITS, encode
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime.files import UNFINISHED, atomic_file, parse_json, write_atomic
 from data_prep.datasets import Dataset
@@ -145,7 +137,7 @@ def write(shards: list[Shard], convert: Callable[[Iterable[Tracklet]], Iterator[
             with atomic_file(shard.path) as file:
                 for _ in shard.tracklets:
                     record = next(records)
-                    file.write(example.frame(encode(record)))
+                    file.write(example.pack_tfrecord(encode(record)))
                     advance(record)
 
 

@@ -18,6 +18,9 @@ import numpy as np
 import pytest
 
 from cfaan_jax.data import records
+from cfaan_jax.data.index import index_path
+from cfaan_jax.data.index_build import rebuild_index
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.deploy import extract
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
@@ -64,7 +67,7 @@ def mine(records_directory, tmp_path) -> Path:
 
 
 def search_of(folder: Path) -> Search:
-    parts = [records.RecordSet.open(folder, split) for split in ("query", "gallery")]
+    parts = [RecordSet.open(folder, split) for split in ("query", "gallery")]
     labels = {name: np.concatenate([getattr(part, name) for part in parts])
               for name in ("names", "track_ids", "pids", "camids")}
     features = np.random.default_rng(0).normal(size=(len(labels["pids"]), 4)).astype(np.float32)
@@ -72,9 +75,9 @@ def search_of(folder: Path) -> Search:
 
 
 def test_an_index(mine, capsys):
-    path = records.index_path(mine, "gallery")
+    path = index_path(mine, "gallery")
     index = path.read_bytes()
-    fails_and_goes_on(lambda: records.rebuild_index(mine, "gallery"), mine, capsys, path)
+    fails_and_goes_on(lambda: rebuild_index(mine, "gallery"), mine, capsys, path)
     assert path.read_bytes() == index
 
 
@@ -159,9 +162,9 @@ def test_a_deletion(mine, capsys):
         assert exit_status(lambda: forget.main(arguments)) == 1
     assert "File too large" in capsys.readouterr().err
     with pytest.raises(InputError, match="manifest.json is missing"):
-        records.RecordSet.open(mine, "train")
+        RecordSet.open(mine, "train")
     assert exit_status(lambda: forget.main(arguments)) == 0
-    assert 11 not in records.RecordSet.open(mine, "query").pids and 1 not in records.RecordSet.open(mine, "train").pids
+    assert 11 not in RecordSet.open(mine, "query").pids and 1 not in RecordSet.open(mine, "train").pids
 
 
 @pytest.mark.parametrize("command", [

@@ -6,7 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cfaan_jax.data import example, records
+from cfaan_jax.data import example
+from cfaan_jax.data.index import load_index
+from cfaan_jax.data.index_build import rebuild_index
+from cfaan_jax.data.manifest import MANIFEST
+from cfaan_jax.data.records import TrackletRecord
+from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, encode
 
 SIZE = (64, 32)
 
@@ -19,16 +24,16 @@ def frame(rng: np.random.Generator, pid: int, size: tuple[int, int] = SIZE) -> b
 
 
 def tracklet(name: str, split: str, track_id: int, pid: int, camid: int, frames: list[bytes],
-             rectangles: np.ndarray | None = None) -> records.TrackletRecord:
+             rectangles: np.ndarray | None = None) -> TrackletRecord:
     """A record; without rectangles all pixels are real."""
     height, width = cv2.imdecode(np.frombuffer(frames[0], np.uint8), cv2.IMREAD_COLOR).shape[:2]
     whole = np.tile([0, height, 0, width], (len(frames), 1))
-    return records.TrackletRecord(
+    return TrackletRecord(
         name, split, track_id, pid, camid, frames=tuple(frames), rectangles=whole if rectangles is None else rectangles,
         boxes=whole, actions=("none",) * len(frames), candidates=(0,) * len(frames), sources=("",) * len(frames))
 
 
-def write(directory: Path, tracklets: list[records.TrackletRecord]) -> Path:
+def write(directory: Path, tracklets: list[TrackletRecord]) -> Path:
     """Writes one shard for each split that has tracklets, and all that belongs to it."""
     directory.mkdir(parents=True, exist_ok=True)
     splits = {}
@@ -36,19 +41,19 @@ def write(directory: Path, tracklets: list[records.TrackletRecord]) -> Path:
         splits.setdefault(each.split, []).append(each)
     for split, members in splits.items():
         with (directory / f"tiny-{split}.tfrecord-00000-of-00001").open("wb") as file:
-            file.writelines(example.frame(records.encode(each)) for each in members)
-        records.rebuild_index(directory, split)
+            file.writelines(example.pack_tfrecord(encode(each)) for each in members)
+        rebuild_index(directory, split)
     counts = {split: {"tracklets": len(members), "frames": sum(len(each.frames) for each in members)}
               for split, members in splits.items()}
-    (directory / records.MANIFEST).write_text(json.dumps({
-        "schema_version": records.SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts,
+    (directory / MANIFEST).write_text(json.dumps({
+        "schema_version": SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts,
         "settings": {}}))
     return directory
 
 
 def damage(directory: Path, split: str, *positions: int) -> Path:
     """Flips a bit in the payload of some records."""
-    index = records.load_index(directory, split)
+    index = load_index(directory, split)
     for position in positions:
         with (directory / str(index.shard_names[index.shards[position]])).open("r+b") as file:
             file.seek(index.frame_offsets[index.frame_start[position]])

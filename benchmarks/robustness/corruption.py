@@ -30,8 +30,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import command
-from cfaan_jax.data import example, records
+from cfaan_jax.data import example
+from cfaan_jax.data.index import index_path
+from cfaan_jax.data.index_build import rebuild_index
+from cfaan_jax.data.manifest import MANIFEST
+from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.data.splits import ON_BAD_RECORD, open_split
+from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, encode
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
 from cfaan_jax.runtime.progress import Progress
@@ -50,22 +55,22 @@ def draw_records(folder: Path, seed: int) -> Path:
     """A small record set; the same shapes and lengths of lists for every seed, other pictures and names."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
-    framed = [example.frame(records.encode(_tracklet(rng, seed, number))) for number in range(_TRACKLETS)]
+    framed = [example.pack_tfrecord(encode(_tracklet(rng, seed, number))) for number in range(_TRACKLETS)]
     own = _TRACKLETS // _SHARDS
     for number in range(_SHARDS):
         path = folder / f"{_SHARD_NAME}-{number:05d}-of-{_SHARDS:05d}"
         path.write_bytes(b"".join(framed[number * own:(number + 1) * own]))
-    (folder / records.MANIFEST).write_text(json.dumps({
-        "schema_version": records.SCHEMA_VERSION, "dataset": "drawn", "note": "", "aligned": False,
+    (folder / MANIFEST).write_text(json.dumps({
+        "schema_version": SCHEMA_VERSION, "dataset": "drawn", "note": "", "aligned": False,
         "counts": {_SPLIT: {"tracklets": _TRACKLETS}}, "settings": {}}))
-    records.rebuild_index(folder, _SPLIT)
+    rebuild_index(folder, _SPLIT)
     return folder
 
 
-def _tracklet(rng: _Rng, seed: int, number: int) -> records.TrackletRecord:
+def _tracklet(rng: _Rng, seed: int, number: int) -> TrackletRecord:
     frames = [cv2.imencode(".jpg", rng.integers(0, 256, (*_SIZE, 3), np.uint8))[1].tobytes() for _ in range(_FRAMES)]
     whole = np.tile([0, _SIZE[0], 0, _SIZE[1]], (_FRAMES, 1))
-    return records.TrackletRecord(
+    return TrackletRecord(
         f"S{seed % 10}T{number}", _SPLIT, number, 1 + number // 2, 1 + number % 2, tuple(frames), rectangles=whole,
         boxes=whole, actions=("none",) * _FRAMES, candidates=(0,) * _FRAMES, sources=("",) * _FRAMES)
 
@@ -133,7 +138,7 @@ def _shifted(folder: Path, _: Path, rng: _Rng) -> str:
 def _reordered(folder: Path, _: Path, rng: _Rng) -> str:
     """Whole records in another order: a shard of the right size whose index is stale."""
     path = _shard(folder, rng)
-    framed = [example.frame(payload) for _, payload in example.read_file(path)]
+    framed = [example.pack_tfrecord(payload) for _, payload in example.read_file(path)]
     return _write(path, b"".join(framed[i] for i in np.roll(np.arange(len(framed)), rng.integers(1, len(framed)))))
 
 
@@ -163,10 +168,10 @@ def _resealed(change: Callable[[bytes, _Rng], bytes], index_again: bool):
         features = example.parse(payloads[place])
         features["frames"][k] = change(features["frames"][k], rng)
         payloads[place] = example.serialize(features)
-        _write(path, b"".join(map(example.frame, payloads)))
+        _write(path, b"".join(map(example.pack_tfrecord, payloads)))
         if index_again:
             with contextlib.suppress(InputError), contextlib.redirect_stdout(io.StringIO()):
-                records.rebuild_index(folder, _SPLIT)
+                rebuild_index(folder, _SPLIT)
         return path.name
     return harm
 
@@ -185,11 +190,11 @@ def _no_jpeg(frame: bytes, rng: _Rng) -> bytes:
 
 
 def _index(folder: Path, _: _Rng) -> Path:
-    return records.index_path(folder, _SPLIT)
+    return index_path(folder, _SPLIT)
 
 
 def _manifest(folder: Path, _: _Rng) -> Path:
-    return folder / records.MANIFEST
+    return folder / MANIFEST
 
 
 def _bits(choose: Callable[[Path, _Rng], Path]):
@@ -311,7 +316,7 @@ def _data(policy: str) -> ConfigDict:
     return ConfigDict({"on_bad_record": policy, "workers": 1})
 
 
-def _content(found: records.RecordSet) -> dict[str, tuple]:
+def _content(found: RecordSet) -> dict[str, tuple]:
     """All that training and evaluation take from a record set, by tracklet."""
     return {name: (found.pids[i], found.camids[i], found.track_ids[i], found.rectangles(i).tobytes(),
                    *(found.image(i, k).tobytes() for k in range(found.lengths[i])))

@@ -19,7 +19,12 @@ import safetensors.numpy
 import scipy.io
 
 from cfaan_jax import main
-from cfaan_jax.data import example, records
+from cfaan_jax.data import example
+from cfaan_jax.data.index import Index, load_index
+from cfaan_jax.data.index_build import rebuild_index
+from cfaan_jax.data.manifest import MANIFEST, load_manifest
+from cfaan_jax.data.records import RecordSet, TrackletRecord
+from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, decode, encode
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.config import SECTIONS, check, load_config
 from cfaan_jax.experiment.metric_log import earlier_rows
@@ -45,10 +50,10 @@ class Target:
     make: Callable[[Path], tuple[Sequence[bytes], Callable[[bytes], None]]]
 
 
-def _record() -> records.TrackletRecord:
+def _record() -> TrackletRecord:
     file = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     whole = np.tile([0, 8, 0, 8], (2, 1))
-    return records.TrackletRecord("a", "train", 0, 1, 1, (file, file), whole, whole, ("none",) * 2, (0, 0), ("", ""))
+    return TrackletRecord("a", "train", 0, 1, 1, (file, file), whole, whole, ("none",) * 2, (0, 0), ("", ""))
 
 
 def _records(folder: Path):
@@ -57,12 +62,12 @@ def _records(folder: Path):
 
     def call(data: bytes) -> None:
         with contextlib.suppress(ValueError):
-            records.encode(records.decode(data))
-        shard.write_bytes(example.frame(data))
-        records.rebuild_index(folder, "train")
-        records.load_index(folder, "train")
+            encode(decode(data))
+        shard.write_bytes(example.pack_tfrecord(data))
+        rebuild_index(folder, "train")
+        load_index(folder, "train")
 
-    return [records.encode(_record()), example.serialize({"name": [b"a"], "pid": [1]})], call
+    return [encode(_record()), example.serialize({"name": [b"a"], "pid": [1]})], call
 
 
 def _shard(folder: Path):
@@ -71,19 +76,19 @@ def _shard(folder: Path):
         for _ in example.read_file(folder / "shard"):
             pass
 
-    payload = records.encode(_record())
-    return [example.frame(payload) * 2, example.frame(b"")], call
+    payload = encode(_record())
+    return [example.pack_tfrecord(payload) * 2, example.pack_tfrecord(b"")], call
 
 
 def _index(folder: Path):
     """An .npz file of any bytes, or one column of a good one replaced."""
-    (folder / "a-train.tfrecord-00000-of-00001").write_bytes(example.frame(records.encode(_record())))
-    path = records.rebuild_index(folder, "train")
+    (folder / "a-train.tfrecord-00000-of-00001").write_bytes(example.pack_tfrecord(encode(_record())))
+    path = rebuild_index(folder, "train")
     counts = {"train": {"tracklets": 1}}
-    (folder / records.MANIFEST).write_text(json.dumps({
-        "schema_version": records.SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts,
+    (folder / MANIFEST).write_text(json.dumps({
+        "schema_version": SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts,
         "settings": {}}))
-    whole, names = path.read_bytes(), [field.name for field in fields(records.Index)]
+    whole, names = path.read_bytes(), [field.name for field in fields(Index)]
     with np.load(path) as arrays:
         good = {name: arrays[name] for name in arrays.files}
 
@@ -96,7 +101,7 @@ def _index(folder: Path):
             wide = (data[2:3] or b"\0")[0] % 6
             values = values.reshape(-1, wide) if wide > 1 and values.size % wide == 0 else values
             np.savez(path, **good | {names[data[0] % len(names)]: values})
-        found = records.RecordSet.open(folder, "train")
+        found = RecordSet.open(folder, "train")
         for i in range(len(found)):
             found.image_size(i), found.rectangles(i), found.candidates(i), found.record(i), found.image(i, 0)
 
@@ -216,8 +221,8 @@ def _safetensors(folder: Path):
 def _workdir(folder: Path):
     """The files of a run that are read again."""
     readers = (lambda: summary.read_rows(folder / "results.json"), lambda: load_config(folder),
-               lambda: records.load_manifest(folder), lambda: curves.training(folder / "metrics.csv", folder / "a.svg"))
-    names = ("results.json", "config.json", records.MANIFEST, "metrics.csv")
+               lambda: load_manifest(folder), lambda: curves.training(folder / "metrics.csv", folder / "a.svg"))
+    names = ("results.json", "config.json", MANIFEST, "metrics.csv")
 
     def call(data: bytes) -> None:
         which = (data[:1] or b"\0")[0] % len(names)

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# The released code draws up to 100 rectangles until one fits; each fits with a probability of about 0.9, so
-# that ten leave less than one frame in 10^9 as it is.
+# The released code draws up to 100 rectangles until one fits. A rectangle fits with a probability of about 0.9, so with
+# ten tries fewer than one frame in 10^9 stays as it is.
 _ERASING_TRIES = 10
 
 
 def prepare(frames: jax.Array, rectangles: jax.Array, stride: int = 16) -> tuple[jax.Array, jax.Array]:
-    """Normalises clips and brings their masks to the cells of the last feature map.
+    """Normalises clips and scales their masks to cells of the last feature map.
 
     Args:
         frames: uint8 `[B, T, H, W, 3]`, RGB.
@@ -19,8 +19,8 @@ def prepare(frames: jax.Array, rectangles: jax.Array, stride: int = 16) -> tuple
         stride: pixels to a cell.
 
     Returns:
-        float32 `[B, T, H, W, 3]` with ImageNet's mean and standard deviation taken out, and int32 `[B, T, 4]` in cells:
-        both ends divided by the stride and rounded down, at least one cell high and wide.
+        float32 `[B, T, H, W, 3]`, normalised with ImageNet's mean and standard deviation, and int32 `[B, T, 4]` in
+        cells: both ends divided by the stride and rounded down, at least one cell high and wide.
     """
     mean, std = jnp.array(IMAGENET_MEAN), jnp.array(IMAGENET_STD)
     clips = (frames.astype(jnp.float32) / 255 - mean) / std
@@ -29,11 +29,11 @@ def prepare(frames: jax.Array, rectangles: jax.Array, stride: int = 16) -> tuple
 
 def prepare_training(key: jax.Array, frames: jax.Array, rectangles: jax.Array, config,
                      stride: int = 16) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`prepare`, then a flip of whole clips and random erasing of single frames.
+    """`prepare`, then a horizontal flip of whole clips and random erasing of single frames.
 
-    A clip is mirrored as a whole, its masks with it. A frame's erased rectangle covers a share of the area drawn from
-    `erasing_area` at a height / width drawn from `erasing_aspect` and takes the value IMAGENET_MEAN after the
-    normalisation, as in the released code; the mask stays.
+    Masks are flipped with their clip. The erased rectangle of a frame covers a share of its area drawn from
+    `erasing_area`, with a ratio height / width drawn from `erasing_aspect`. It is filled with IMAGENET_MEAN after the
+    normalisation, as in the released code. Masks stay as they are.
 
     Args:
         key: random key.
@@ -42,7 +42,7 @@ def prepare_training(key: jax.Array, frames: jax.Array, rectangles: jax.Array, c
             (ranges).
 
     Returns:
-        as `prepare`, and which frames erasing hit, bool `[B, T]`.
+        as `prepare`, and which frames have an erased rectangle, bool `[B, T]`.
     """
     clips, cells = prepare(frames, rectangles, stride)
     flip_key, erase_key = jax.random.split(key)
@@ -54,7 +54,7 @@ def prepare_training(key: jax.Array, frames: jax.Array, rectangles: jax.Array, c
 
 
 def mirror(rectangles: jax.Array, width: int) -> jax.Array:
-    """Rectangles `[..., 4]` as they lie after everything `width` wide was mirrored left to right."""
+    """Flips rectangles `[..., 4]` horizontally inside an image or map of that width."""
     y0, y1, x0, x1 = jnp.moveaxis(rectangles, -1, 0)
     return jnp.stack([y0, y1, width - x1, width - x0], axis=-1)
 
@@ -66,7 +66,7 @@ def _to_cells(rectangles: jax.Array, height: int, width: int, stride: int) -> ja
 
 
 def _erased(key: jax.Array, shape: tuple[int, int, int, int], config) -> jax.Array:
-    """Where random erasing (Zhong et al., AAAI 2020) paints: bool `[B, T, H, W]`."""
+    """Which pixels random erasing (Zhong et al., AAAI 2020) fills: bool `[B, T, H, W]`."""
     *frames, height, width = shape
     chosen_key, area_key, aspect_key, place_key = jax.random.split(key, 4)
     tries = (*frames, _ERASING_TRIES)
@@ -75,7 +75,7 @@ def _erased(key: jax.Array, shape: tuple[int, int, int, int], config) -> jax.Arr
     tall, wide = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
     fits = (tall < height) & (wide < width)
     first = jnp.argmax(fits, axis=-1, keepdims=True)
-    tall, wide, fits = (jnp.take_along_axis(each, first, axis=-1) for each in (tall, wide, fits))
+    tall, wide, fits = (jnp.take_along_axis(values, first, axis=-1) for values in (tall, wide, fits))
     place = jax.random.uniform(place_key, (*frames, 2))
     top, left = jnp.floor(place[..., :1] * (height - tall + 1)), jnp.floor(place[..., 1:] * (width - wide + 1))
     rows, columns = jnp.arange(height), jnp.arange(width)

@@ -1,7 +1,7 @@
 """Which frames of a tracklet make a clip: in training one clip by one of `SAMPLINGS`, in evaluation by one of `MODES`.
 
-CF-AAN pads a tracklet of n frames with its last frame to a multiple of T and divides it into T equal parts (Li et al.,
-"Diversity Regularized Spatiotemporal Attention", CVPR 2018; section 4.1 of the CF-AAN paper).
+Restricted random sampling (Li et al., "Diversity Regularized Spatiotemporal Attention", CVPR 2018; section 4.1 of the
+CF-AAN paper) pads a tracklet of n frames with its last frame to a multiple of T and divides it into T equal parts.
 """
 
 from collections.abc import Callable
@@ -9,21 +9,21 @@ from collections.abc import Callable
 import numpy as np
 
 MODES = ("test", "test_0", "all_sampled", "all_continuous", "dense", "dense_cut")
-STRIDE = 8  # of the strided sampling
+STRIDE = 8  # of strided sampling
 
 
 def train_clips(lengths: np.ndarray, clip_length: int, rng: np.random.Generator,
                 sampling: str = "restricted") -> np.ndarray:
-    """The frames of training clips, one clip of each tracklet.
+    """Draws the frames of training clips, one clip of each tracklet.
 
     Args:
         lengths: int `[B]`, frames in each tracklet, at least 1.
         clip_length: T.
-        rng: where the draws come from.
+        rng: the source of the draws.
         sampling: "restricted": one frame drawn uniformly from each of the T parts (CF-AAN). "strided": every eighth
-            frame from a random one on; of a tracklet shorter than 8 T frames T frames at random, in order (AP3D,
-            TCLNet). "consecutive": T frames from a random one on, of a longer tracklet never the very last; one
-            shorter than T is repeated (FT-WFT).
+            frame from a random start; from a tracklet shorter than 8 T frames T random frames, in order (AP3D,
+            TCLNet). "consecutive": T frames from a random start, which for a longer tracklet is never the last
+            possible one; a tracklet shorter than T is repeated (FT-WFT).
 
     Returns:
         int `[B, T]`, indices of frames.
@@ -32,7 +32,7 @@ def train_clips(lengths: np.ndarray, clip_length: int, rng: np.random.Generator,
 
 
 def _restricted(lengths: np.ndarray, clip_length: int, rng: np.random.Generator) -> np.ndarray:
-    sizes = -(-lengths // clip_length)  # of the parts
+    sizes = -(-lengths // clip_length)  # frames in a part
     drawn = rng.integers(sizes, size=(len(lengths), clip_length))
     return np.minimum(sizes * np.arange(clip_length) + drawn, lengths - 1)
 
@@ -56,19 +56,22 @@ SAMPLINGS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray
 
 
 def test_clips(length: int, clip_length: int, mode: str) -> np.ndarray:
-    """The clips that stand for a whole tracklet in evaluation.
+    """The clips that represent a whole tracklet in evaluation.
 
     Args:
         length: frames in the tracklet, at least 1.
         clip_length: T.
         mode: "test": one clip, the first frame of each part. "test_0": one clip from the start at the largest stride
             of 8, 4, 2, 1 that fits; a tracklet shorter than T is repeated. "all_sampled": clip i holds frame i of
-            each part (the published results). "all_continuous": consecutive frames, the last one again and again at
-            the end. "dense": consecutive frames, and at the end the frames of the last clip again from its start
-            (TCLNet, FT-WFT). "dense_cut": consecutive frames, the last clip is shorter (AP3D).
+            each part (the published results). "all_continuous": consecutive frames, padded with the last frame.
+            "dense": consecutive frames, the last clip padded with its own frames from its start (TCLNet, FT-WFT).
+            "dense_cut": consecutive frames, the last clip is shorter (AP3D).
 
     Returns:
-        int `[clips, T]`, indices of frames; -1 behind the end of a shorter clip.
+        int `[clips, T]`, indices of frames; -1 after the end of a shorter clip.
+
+    Raises:
+        ValueError: an unknown mode.
     """
     if mode == "test":
         return _parts(length, clip_length)[:, :1].T
@@ -82,13 +85,13 @@ def test_clips(length: int, clip_length: int, mode: str) -> np.ndarray:
     if mode in ("dense", "dense_cut"):
         frames = np.arange(-(-length // clip_length) * clip_length).reshape(-1, clip_length)
         start, missing = frames[-1, 0], frames[-1] >= length
-        again = start + np.arange(clip_length) % (length - start)
-        frames[-1] = np.where(missing, -1 if mode == "dense_cut" else again, frames[-1])
+        repeated = start + np.arange(clip_length) % (length - start)
+        frames[-1] = np.where(missing, -1 if mode == "dense_cut" else repeated, frames[-1])
         return frames
-    raise ValueError(f"unknown way of taking clips '{mode}'; there are {', '.join(MODES)}")
+    raise ValueError(f"unknown mode '{mode}' of clips; choose one of {', '.join(MODES)}")
 
 
-test_clips.__test__ = False  # not a test, whatever pytest makes of its name
+test_clips.__test__ = False  # pytest takes the name for a test
 
 
 def _parts(length: int, clip_length: int) -> np.ndarray:

@@ -1,16 +1,16 @@
-"""What lies beside shards and is derived from them: counts, the description for TensorFlow Datasets, pictures."""
+"""Files beside the shards that are derived from them: counts, the description for TensorFlow Datasets, pictures."""
 
 import numpy as np
 
 from cfaan_jax.data.index import Index
 
-DATASET_INFO = "dataset_info.json"  # whose "splits" are such entries
-SUMMARY = "summary.json"  # what packing did, counted
+DATASET_INFO = "dataset_info.json"  # of TensorFlow Datasets; its "splits" are entries of `tensorflow_split`
+SUMMARY = "summary.json"  # counts of what packing did
 PREVIEWS = "preview"  # folder of contact sheets
 
 
 def counts(index: Index) -> dict[str, int]:
-    """Tracklets, frames and identities of a split; junk and distractors are none."""
+    """Numbers of tracklets, frames and identities of a split; junk and distractors are not identities."""
     return {"tracklets": len(index.names), "frames": int(index.frame_start[-1]),
             "identities": len(np.unique(index.pids[index.pids > 0]))}
 

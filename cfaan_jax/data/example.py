@@ -11,14 +11,15 @@ from google.protobuf.message import DecodeError
 from cfaan_jax.errors import DamagedRecord
 
 HEADER_BYTES = 12  # length (8) and its checksum (4), before the payload
-FOOTER_BYTES = 4  # checksum of the payload, behind it
+FOOTER_BYTES = 4  # checksum of the payload, after it
+BUILD_AGAIN = "run data_prep/build_tfrecords.py again: it makes only what is missing"
 
 _OPTIONAL, _REPEATED = 1, 3
 _INT64, _MESSAGE, _BYTES, _STRING, _FLOAT = 3, 11, 12, 9, 2
 
 
 def _message_classes() -> dict:
-    """Builds the classes of tensorflow/core/example/{feature,example}.proto in a descriptor pool of their own."""
+    """Builds the classes of tensorflow/core/example/{feature,example}.proto in their own descriptor pool."""
     file = descriptor_pb2.FileDescriptorProto(name="cfaan_jax/example.proto", package="cfaan_jax", syntax="proto3")
 
     def message(name: str, *fields: tuple) -> descriptor_pb2.DescriptorProto:
@@ -61,7 +62,7 @@ def serialize(features: dict[str, list[bytes] | list[int]]) -> bytes:
 
 
 def parse(payload: bytes) -> dict[str, list[bytes] | list[int] | list[float]]:
-    """Reads an Example back; ValueError when the bytes are none."""
+    """Reads an Example back; ValueError where the bytes are something else."""
     try:
         example = _Example.FromString(payload)
     except DecodeError as error:
@@ -78,28 +79,25 @@ def _masked_checksum(data: bytes) -> bytes:
     return struct.pack("<I", ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def frame(payload: bytes) -> bytes:
+def pack_tfrecord(payload: bytes) -> bytes:
     """A payload as one record of a TFRecord file: length, its checksum, payload, its checksum."""
     length = struct.pack("<Q", len(payload))
     return length + _masked_checksum(length) + payload + _masked_checksum(payload)
 
 
-def unframe(record: bytes, where: str) -> bytes:
+def unpack_tfrecord(record: bytes, where: str) -> bytes:
     """The payload of one record.
 
     Args:
-        record: all bytes of it.
+        record: all its bytes.
         where: file and record, for the error.
 
     Raises:
-        DamagedRecord: cut short, or a checksum does not fit.
+        DamagedRecord: the record is cut short, or a checksum is wrong.
     """
-    length, payload = record[:8], record[HEADER_BYTES:-FOOTER_BYTES]
-    whole = len(record) >= HEADER_BYTES + FOOTER_BYTES and struct.unpack("<Q", length)[0] == len(payload)
-    if not whole or record[8:HEADER_BYTES] != _masked_checksum(length) \
-            or record[-FOOTER_BYTES:] != _masked_checksum(payload):
-        raise DamagedRecord(f"{where} is damaged (length or checksum wrong); delete the file and run "
-                            "data_prep/build_tfrecords.py again: it makes only what is missing")
+    payload = record[HEADER_BYTES:-FOOTER_BYTES]
+    if len(record) < HEADER_BYTES + FOOTER_BYTES or record != pack_tfrecord(payload):
+        raise DamagedRecord(f"{where} is damaged (length or checksum wrong); delete the file and {BUILD_AGAIN}")
     return payload
 
 
@@ -117,7 +115,7 @@ def read_file(path: str | Path) -> Iterator[tuple[int, bytes]]:
             header = file.read(HEADER_BYTES)
             length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER_BYTES else size
             length = min(length, size)  # a damaged length must not make this read more than the file holds
-            payload = unframe(header + file.read(length + FOOTER_BYTES), where)
+            payload = unpack_tfrecord(header + file.read(length + FOOTER_BYTES), where)
             yield offset + HEADER_BYTES, payload
             offset += HEADER_BYTES + length + FOOTER_BYTES
             number += 1

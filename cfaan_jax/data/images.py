@@ -1,7 +1,6 @@
-"""Image files to pixels, in one way for records and for images from elsewhere."""
+"""Image files to pixels, in one way for records and for image files of users."""
 
 import io
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -9,107 +8,80 @@ from PIL import Image, UnidentifiedImageError
 
 try:
     import simplejpeg
-except ImportError:  # left out where there is no package for the machine: OpenCV gives the same pixels, only later
+except ImportError:  # not built for every platform; OpenCV gives the same pixels, but takes half as long again
     simplejpeg = None
 
-LARGEST = 1 << 26  # pixels: no frame of a person has a tenth of them, and a small file can claim any number
-_JPEG_SEGMENTS = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}  # what stands before the header of the frame
-_JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+MAX_PIXELS = 1 << 26  # a small file can claim any size; no crop of a person has a tenth of this
+_JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
+_JPEG_SEGMENTS = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}  # segments that may precede the frame header
+_JPEG_FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def size_of(file: bytes) -> tuple[int, int]:
-    """Height and width that an image file claims to have; it is not decoded.
+    """Height and width that the header of an image file claims; nothing is decoded.
 
     Raises:
-        ValueError: it is no image, or claims more than `LARGEST` pixels.
+        ValueError: not an image, or more than `MAX_PIXELS` pixels.
     """
-    height, width = _jpeg_size(file) or _any_size(file)
-    if width * height > LARGEST:
-        raise ValueError(f"an image that claims {height:,} x {width:,} pixels, more than {LARGEST:,}")
+    height, width = _jpeg_size(file) or _pillow_size(file)
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"an image that claims {height:,} x {width:,} pixels, more than {MAX_PIXELS:,}")
     return height, width
 
 
 def _jpeg_size(file: bytes) -> tuple[int, int] | None:
-    """As `_any_size` for a usual JPEG file, else None: a tenth of the time, which counts for every frame decoded."""
-    place = 2
-    while file[:2] == b"\xff\xd8" and place + 9 <= len(file) and file[place] == 0xFF:
-        kind, length = file[place + 1], int.from_bytes(file[place + 2:place + 4])
-        if kind in _JPEG_FRAMES:
-            return int.from_bytes(file[place + 5:place + 7]), int.from_bytes(file[place + 7:place + 9])
-        if kind not in _JPEG_SEGMENTS:
+    """The size of a common JPEG file, else None. It takes a tenth of Pillow's time, and each frame needs it."""
+    start = 2
+    while file.startswith(_JPEG_START) and start + 9 <= len(file) and file[start] == 0xFF:
+        marker, length = file[start + 1], int.from_bytes(file[start + 2:start + 4])
+        if marker in _JPEG_FRAME_HEADERS:
+            return int.from_bytes(file[start + 5:start + 7]), int.from_bytes(file[start + 7:start + 9])
+        if marker not in _JPEG_SEGMENTS:
             return None
-        place += 2 + length
+        start += 2 + length
     return None
 
 
-def _any_size(file: bytes) -> tuple[int, int]:
+def _pillow_size(file: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(file)) as image:
             return image.size[::-1]
-    except UnidentifiedImageError:  # its text says where in memory the file lies
+    except UnidentifiedImageError:  # its message is an address in memory
         raise ValueError("not an image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"an image that claims more than {LARGEST:,} pixels") from None
-    except (OSError, SyntaxError) as error:  # of some formats
+        raise ValueError(f"an image that claims more than {MAX_PIXELS:,} pixels") from None
+    except (OSError, SyntaxError) as error:  # some formats raise these
         raise ValueError(str(error)) from None
 
 
-def decoded(file: bytes) -> np.ndarray | None:
-    """The content of an image file as uint8 `[h, w, 3]`, RGB, not turned as its metadata say.
+def decode(file: bytes) -> np.ndarray | None:
+    """Decodes an image file to uint8 `[h, w, 3]`, RGB; orientation in its metadata is ignored.
 
-    None where `size_of` finds no image, where OpenCV decodes none, and for a JPEG whose end is missing.
+    Returns None for a file that `size_of` or OpenCV refuses, and for a JPEG file that is cut short.
     """
     try:
-        pixels = np.empty((*size_of(file), 3), np.uint8)
+        shape = (*size_of(file), 3)
     except ValueError:
         return None
-    return pixels if all(_quickly_into([pixels], [file])) else _by_opencv(file)
+    if file.startswith(_JPEG_START):
+        # OpenCV fills the missing part of a JPEG file that is cut short with grey.
+        if not file.endswith(_JPEG_END) and file.find(_JPEG_END, file.rfind(_JPEG_SCAN)) < 0:
+            return None
+        image = _decode_jpeg(file, shape)
+        if image is not None:
+            return image
+    try:
+        return cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
 
 
-def decode_into(pixels: Sequence[np.ndarray], files: Sequence[bytes]) -> list[int]:
-    """As `decoded`, many files, each into given pixels, uint8 `[h, w, 3]` side by side in memory.
-
-    Returns:
-        The numbers of those for which `decoded` gives None or an image of another size; their pixels have any content.
-    """
-    quickly = _quickly_into(pixels, files)
-    return [n for n, (target, file) in enumerate(zip(pixels, files, strict=True))
-            if not quickly[n] and not _slowly_into(target, file)]
-
-
-def _quickly_into(pixels: Sequence[np.ndarray], files: Sequence[bytes]) -> list[bool]:
-    """Which are sound JPEGs of that size; these are decoded, in two thirds of OpenCV's time and to the same pixels."""
+def _decode_jpeg(file: bytes, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """As `decode`, in two thirds of OpenCV's time; None for a JPEG file that simplejpeg refuses."""
     if simplejpeg is None:
-        return [False] * len(files)
-    sound = [file.startswith(b"\xff\xd8") and not _is_cut(file) for file in files]
-    found = []
-    for target, file, is_sound in zip(pixels, files, sound, strict=True):  # little else: other threads wait meanwhile
-        try:
-            found.append(simplejpeg.decode_jpeg(file, "RGB", buffer=target).shape if is_sound else None)
-        except ValueError:  # damaged, larger than pixels, or of a kind that it does not know
-            found.append(None)
-    return [shape == target.shape for shape, target in zip(found, pixels, strict=True)]
-
-
-def _slowly_into(pixels: np.ndarray, file: bytes) -> bool:
-    image = _by_opencv(file)
-    if image is None or image.shape != pixels.shape:
-        return False
-    pixels[...] = image
-    return True
-
-
-def _by_opencv(file: bytes) -> np.ndarray | None:
-    if _is_cut(file):
         return None
     try:
-        size_of(file)
-        return cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    except (ValueError, cv2.error):
+        image = simplejpeg.decode_jpeg(file, "RGB", buffer=np.empty(shape, np.uint8))
+    except ValueError:  # damaged, larger than its header claims, or of four colours
         return None
-
-
-def _is_cut(file: bytes) -> bool:
-    """Whether a JPEG has no mark of its end behind its last scan; OpenCV decodes zeros in its place as a picture."""
-    return (file.startswith(b"\xff\xd8") and not file.endswith(b"\xff\xd9")
-            and file.find(b"\xff\xd9", file.rfind(b"\xff\xda")) < 0)
+    return image if image.shape == shape else None

@@ -1,31 +1,36 @@
-"""Where the records of a split lie: the names of its shards, and a row for each tracklet and each frame."""
+"""The index of a split: the names of its shards, and a row for each tracklet and each frame."""
 
+import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
+from cfaan_jax.data import storage
+from cfaan_jax.data.example import BUILD_AGAIN, FOOTER_BYTES, HEADER_BYTES
+from cfaan_jax.data.tracklet_record import SCHEMA_VERSION
 from cfaan_jax.errors import InputError
+from cfaan_jax.runtime.files import read_npz
 
-BUILD_AGAIN = "run data_prep/build_tfrecords.py again: it makes only what is missing"
-SHARD = re.compile(r"(?P<dataset>.+)-(?P<split>[a-z]+)\.tfrecord-\d{5}-of-(?P<total>\d{5})")
+_SHARD = re.compile(r"(?P<dataset>.+)-(?P<split>[a-z]+)\.tfrecord-\d{5}-of-(?P<total>\d{5})")
 
+_TEXTS = ("shard_names", "names", "action_names")
 _PER_TRACKLET = ("shards", "record_offsets", "record_lengths", "names", "track_ids", "pids", "camids")
 _PER_FRAME = ("frame_offsets", "frame_lengths", "image_sizes", "rectangles", "candidates", "actions")
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """Where everything lies in the S shards of one split, and what is needed without reading them.
+    """Where the records and frames of one split lie in its S shards, and what is needed without reading them.
 
-    N tracklets, F frames, one array a column; frames of tracklet i are rows `frame_start[i]` to `frame_start[i + 1]` of
-    the frame columns; offsets are bytes from the start of the shard.
+    N tracklets, F frames, one array a column. The frames of tracklet i are rows `frame_start[i]` to
+    `frame_start[i + 1]` of the frame columns. Offsets are bytes from the start of the shard.
     """
 
     shard_names: np.ndarray  # str [S], file names
-    shard_sizes: np.ndarray  # int64 [S], bytes: recognises a shard that is not the one the index was made from
+    shard_sizes: np.ndarray  # int64 [S], bytes: a shard of another size is not the one that was indexed
     shards: np.ndarray  # int64 [N], position in shard_names
     record_offsets: np.ndarray  # int64 [N], of the payload
     record_lengths: np.ndarray  # int64 [N], of the payload
@@ -51,24 +56,24 @@ class Index:
 
 
 def index_path(directory: str | Path, split: str) -> Path:
-    """Where the index of a split lies."""
+    """The index of a split."""
     return Path(directory) / f"index-{split}.npz"
 
 
 def find_shards(directory: str | Path, names: Iterable[str], split: str) -> list[str]:
-    """The shards of a split among the names of files, in order; all of them or an InputError."""
-    found = {name: match for name in names if (match := SHARD.fullmatch(name)) and match["split"] == split}
-    series = {(match["dataset"], match["total"]) for match in found.values()}
+    """The shards of a split among the names of files, in order; InputError unless all are there."""
+    matches = {name: match for name in names if (match := _SHARD.fullmatch(name)) and match["split"] == split}
+    series = {(match["dataset"], match["total"]) for match in matches.values()}
     if len(series) > 1:
-        raise InputError(f"{directory}: shards of split {split} from different runs, such as {min(found)} and "
-                         f"{max(found)}; delete those that do not belong here")
+        raise InputError(f"{directory}: shards of split {split} from different runs, such as {min(matches)} and "
+                         f"{max(matches)}; delete those that do not belong here")
     dataset, total = next(iter(series), ("", "00000"))
-    wanted = [f"{dataset}-{split}.tfrecord-{number:05d}-of-{total}" for number in range(int(total))]
-    missing = [name for name in wanted if name not in found]
-    if missing or not wanted:
+    shards = [f"{dataset}-{split}.tfrecord-{number:05d}-of-{total}" for number in range(int(total))]
+    missing = [name for name in shards if name not in matches]
+    if missing or not shards:
         raise InputError(f"{directory}/{missing[0]}: this shard is missing; {BUILD_AGAIN}" if missing else
                          f"{directory}: no shard of split {split}; {BUILD_AGAIN}")
-    return wanted
+    return shards
 
 
 def local_shards(directory: Path, split: str) -> list[Path]:
@@ -78,5 +83,80 @@ def local_shards(directory: Path, split: str) -> list[Path]:
 
 
 def present_splits(directory: Path) -> list[str]:
-    """The splits of which there is any shard in a local folder, sorted."""
-    return sorted({match["split"] for path in directory.iterdir() if (match := SHARD.fullmatch(path.name))})
+    """The splits that have a shard in a local folder, sorted."""
+    return sorted({match["split"] for path in directory.iterdir() if (match := _SHARD.fullmatch(path.name))})
+
+
+def rebuild_command(directory: str | Path) -> str:
+    """The command that makes the indexes of a folder again."""
+    command = "python -m cfaan_jax.data.records --rebuild_index"
+    return f"{command} COPY, on a local copy" if storage.is_address(directory) else f"{command} {directory}"
+
+
+def load_index(directory: str | Path, split: str) -> Index:
+    """Reads the index of a split and checks that its shards are there, with the sizes they had.
+
+    Raises:
+        InputError: the index is missing or damaged, or a shard is missing or not the one that was indexed.
+    """
+    folder, rebuild = storage.open_folder(directory), rebuild_command(directory)
+    name = index_path(directory, split).name
+    path, sizes = folder.path(name), folder.sizes()
+    shards = find_shards(directory, sizes, split)
+    try:
+        content = folder.read(name)
+    except storage.MissingFile:
+        raise InputError(f"{path} is missing; make it with: {rebuild}") from None
+    try:
+        arrays = read_npz(io.BytesIO(content))
+        version = int(arrays["schema_version"])
+        index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
+        _check(index)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}); make it again with: {rebuild}") from None
+    if version != SCHEMA_VERSION or index.shard_names.tolist() != shards:
+        raise InputError(f"{path} is stale, made from other shards than those in the folder; make it again with: "
+                         f"{rebuild}")
+    for shard, size in zip(shards, index.shard_sizes.tolist(), strict=True):
+        if sizes[shard] != size:
+            raise InputError(f"{folder.path(shard)} has {sizes[shard]} bytes, but {size} in the index; if the shard "
+                             f"is right: {rebuild}; else delete it and {BUILD_AGAIN}")
+    return index
+
+
+def _check(index: Index) -> None:
+    """Raises ValueError where columns do not fit each other or point outside their shards; no shard is read."""
+    for field in fields(index):
+        column = getattr(index, field.name)
+        if column.dtype.kind not in ("U" if field.name in _TEXTS else "iu") or column.dtype == np.uint64:
+            raise ValueError(f"{field.name} holds {column.dtype}")
+    tracklets, frames, shards = index.names.size, index.frame_offsets.size, index.shard_names.size
+    shapes = {"shard_names": (shards,), "shard_sizes": (shards,), "action_names": (index.action_names.size,),
+              **dict.fromkeys(_PER_TRACKLET, (tracklets,)), "frame_start": (tracklets + 1,),
+              **dict.fromkeys(_PER_FRAME, (frames,)), "image_sizes": (frames, 2), "rectangles": (frames, 4)}
+    for name, shape in shapes.items():
+        if (column := getattr(index, name)).shape != shape:
+            raise ValueError(f"{name} has shape {column.shape} instead of {shape}")
+    start = index.frame_start.astype(np.int64)
+    if start[0] != 0 or start[-1] != frames or (start[1:] <= start[:-1]).any():
+        raise ValueError("frame_start does not count the frames")
+    if not _are_positions(index.shards, shards):
+        raise ValueError("a record in a shard that is not listed")
+    if not _are_positions(index.actions, index.action_names.size):
+        raise ValueError("an action that is not listed")
+    offsets, lengths = index.record_offsets.astype(np.int64), index.record_lengths.astype(np.int64)
+    sizes = index.shard_sizes.astype(np.int64)[index.shards]
+    if not _lie_inside(offsets, lengths, HEADER_BYTES, sizes - FOOTER_BYTES):
+        raise ValueError("a record outside its shard")
+    low, high = (np.repeat(column, np.diff(start)) for column in (offsets, offsets + lengths))
+    if not _lie_inside(index.frame_offsets.astype(np.int64), index.frame_lengths.astype(np.int64), low, high):
+        raise ValueError("a frame outside its record")
+
+
+def _are_positions(values: np.ndarray, size: int) -> bool:
+    return bool(((values >= 0) & (values < size)).all())
+
+
+def _lie_inside(starts: np.ndarray, lengths: np.ndarray, low: np.ndarray | int, high: np.ndarray) -> bool:
+    """Whether pieces lie between two offsets; written so that no sum can overflow."""
+    return bool(((starts >= low) & (starts <= high) & (lengths >= 0) & (lengths <= high - starts)).all())

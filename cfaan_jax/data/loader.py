@@ -1,7 +1,7 @@
-"""Batches of clips from a record set, read ahead of the device.
+"""Batches of clips from a record set, read ahead of the device by Grain's threads.
 
-Each kind of batch is a random-access source: `source[i]` is a pure function of its settings and of i. So the whole
-state of reading is one integer, and a resumed run sees the batches that it would have seen.
+Each kind of batch is a random-access source: `source[i]` is a pure function of its settings and of i. So the state of
+reading is one integer, and a resumed run reads the batches that an uninterrupted run would have read.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,7 @@ import grain
 import numpy as np
 
 from cfaan_jax.data.clips import test_clips, train_clips
-from cfaan_jax.data.reading import ClipReader, Memory, read_into
-from cfaan_jax.data.reading_processes import ReadingProcesses
+from cfaan_jax.data.reading import read_clips
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 
@@ -29,16 +28,13 @@ class TrainBatches:
         image_size: (H, W) that the network sees.
         steps: number of batches in the whole training.
         sampling: of the frames, see `clips.train_clips`.
-        rows: which rows of every batch are read, side by side; all arrays hold these alone.
-        reader: reads the clips; unset: in the thread that asks for a batch.
+        rows: the rows of every batch that this process reads; the arrays hold these rows alone.
     """
 
     def __init__(self, records: RecordSet, sampler: IdentitySampler, clip_length: int, image_size: tuple[int, int],
-                 steps: int, sampling: str = "restricted", rows: slice = slice(None),
-                 reader: ClipReader | ReadingProcesses | None = None):
-        self._lengths, self._sampler, self._steps, self._sampling = records.lengths, sampler, steps, sampling
+                 steps: int, sampling: str = "restricted", rows: slice = slice(None)):
+        self._records, self._sampler, self._steps, self._sampling = records, sampler, steps, sampling
         self._clip_length, self._image_size, self._rows = clip_length, tuple(image_size), rows
-        self._reader = reader or ClipReader(records)
 
     def __len__(self) -> int:
         return self._steps
@@ -46,11 +42,10 @@ class TrainBatches:
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((1, self._sampler.seed, step))
         positions = self._sampler.batch(step)
-        # All rows are drawn, whichever are read, since one random stream goes through the batch; and all at once, since
-        # each draw lets the other threads go first.
-        clips = train_clips(self._lengths[positions], self._clip_length, rng, self._sampling)
+        # One random stream serves the whole batch, so all rows are drawn, whichever rows are read.
+        clips = train_clips(self._records.lengths[positions], self._clip_length, rng, self._sampling)
         positions, clips = positions[self._rows], clips[self._rows]
-        frames, rectangles = self._reader(positions, clips, self._image_size)
+        frames, rectangles = read_clips(self._records, positions, clips, self._image_size)
         return {"frames": frames, "rectangles": rectangles, "labels": self._sampler.labels[positions].astype(np.int32)}
 
 
@@ -58,8 +53,8 @@ class ClipBatches:
     """The clips of every tracklet, in order, for evaluation.
 
     Iterating gives dicts of frames uint8 `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels of `image_size` and
-    tracklet int32 `[B]`: the position in the record set, -1 for what fills up the last batch. `batches[i]` gives one.
-    Clips shorter than T, which one mode has, come behind the others, in batches of one length each.
+    tracklet int32 `[B]`: the position in the record set, -1 for padding at the end. `batches[i]` gives one batch.
+    Clips shorter than T (mode "dense_cut") follow the others, in batches of one length each.
 
     Args:
         records: any split, or `data.tracklets.ImageTracklets`.
@@ -68,17 +63,16 @@ class ClipBatches:
         image_size: (H, W) that the network sees.
         batch_size: B.
         workers: reading threads.
-        rows: which rows of every batch are read, side by side; frames and rectangles hold these alone.
+        rows: the rows of every batch that this process reads; frames and rectangles hold these rows alone.
     """
 
     def __init__(self, records: RecordSet, mode: str, clip_length: int, image_size: tuple[int, int], batch_size: int,
                  workers: int = 2, rows: slice = slice(None)):
         clips = [test_clips(int(length), clip_length, mode) for length in records.lengths]
         self._indices = np.concatenate(clips)
-        self._tracklets = np.repeat(np.arange(len(clips)), [len(each) for each in clips])
-        self._records, self._image_size = records, tuple(image_size)
-        self._batch_size, self._workers, self._memory = batch_size, workers, Memory()
-        self._rows = range(batch_size)[rows]
+        self._tracklets = np.repeat(np.arange(len(clips)), [len(indices) for indices in clips])
+        self._records, self._image_size, self._workers = records, tuple(image_size), workers
+        self._batch_size, self._rows = batch_size, range(batch_size)[rows]
         lengths = (self._indices >= 0).sum(1)
         self._batches = [(int(length), same[start:start + batch_size]) for length in np.unique(lengths)[::-1]
                          for same in [np.flatnonzero(lengths == length)] for start in range(0, len(same), batch_size)]
@@ -87,27 +81,23 @@ class ClipBatches:
         return len(self._batches)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        (height, width), (length, clips) = self._image_size, self._batches[index]
-        shape = (len(self._rows), length)
-        frames = self._memory.take((*shape, height, width, 3))
-        rectangles = np.tile(np.array([0, height, 0, width], np.int32), (*shape, 1))
+        length, clips = self._batches[index]
         tracklet = np.full(self._batch_size, -1, np.int32)
         tracklet[:len(clips)] = self._tracklets[clips]
-        own = clips[self._rows.start:self._rows.stop]
-        if len(own):
-            rectangles[:len(own)] = read_into(frames[:len(own)], self._records, self._tracklets[own],
-                                              self._indices[own, :length])
-        frames[len(own):] = 0
+        local = clips[self._rows.start:self._rows.stop]
+        frames, rectangles = read_clips(self._records, self._tracklets[local], self._indices[local, :length],
+                                        self._image_size)
+        if padding := len(self._rows) - len(local):
+            height, width = self._image_size
+            frames = np.concatenate([frames, np.zeros((padding, *frames.shape[1:]), np.uint8)])
+            rectangles = np.concatenate([rectangles, np.tile(np.int32([0, height, 0, width]), (padding, length, 1))])
         return {"frames": frames, "rectangles": rectangles, "tracklet": tracklet}
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return read_ahead(self, 0, self._workers)
 
 
-def read_ahead(batches, start: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
-    """Iterates over `batches[start:]` in order; `workers` threads read ahead of the caller, two batches each.
-
-    Where `ReadingProcesses` read, each of as many threads waits for one of them.
-    """
+def read_ahead(batches: TrainBatches | ClipBatches, start: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+    """Iterates over `batches[start:]` in order; each of `workers` threads reads up to two batches ahead."""
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
     return iter(grain.MapDataset.source(batches)[start:].to_iter_dataset(options))

@@ -12,21 +12,22 @@ EPOCHS = ("identities", "tracklets")
 class IdentitySampler:
     """Batches of P identities with K tracklets each.
 
-    In an epoch every identity comes once, in random order; an identity with fewer than K tracklets gives some of them
-    more than once; the identities left over at the end are dropped (MARS: 625 identities, 78 batches of 8). Or every
-    tracklet comes once: the tracklets of each identity are divided at random into groups of K, those left over are
-    dropped, and groups come in random order, so that a batch may hold an identity twice (AP3D, TCLNet). The batches of
-    an epoch are a pure function of (seed, epoch).
+    In an epoch of "identities" every identity comes once, in random order. An identity with fewer than K tracklets
+    repeats some of them. The identities left over at the end are dropped (MARS: 625 identities, 78 batches of 8).
 
-    Classes are numbered by sorted pid, so that they do not depend on the order of the tracklets. Junk (pid -1) and
-    distractors (pid 0) are nobody's identity and are never drawn.
+    In an epoch of "tracklets" every tracklet comes once (AP3D, TCLNet). The tracklets of each identity are divided at
+    random into groups of K, and those left over are dropped. Groups come in random order, so a batch may hold an
+    identity twice.
+
+    The batches of an epoch are a pure function of (seed, epoch). Classes are numbered by sorted pid, so they do not
+    depend on the order of the tracklets. Junk (pid -1) and distractors (pid 0) are never drawn.
 
     Args:
-        pids: int `[N]`, identity of every tracklet of the training split.
+        pids: int `[N]`, identities of the training tracklets.
         identities: P.
         tracklets: K.
         seed: of the run.
-        epoch_of: what comes once in an epoch, one of `EPOCHS`.
+        epoch_of: one of `EPOCHS`.
 
     Raises:
         InputError: fewer than P identities.
@@ -54,18 +55,18 @@ class IdentitySampler:
         return int(self._groups.sum()) // self.identities
 
     def _draw_epoch(self, epoch: int) -> np.ndarray:
-        """The batches of an epoch: int `[steps, P * K]`, positions of tracklets, those of an identity side by side."""
+        """The batches of an epoch: int `[steps, P * K]`, positions of tracklets, K of one identity in a row."""
         rng = np.random.default_rng((0, self.seed, epoch))  # the loader draws from (1, seed, step)
         classes = np.repeat(np.arange(self.num_classes), self._groups)
         order = classes[rng.permutation(len(classes))[:self.steps_per_epoch * self.identities]]
-        waiting: dict[int, list[np.ndarray]] = {}
+        groups: dict[int, list[np.ndarray]] = {}
         drawn = []
         for label in order:
-            if label not in waiting:
+            if label not in groups:
                 members = self._members[label]
                 chosen = rng.choice(members, self._groups[label] * self.tracklets, len(members) < self.tracklets)
-                waiting[label] = list(chosen.reshape(-1, self.tracklets))
-            drawn.append(waiting[label].pop())
+                groups[label] = list(chosen.reshape(-1, self.tracklets))
+            drawn.append(groups[label].pop())
         return np.concatenate(drawn).reshape(self.steps_per_epoch, -1)
 
     def batch(self, step: int) -> np.ndarray:

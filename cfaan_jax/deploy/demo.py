@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.data.manifest import load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.deploy.feature_extractor import FeatureExtractor
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.metrics import Score, whitening

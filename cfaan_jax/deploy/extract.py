@@ -14,8 +14,10 @@ from ml_collections import ConfigDict
 
 from cfaan_jax import weights
 from cfaan_jax.data import splits
-from cfaan_jax.data.records import MANIFEST, SPLITS, RecordSet, load_manifest
+from cfaan_jax.data.manifest import MANIFEST, load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.storage import is_address
+from cfaan_jax.data.tracklet_record import SPLITS
 from cfaan_jax.deploy.feature_extractor import FeatureExtractor, Features
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import DISTANCES, between, compared

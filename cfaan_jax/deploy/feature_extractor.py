@@ -9,7 +9,7 @@ import numpy as np
 
 from cfaan_jax import models, weights
 from cfaan_jax.data.records import RecordSet, TrackletRecord
-from cfaan_jax.data.tracklets import ImageTracklets, Tracklet, of_video
+from cfaan_jax.data.tracklets import ImageTracklets, Tracklet, crop_video
 from cfaan_jax.deploy.exported import DESCRIPTION, ExportedNetwork
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
@@ -246,12 +246,12 @@ class FeatureExtractor:
 
         Args:
             path: of the video.
-            boxes: for each id (y0, y1, x0, x1) by number of the frame, see `data.tracklets.of_video`.
+            boxes: for each id (y0, y1, x0, x1) by number of the frame, see `data.tracklets.crop_video`.
 
         Raises:
             InputError: a video that cannot be read, or boxes outside it.
         """
-        return self(of_video(path, boxes))
+        return self(crop_video(path, boxes))
 
 
 class FrameNetwork:

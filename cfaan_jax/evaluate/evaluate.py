@@ -20,7 +20,8 @@ from ml_collections import ConfigDict
 from cfaan_jax.data import splits
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
-from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.data.manifest import load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.deploy.exported import ExportedNetwork
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import Score, protocols

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from cfaan_jax.data import example
 from cfaan_jax.data.description import DATASET_INFO, PREVIEWS, SUMMARY, contact_sheet, counts, tensorflow_split
-from cfaan_jax.data.index import Index, index_path, local_shards, present_splits
-from cfaan_jax.data.records import MANIFEST, decode, load_index, load_manifest, rebuild_index
+from cfaan_jax.data.index import Index, index_path, load_index, local_shards, present_splits
+from cfaan_jax.data.index_build import rebuild_index
+from cfaan_jax.data.manifest import MANIFEST, load_manifest
+from cfaan_jax.data.tracklet_record import decode
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime.files import atomic_file, write_atomic
 from cfaan_jax.runtime.progress import Progress
@@ -135,7 +137,7 @@ def _rewrite(shard: Path, person: Person) -> None:
     with atomic_file(shard) as file:
         for record, payload in _records(shard):
             if not person.shown(record.name, record.pid):
-                file.write(example.frame(payload))
+                file.write(example.pack_tfrecord(payload))
 
 
 def _shards(directory: Path, split: str) -> list[Path]:

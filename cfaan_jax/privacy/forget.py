@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.data.index import present_splits
-from cfaan_jax.data.records import MANIFEST
+from cfaan_jax.data.manifest import MANIFEST
 from cfaan_jax.deploy import extract
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import Search

@@ -24,9 +24,9 @@ def golden(mode: str) -> list[tuple[int, int, np.ndarray]]:
 @pytest.mark.parametrize("mode", RELEASED_NAMES)
 def test_each_way_of_testing_takes_the_released_frames(mode):
     for clip_length, length, expected in golden(RELEASED_NAMES[mode]):
-        found = clips.test_clips(length, clip_length, mode)
-        np.testing.assert_array_equal(found.reshape(-1), expected, err_msg=f"T={clip_length} n={length}")
-        assert found.shape[1] == clip_length
+        indices = clips.test_clips(length, clip_length, mode)
+        np.testing.assert_array_equal(indices.reshape(-1), expected, err_msg=f"T={clip_length} n={length}")
+        assert indices.shape[1] == clip_length
 
 
 def test_training_draws_every_frame_of_the_released_pools_and_no_other():
@@ -68,10 +68,10 @@ def test_cut_clips_are_those_of_ap3d():
     assert keys
     for key in keys:
         length = int(key.split("/")[1].removeprefix("len_"))
-        found = clips.test_clips(length, 4, "dense_cut")
-        np.testing.assert_array_equal((found >= 0).sum(1), [4] * (length // 4) + [length % 4] * (length % 4 > 0))
-        assert len(found) == len(stored[key]) == -(-length // 4)
-        np.testing.assert_array_equal(found[found >= 0], np.arange(length))
+        indices = clips.test_clips(length, 4, "dense_cut")
+        np.testing.assert_array_equal((indices >= 0).sum(1), [4] * (length // 4) + [length % 4] * (length % 4 > 0))
+        assert len(indices) == len(stored[key]) == -(-length // 4)
+        np.testing.assert_array_equal(indices[indices >= 0], np.arange(length))
 
 
 @pytest.mark.parametrize("length, firsts", [(70, range(46)), (32, range(8))])

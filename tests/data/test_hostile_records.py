@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cfaan_jax.data import images, records
+from cfaan_jax.data import images
+from cfaan_jax.data.index import index_path
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.tracklets import ImageTracklets
 from cfaan_jax.errors import InputError
 from data_prep.redetect_link import packing
@@ -22,7 +24,7 @@ def claiming(height: int, width: int) -> bytes:
 @pytest.mark.parametrize("height, width", [(65_000, 65_000), (10_000, 10_000)])
 def test_images_that_claim_to_be_huge_are_refused_wherever_they_come_from(tmp_path, height, width):
     bomb, whole = claiming(height, width), tiny_records.frame(np.random.default_rng(0), 1)
-    assert images.decoded(bomb) is None
+    assert images.decode(bomb) is None
     with pytest.raises(InputError, match="tracklet a, frame 1 is not a readable image"):
         ImageTracklets({"a": [whole, bomb]}).image_sizes(0)
     with pytest.raises(InputError, match="bomb.jpg: frame 0 of tracklet t is not a readable image.*claims"):
@@ -34,18 +36,28 @@ def test_images_that_claim_to_be_huge_are_refused_wherever_they_come_from(tmp_pa
 
 
 def test_an_image_of_the_largest_size_is_read(monkeypatch):
-    monkeypatch.setattr(images, "LARGEST", 64 * 32)
+    monkeypatch.setattr(images, "MAX_PIXELS", 64 * 32)
     file = cv2.imencode(".png", np.zeros((64, 32, 3), np.uint8))[1].tobytes()
-    assert images.decoded(file).shape == (64, 32, 3) and images.size_of(file) == (64, 32)
-    assert images.decoded(cv2.imencode(".png", np.zeros((65, 32, 3), np.uint8))[1].tobytes()) is None
+    assert images.decode(file).shape == (64, 32, 3) and images.size_of(file) == (64, 32)
+    assert images.decode(cv2.imencode(".png", np.zeros((65, 32, 3), np.uint8))[1].tobytes()) is None
 
 
 @pytest.fixture(scope="module")
 def columns(tmp_path_factory):
     """A folder of records, and the columns of its index of gallery tracklets."""
     folder = tiny_records.write_all(tmp_path_factory.mktemp("records"))
-    with np.load(records.index_path(folder, "gallery")) as arrays:
+    with np.load(index_path(folder, "gallery")) as arrays:
         return folder, {name: arrays[name] for name in arrays.files}
+
+
+def link(folder, target, arrays: dict | None = None):
+    """Links to all files of a folder; with arrays, these make the index in the place of its link."""
+    for path in folder.iterdir():
+        (target / path.name).symlink_to(path)
+    if arrays:
+        (target / "index-gallery.npz").unlink()
+        np.savez(target / "index-gallery.npz", **arrays)
+    return target
 
 
 def _codes(texts: np.ndarray, code: int) -> np.ndarray:
@@ -77,29 +89,20 @@ def _codes(texts: np.ndarray, code: int) -> np.ndarray:
 ])
 def test_an_index_whose_columns_do_not_fit_is_refused(columns, tmp_path, name, change, said):
     folder, arrays = columns
-    for path in folder.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "index-gallery.npz").unlink()
-    np.savez(tmp_path / "index-gallery.npz", **arrays | {name: change(arrays[name])})
+    link(folder, tmp_path, arrays | {name: change(arrays[name])})
     with pytest.raises(InputError, match=f"index-gallery.npz is damaged .*{said}.*--rebuild_index"):
-        records.RecordSet.open(tmp_path, "gallery")
+        RecordSet.open(tmp_path, "gallery")
 
 
 def test_shards_that_are_named_elsewhere_are_not_followed(columns, tmp_path):
     folder, arrays = columns
-    for path in folder.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "index-gallery.npz").unlink()
-    outside = np.array([f"../{folder.name}/{arrays['shard_names'][0]}"])
-    np.savez(tmp_path / "index-gallery.npz", **arrays | {"shard_names": outside})
+    link(folder, tmp_path, arrays | {"shard_names": np.array([f"../{folder.name}/{arrays['shard_names'][0]}"])})
     with pytest.raises(InputError, match="is stale, made from other shards"):
-        records.RecordSet.open(tmp_path, "gallery")
+        RecordSet.open(tmp_path, "gallery")
 
 
 def test_links_in_a_folder_of_records_are_followed(columns, tmp_path):
     """Data sets are put together from links; whoever may write a link there may write the file."""
     folder, _ = columns
-    for path in folder.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    linked, whole = (records.RecordSet.open(each, "gallery") for each in (tmp_path, folder))
-    assert linked.frame(0, 0) == whole.frame(0, 0)
+    linked, direct = (RecordSet.open(place, "gallery") for place in (link(folder, tmp_path), folder))
+    assert linked.frame(0, 0) == direct.frame(0, 0)

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,12 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfaan_jax.data import example, records
-from cfaan_jax.data.records import RecordSet, TrackletRecord, decode, encode, load_index, rebuild_index
+from cfaan_jax.data import example, records, tracklet_record
+from cfaan_jax.data.index import index_path, load_index
+from cfaan_jax.data.index_build import rebuild_index
+from cfaan_jax.data.manifest import load_manifest
+from cfaan_jax.data.records import RecordSet, TrackletRecord
+from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, decode, encode
 from cfaan_jax.errors import InputError
 
 SHARDS = (3, 2)  # records in each shard
-FIELDS = ("name", "split", "track_id", "pid", "camid", "frames", "actions", "candidates", "sources")
 
 
 def jpeg(seed: int, size: tuple[int, int] = (16, 8)) -> bytes:
@@ -44,12 +48,12 @@ def write_folder(folder: Path, every: list[TrackletRecord], shards=SHARDS, split
     """Shards and manifest, without index."""
     folder.mkdir(exist_ok=True)
     (folder / "manifest.json").write_text(json.dumps(
-        {"schema_version": records.SCHEMA_VERSION, "dataset": "toy", "note": "", "aligned": False,
+        {"schema_version": SCHEMA_VERSION, "dataset": "toy", "note": "", "aligned": False,
          "counts": {split: {"tracklets": len(every)}}, "settings": {}}))
     rest, paths = iter(every), []
     for number, count in enumerate(shards):
         paths.append(folder / f"toy-{split}.tfrecord-{number:05d}-of-{len(shards):05d}")
-        paths[-1].write_bytes(b"".join(example.frame(encode(next(rest))) for _ in range(count)))
+        paths[-1].write_bytes(b"".join(example.pack_tfrecord(encode(next(rest))) for _ in range(count)))
     return paths
 
 
@@ -134,29 +138,25 @@ def test_framing_has_lengths_and_masked_checksums():
 
     payload = b"123456789" * 5
     length = struct.pack("<Q", 45)
-    assert example.frame(payload) == length + masked(length) + payload + masked(payload)
-    assert example.unframe(example.frame(payload), "here") == payload
+    assert example.pack_tfrecord(payload) == length + masked(length) + payload + masked(payload)
+    assert example.unpack_tfrecord(example.pack_tfrecord(payload), "here") == payload
 
 
-def same(a: TrackletRecord, b: TrackletRecord) -> bool:
-    return (all(getattr(a, name) == getattr(b, name) for name in FIELDS)
-            and (a.rectangles == b.rectangles).all() and (a.boxes == b.boxes).all())
-
-
-number64 = st.integers(-2**63, 2**63 - 1)
+def same(one: TrackletRecord, other: TrackletRecord) -> bool:
+    return as_features(one) == as_features(other)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.data(), st.integers(1, 4))
 def test_every_record_comes_back(data, n):
-    def column(each):
-        return tuple(data.draw(st.lists(each, min_size=n, max_size=n)))
+    def column(values):
+        return tuple(data.draw(st.lists(values, min_size=n, max_size=n)))
 
-    number32 = st.integers(-2**31, 2**31 - 1)
+    int64, four_int32 = st.integers(-2**63, 2**63 - 1), st.tuples(*[st.integers(-2**31, 2**31 - 1)] * 4)
     record = TrackletRecord(
-        name=data.draw(st.text()), split="query", track_id=data.draw(number64), pid=data.draw(number64), camid=3,
-        frames=column(st.binary()), rectangles=np.array(column(st.tuples(*[number32] * 4)), np.int32),
-        boxes=np.array(column(st.tuples(*[number32] * 4)), np.int32), actions=column(st.text()),
+        name=data.draw(st.text()), split="query", track_id=data.draw(int64), pid=data.draw(int64), camid=3,
+        frames=column(st.binary()), rectangles=np.array(column(four_int32), np.int32),
+        boxes=np.array(column(four_int32), np.int32), actions=column(st.text()),
         candidates=column(st.integers(0, 99)), sources=column(st.text()))
     back = decode(encode(record))
     assert same(back, record)
@@ -164,12 +164,11 @@ def test_every_record_comes_back(data, n):
 
 
 def test_fields_of_different_length_and_empty_tracklets_are_refused():
-    good = make_record(1)
-    given = {name: getattr(good, name) for name in (*FIELDS, "rectangles", "boxes")}
+    record = make_record(1)
     with pytest.raises(ValueError, match="T0001.*different"):
-        TrackletRecord(**given | {"boxes": good.boxes[1:]})
+        replace(record, boxes=record.boxes[1:])
     with pytest.raises(ValueError, match="T0001"):
-        TrackletRecord(**given | {name: given[name][:0] for name in records._PER_FRAME})
+        replace(record, **{name: getattr(record, name)[:0] for name in tracklet_record._PER_FRAME})
 
 
 @pytest.mark.parametrize("payload", [
@@ -183,48 +182,41 @@ def test_bytes_that_are_no_record_are_refused(payload):
 # --- access ---
 
 def test_frames_and_columns_are_those_of_the_records(folder, every):
-    found = RecordSet.open(folder, "train")
-    assert len(found) == len(every) and found.split == "train"
-    assert found.names == [record.name for record in every]
+    split = RecordSet.open(folder, "train")
+    assert len(split) == len(every) and split.split == "train"
+    assert split.names == [record.name for record in every]
     for column, attribute in (("track_ids", "track_id"), ("pids", "pid"), ("camids", "camid")):
-        assert getattr(found, column).dtype == np.int64
-        assert getattr(found, column).tolist() == [getattr(record, attribute) for record in every]
-    assert found.lengths.tolist() == [len(record.frames) for record in every] and found.lengths.dtype == np.int64
+        assert getattr(split, column).dtype == np.int64
+        assert getattr(split, column).tolist() == [getattr(record, attribute) for record in every]
+    assert split.lengths.tolist() == [len(record.frames) for record in every] and split.lengths.dtype == np.int64
     for i, record in enumerate(every):
-        assert [found.frame(i, k) for k in range(len(record.frames))] == list(record.frames)
-        assert same(found.record(i), record)
-        assert found.rectangles(i).dtype == np.int32
-        np.testing.assert_array_equal(found.rectangles(i), record.rectangles)
-        assert found.image_size(i) == (16, 8) and found.image_sizes(i).tolist() == [[16, 8]] * len(record.frames)
-        assert found.shard(i) == shard(folder, 0 if i < SHARDS[0] else 1)
+        assert [split.frame(i, k) for k in range(len(record.frames))] == list(record.frames)
+        assert same(split.record(i), record)
+        assert split.rectangles(i).dtype == np.int32
+        np.testing.assert_array_equal(split.rectangles(i), record.rectangles)
+        assert split.image_size(i) == (16, 8) and split.image_sizes(i).tolist() == [[16, 8]] * len(record.frames)
+        assert split.shard(i) == shard(folder, 0 if i < SHARDS[0] else 1)
 
 
 def test_equal_frames_and_frames_of_different_sizes_are_told_apart(tmp_path):
     a, b = jpeg(1, (16, 8)), jpeg(2, (30, 20))
     write_folder(tmp_path / "r", [make_record(0, frames=(a, a, b, a))], shards=(1,))
     rebuild_index(tmp_path / "r", "train")
-    found = RecordSet.open(tmp_path / "r", "train")
-    assert [found.frame(0, k) for k in range(4)] == [a, a, b, a]
-    assert found.image_sizes(0).tolist() == [[16, 8], [16, 8], [30, 20], [16, 8]]
-
-
-def test_a_frame_outside_the_tracklet_is_an_error_and_not_its_neighbours(folder):
-    found = RecordSet.open(folder, "train")
-    for k in (-1, found.lengths[0]):
-        with pytest.raises(IndexError, match="T0000"):
-            found.frame(0, k)
+    split = RecordSet.open(tmp_path / "r", "train")
+    assert [split.frame(0, k) for k in range(4)] == [a, a, b, a]
+    assert split.image_sizes(0).tolist() == [[16, 8], [16, 8], [30, 20], [16, 8]]
 
 
 def test_many_threads_read_the_right_frames(folder, every):
-    found = RecordSet.open(folder, "train")
+    split = RecordSet.open(folder, "train")
     wanted = [(i, k) for i, record in enumerate(every) for k in range(len(record.frames))] * 50
     with ThreadPoolExecutor(8) as pool:
-        frames = list(pool.map(lambda place: found.frame(*place), wanted))
+        frames = list(pool.map(lambda place: split.frame(*place), wanted))
     assert frames == [every[i].frames[k] for i, k in wanted]
 
 
 def test_a_rebuilt_index_has_the_same_bytes(folder):
-    path = records.index_path(folder, "train")
+    path = index_path(folder, "train")
     before = path.read_bytes()
     path.unlink()
     done = subprocess.run([sys.executable, "-m", "cfaan_jax.data.records", f"--rebuild_index={folder}"],
@@ -233,8 +225,20 @@ def test_a_rebuilt_index_has_the_same_bytes(folder):
 
 
 def test_the_index_holds_no_pickle(folder):
-    with np.load(records.index_path(folder, "train"), allow_pickle=False) as arrays:
+    with np.load(index_path(folder, "train"), allow_pickle=False) as arrays:
         assert all(arrays[name].dtype != object for name in arrays.files)
+
+
+def test_names_of_the_last_release_still_work(folder):
+    records = RecordSet.open(folder, "train")
+    tracklets, frames = np.array([1, 4]), np.array([0, 1])
+    pixels = [np.empty((16, 8, 3), np.uint8) for _ in frames]
+    with pytest.warns(DeprecationWarning, match="next release"):
+        records.hold(workers=2)
+        records.images_into(pixels, tracklets, frames)
+        np.testing.assert_array_equal(records.image_sizes_at(tracklets, frames), [[16, 8], [16, 8]])
+        np.testing.assert_array_equal(records.rectangles_at(tracklets, frames), [[0, 16, 0, 8], [0, 16, 1, 8]])
+    np.testing.assert_array_equal(pixels, [records.image(1, 0), records.image(4, 1)])
 
 
 # --- damage ---
@@ -242,8 +246,8 @@ def test_the_index_holds_no_pickle(folder):
 @pytest.mark.parametrize("where", ["length", "checksum of length", "payload", "checksum of payload"])
 def test_a_flipped_bit_is_found_with_file_and_record(folder, every, where):
     path = shard(folder, 0)
-    start = len(example.frame(encode(every[0])))
-    end = start + len(example.frame(encode(every[1])))
+    start = len(example.pack_tfrecord(encode(every[0])))
+    end = start + len(example.pack_tfrecord(encode(every[1])))
     offset = {"length": start + 1, "checksum of length": start + 9, "payload": (start + end) // 2,
               "checksum of payload": end - 1}[where]
     content = bytearray(path.read_bytes())
@@ -251,12 +255,12 @@ def test_a_flipped_bit_is_found_with_file_and_record(folder, every, where):
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"{path.name}: record 1 "):
         rebuild_index(folder, "train")
-    found = RecordSet.open(folder, "train")
+    split = RecordSet.open(folder, "train")
     with pytest.raises(InputError, match=f"{path.name}: tracklet T0001"):
-        found.record(1)
+        split.record(1)
     with pytest.raises(InputError, match=f"{path.name}: tracklet T0001"):
-        found.frame(1, 0)
-    assert same(found.record(0), every[0]) and same(found.record(2), every[2])
+        split.frame(1, 0)
+    assert same(split.record(0), every[0]) and same(split.record(2), every[2])
 
 
 @pytest.mark.parametrize("lost", [1, 20, 300])
@@ -271,7 +275,7 @@ def test_a_shard_cut_short_is_found(folder, lost):
 
 
 def test_a_shard_that_lost_whole_records_is_found_when_the_index_was_rebuilt(folder, every):
-    shard(folder, 1).write_bytes(example.frame(encode(every[3])))
+    shard(folder, 1).write_bytes(example.pack_tfrecord(encode(every[3])))
     rebuild_index(folder, "train")
     with pytest.raises(InputError, match="4 tracklets, but manifest.json counts 5"):
         RecordSet.open(folder, "train")
@@ -284,11 +288,11 @@ def test_an_empty_shard_is_found(tmp_path):
 
 
 def test_a_record_that_is_no_tracklet_is_found_with_file_and_record(folder, every):
-    content = [example.frame(encode(every[3])), example.frame(by_hand({"label": [1]}))]
+    content = [example.pack_tfrecord(encode(every[3])), example.pack_tfrecord(by_hand({"label": [1]}))]
     shard(folder, 1).write_bytes(b"".join(content))
     with pytest.raises(InputError, match="00001-of-00002: record 1: not a tracklet record"):
         rebuild_index(folder, "train")
-    shard(folder, 1).write_bytes(example.frame(encode(make_record(3, frames=(b"no picture",)))))
+    shard(folder, 1).write_bytes(example.pack_tfrecord(encode(make_record(3, frames=(b"no picture",)))))
     with pytest.raises(InputError, match="00001-of-00002: record 0: not an image"):
         rebuild_index(folder, "train")
 
@@ -308,12 +312,12 @@ def test_an_index_of_other_shards_is_stale(folder, every):
 def test_an_index_that_names_other_tracklets_is_found_at_the_first_frame(folder, every):
     index = load_index(folder, "train")
     index.names[[0, 1]] = index.names[[1, 0]]
-    with pytest.raises(InputError, match="tracklet T0000 of .* lies where the index has T0001.*--rebuild_index"):
+    with pytest.raises(InputError, match="holds tracklet T0000 of .* where the index has T0001.*--rebuild_index"):
         RecordSet(folder, "train", index).frame(0, 0)
 
 
 def test_missing_files_are_named_with_the_remedy(folder):
-    index = records.index_path(folder, "train")
+    index = index_path(folder, "train")
     content = index.read_bytes()
     index.unlink()
     with pytest.raises(InputError, match=f"index-train.npz is missing.*--rebuild_index {folder}"):
@@ -333,7 +337,7 @@ def test_missing_files_are_named_with_the_remedy(folder):
 
 
 def test_an_index_packed_in_an_unknown_way_is_damaged(folder):
-    path = records.index_path(folder, "train")
+    path = index_path(folder, "train")
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\1\2") + 8] |= 1 << 5  # says that it holds patches
     path.write_bytes(content)
@@ -349,7 +353,7 @@ def test_an_index_packed_in_an_unknown_way_is_damaged(folder):
 def test_a_strange_manifest_is_refused(tmp_path, content, said):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=f"manifest.json.*{said}"):
-        records.load_manifest(tmp_path)
+        load_manifest(tmp_path)
 
 
 def test_a_split_that_the_manifest_does_not_count_is_not_passed_over(folder):
@@ -357,7 +361,7 @@ def test_a_split_that_the_manifest_does_not_count_is_not_passed_over(folder):
     del manifest["counts"]["train"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="manifest.json: damaged"):
-        records.load_manifest(folder)
+        load_manifest(folder)
 
 
 def test_a_shard_that_is_cut_short_while_it_is_open_is_an_error_and_ends_nothing(folder):
@@ -375,7 +379,7 @@ def test_pipes_are_not_waited_for(folder, name):
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
     with pytest.raises(InputError, match=f"{name}.*not a regular file"):
-        records.load_manifest(folder) if name == "manifest.json" else RecordSet.open(folder, "train")
+        load_manifest(folder) if name == "manifest.json" else RecordSet.open(folder, "train")
 
 
 def test_rebuilding_where_nothing_is_says_so(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Damaged tracklets, reported or left out."""
+"""Damaged tracklets, an error or left out."""
 
 import shutil
 
@@ -7,27 +7,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from cfaan_jax.data import example, loader, records, splits
-from cfaan_jax.data.reading import ClipReader
-from cfaan_jax.data.reading_processes import ReadingProcesses
+from cfaan_jax.data.index import load_index
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
+from cfaan_jax.data.tracklet_record import decode
 from cfaan_jax.errors import DamagedRecord, InputError
 from cfaan_jax.runtime import distributed
-from configs import mars
 from tests import tiny_records
 
 SKIP, ERROR = (ConfigDict(dict(on_bad_record=word, workers=2)) for word in ("skip", "error"))
-
-
-@pytest.mark.parametrize("cache, processes, kind", [
-    (False, True, ReadingProcesses), (False, False, ClipReader), (True, False, ClipReader), (True, True, ClipReader)])
-def test_the_config_says_what_reads(records_directory, cache, processes, kind):
-    records, data = RecordSet.open(records_directory, "train"), mars.get_config().data
-    assert data.processes and not data.cache
-    data.cache, data.processes, data.workers = cache, processes, 1
-    reader = splits.clip_reader(records, data)
-    assert type(reader) is kind
-    assert reader(np.array([0]), np.array([[0]]), tiny_records.SIZE)[0].any()
 
 
 @pytest.fixture
@@ -42,55 +30,56 @@ def reseal(folder, split: str, position: int, change) -> None:
     changed = change(payloads[position])
     assert len(changed) == len(payloads[position]) and changed != payloads[position]
     payloads[position] = changed
-    path.write_bytes(b"".join(map(example.frame, payloads)))
+    path.write_bytes(b"".join(map(example.pack_tfrecord, payloads)))
 
 
 def blackened(payload: bytes) -> bytes:
-    frame = records.decode(payload).frames[-1]
+    frame = decode(payload).frames[-1]
     return payload.replace(frame, bytes(len(frame)))
 
 
 @pytest.mark.parametrize("harm, reason", [
     (lambda folder: tiny_records.damage(folder, "train", 5), "length or checksum wrong"),
-    (lambda folder: reseal(folder, "train", 5, lambda payload: payload.replace(b"train-5", b"train-9")), "lies where"),
+    (lambda folder: reseal(folder, "train", 5, lambda payload: payload.replace(b"train-5", b"train-9")),
+     "holds tracklet train-9"),
     (lambda folder: reseal(folder, "train", 5, blackened), "frame . of tracklet train-5"),
     (lambda folder: reseal(folder, "train", 5, lambda payload: bytes(len(payload))), "not a "),
 ])
-def test_a_damaged_tracklet_is_an_error_or_left_out_and_told_once(folder, capsys, harm, reason):
+def test_a_damaged_tracklet_is_an_error_or_left_out_and_named_once(folder, capsys, harm, reason):
     whole = RecordSet.open(folder, "train")
     expected = {name: whole.frame(i, 0) for i, name in enumerate(whole.names)}
     harm(folder)
     with pytest.raises(DamagedRecord, match=reason):
-        found = splits.open_split(folder, "train", ERROR)
-        [found.image(i, k) for i in range(len(found)) for k in range(found.lengths[i])]
+        every = splits.open_split(folder, "train", ERROR)
+        [every.image(i, k) for i in range(len(every)) for k in range(every.lengths[i])]
     for _ in range(2):
-        found = splits.open_split(folder, "train", SKIP)
-        assert {name: found.frame(i, 0) for i, name in enumerate(found.names)} == {
+        sound = splits.open_split(folder, "train", SKIP)
+        assert {name: sound.frame(i, 0) for i, name in enumerate(sound.names)} == {
             name: frame for name, frame in expected.items() if name != "train-5"}
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
     assert "tiny-train.tfrecord-00000-of-00001" in line and "train-5" in line
 
 
-def test_columns_of_what_is_left_are_those_of_its_tracklets(folder):
-    whole, found = RecordSet.open(folder, "train"), None
+def test_the_columns_are_those_of_the_sound_tracklets(folder):
+    whole = RecordSet.open(folder, "train")
     tiny_records.damage(folder, "train", 0, 7)
-    found = splits.open_split(folder, "train", SKIP)
-    kept = [i for i in range(len(whole)) if i not in (0, 7)]
-    assert found.names == [whole.names[i] for i in kept]
+    sound = splits.open_split(folder, "train", SKIP)
+    expected = [i for i in range(len(whole)) if i not in (0, 7)]
+    assert sound.names == [whole.names[i] for i in expected]
     for name in ("pids", "camids", "track_ids", "lengths"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name)[kept])
-    for row, i in enumerate(kept):
-        np.testing.assert_array_equal(found.rectangles(row), whole.rectangles(i))
-        np.testing.assert_array_equal(found.image_sizes(row), whole.image_sizes(i))
+        np.testing.assert_array_equal(getattr(sound, name), getattr(whole, name)[expected])
+    for row, i in enumerate(expected):
+        np.testing.assert_array_equal(sound.rectangles(row), whole.rectangles(i))
+        np.testing.assert_array_equal(sound.image_sizes(row), whole.image_sizes(i))
 
 
 def test_training_draws_others_in_their_place(folder):
     """One identity loses its only tracklet, another one of three."""
     tiny_records.damage(folder, "train", 0, 5)
-    found = splits.open_split(folder, "train", SKIP)
-    one, other = (loader.TrainBatches(found, IdentitySampler(found.pids, 4, 2, 0), 3, tiny_records.SIZE, 9)
+    sound = splits.open_split(folder, "train", SKIP)
+    one, other = (loader.TrainBatches(sound, IdentitySampler(sound.pids, 4, 2, 0), 3, tiny_records.SIZE, 9)
                   for _ in range(2))
-    assert 1 not in found.pids and (found.pids == 3).sum() == 2
+    assert 1 not in sound.pids and (sound.pids == 3).sum() == 2
     for step in (8, 0, 3):
         np.testing.assert_array_equal(one[step]["frames"], other[step]["frames"])
 
@@ -108,7 +97,7 @@ def test_nothing_left_is_an_error(folder):
 
 
 def test_a_file_that_cannot_be_read_is_no_damaged_tracklet(folder, monkeypatch):
-    index = records.load_index(folder, "query")
+    index = load_index(folder, "query")
     monkeypatch.setattr(records, "load_index", lambda *_: index)
     next(folder.glob("*-query.tfrecord-*")).unlink()
     with pytest.raises(InputError, match="is missing; restore it"):

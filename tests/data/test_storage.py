@@ -1,4 +1,4 @@
-"""Records on object storage, and in memory."""
+"""Records in object storage."""
 
 import shutil
 import uuid
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cfaan_jax.data import loader, memory, storage
+from cfaan_jax.data import loader, records
 from cfaan_jax.data.clips import test_clips as clips_of
-from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.data.manifest import load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import DamagedRecord, InputError
 from tests import tiny_records
@@ -71,42 +72,23 @@ def test_evaluation_reads_each_tracklet_once(address, reads, workers, records_di
         np.testing.assert_array_equal(batch["frames"], same["frames"])
 
 
-def test_few_records_are_kept():
-    made = []
-    recent = storage.Recent(lambda i: made.append(i) or bytes([i]), 2)
-    assert [recent(i) for i in (1, 2, 1, 3, 1, 2)] == [b"\1", b"\2", b"\1", b"\3", b"\1", b"\2"]
-    assert made == [1, 2, 3, 2]
-
-
-@pytest.mark.parametrize("remote", [True, False])
-def test_records_held_in_memory_are_read_once(request, tmp_path, records_directory, reads, remote):
-    place = request.getfixturevalue("address") if remote else shutil.copytree(records_directory, tmp_path / "copy")
-    records, expected = RecordSet.open(place, "train"), RecordSet.open(records_directory, "train")
+def test_the_latest_records_are_cached(address, reads, monkeypatch):
+    monkeypatch.setattr(records, "_CACHED", 2)
+    split = RecordSet.open(address, "train")
     reads.clear()
-    records.hold(workers=2)
-    assert sum(reads.values()) == (len(records) if remote else 0)
-    fsspec.filesystem("memory").store.clear()
-    shutil.rmtree(tmp_path / "copy", ignore_errors=True)
-    for i in range(len(records)):
-        assert records.frame(i, 1) == expected.frame(i, 1)
+    for i, count in ((1, 1), (2, 2), (1, 2), (3, 3), (1, 3), (2, 4)):
+        assert split.frame(i, 0) == split.record(i).frames[0]
+        assert sum(reads.values()) == count
 
 
-def test_records_that_do_not_fit_into_memory_are_refused(records_directory, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: 10_000)
-    with pytest.raises(InputError, match=r"config.data.cache: split train of .* GiB, but 0.0 GiB .* leave it off"):
-        RecordSet.open(records_directory, "train").hold(workers=1)
-
-
-def test_memory_is_known_on_linux():
-    room = memory.available()
-    assert room is None or 1 << 20 < room < 1 << 50
-
-
-def test_what_is_damaged_is_found_in_memory_too(tmp_path, records_directory):
-    records = RecordSet.open(tiny_records.damage(shutil.copytree(records_directory, tmp_path / "r"), "train", 3),
-                             "train")
-    with pytest.raises(DamagedRecord, match=records.names[3]):
-        records.hold(workers=2)
+def test_a_damaged_object_is_named(address):
+    split, files = RecordSet.open(address, "train"), fsspec.filesystem("memory")
+    content = bytearray(files.cat(split.shard(0)))
+    content[content.index(b"train-3")] ^= 1
+    files.pipe(split.shard(0), bytes(content))
+    with pytest.raises(DamagedRecord, match=f"{split.shard(0)}: tracklet train-3 is damaged"):
+        split.frame(3, 0)
+    assert split.frame(2, 0)
 
 
 def test_what_vanishes_or_breaks_is_named_with_the_remedy(address, monkeypatch):
@@ -125,7 +107,7 @@ def test_what_vanishes_or_breaks_is_named_with_the_remedy(address, monkeypatch):
 
     records = RecordSet.open(address, "query")
     monkeypatch.setattr(MemoryFileSystem, "cat_file", broken)
-    with pytest.raises(InputError, match=r"cannot be read \(RuntimeError: no credentials\); see to its path"):
+    with pytest.raises(InputError, match=r"cannot be read \(RuntimeError: no credentials\); check its path"):
         records.frame(0, 0)
 
 

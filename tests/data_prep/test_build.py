@@ -15,7 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
+from cfaan_jax.data.manifest import load_manifest
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.tracklet_record import SPLITS
 from cfaan_jax.runtime import lock
 from data_prep import build_tfrecords
 from data_prep.build_tfrecords import main

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.data.manifest import load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from data_prep.build_tfrecords import main
 from data_prep.datasets import mars_dl

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from cfaan_jax.data.records import RecordSet, load_manifest
+from cfaan_jax.data.manifest import load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from data_prep import writer
 from data_prep.datasets import Dataset

@@ -16,7 +16,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from cfaan_jax import metrics, models
-from cfaan_jax.data import augment, clips, loader, reading, records
+from cfaan_jax.data import augment, clips, loader, reading
+from cfaan_jax.data.manifest import MANIFEST, load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.metrics import protocols
@@ -69,19 +71,19 @@ def directory(tmp_path_factory):
     rng = np.random.default_rng(0)
     directory = tiny_records.write(tmp_path_factory.mktemp("records"), [
         *split_tracklets(rng, "query", **QUERY), *split_tracklets(rng, "gallery", **GALLERY)])
-    manifest = records.load_manifest(directory) | {"dataset": "synthetic", "note": "drawn by code"}
-    (directory / records.MANIFEST).write_text(json.dumps(manifest))
+    manifest = load_manifest(directory) | {"dataset": "synthetic", "note": "drawn by code"}
+    (directory / MANIFEST).write_text(json.dumps(manifest))
     return directory
 
 
 @pytest.fixture
 def query(directory):
-    return records.RecordSet.open(directory, "query")
+    return RecordSet.open(directory, "query")
 
 
 @pytest.fixture
 def gallery(directory):
-    return records.RecordSet.open(directory, "gallery")
+    return RecordSet.open(directory, "gallery")
 
 
 def extract(network, split, batch_size=4, mode="all_sampled"):
@@ -356,7 +358,7 @@ def test_scoring_again_needs_no_network(config, tmp_path):
 
 
 def test_cfaan_in_batches_and_clip_by_clip(records_directory):
-    split = records.RecordSet.open(records_directory, "gallery")
+    split = RecordSet.open(records_directory, "gallery")
     model = models.create("cfaan", num_classes=8, clip_length=2, image_size=(64, 32), width=8, depths=(1, 1, 1, 1),
                           scales=2, heads=2)
     model.train()
@@ -374,14 +376,14 @@ def test_cfaan_in_batches_and_clip_by_clip(records_directory):
 
 
 def test_clips_cut_short_are_refused_by_networks_of_one_length(records_directory):
-    split = records.RecordSet.open(records_directory, "query")
+    split = RecordSet.open(records_directory, "query")
     model = models.create("cfaan", num_classes=8, clip_length=4, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
     with pytest.raises(InputError, match="clips=dense_cut gives shorter clips"):
         evaluate.extract(model, split, clips="dense_cut", clip_length=4, image_size=(64, 32), batch_size=4)
 
 
 def test_a_tracklet_of_tclnet_has_two_halves_of_unit_length(records_directory):
-    split = records.RecordSet.open(records_directory, "query")
+    split = RecordSet.open(records_directory, "query")
     model = models.create("tclnet", num_classes=8, clip_length=2, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
     found = evaluate.extract(model, split, clips="dense", clip_length=2, image_size=(64, 32), batch_size=8)
     np.testing.assert_allclose(np.linalg.norm(found.reshape(len(split), 2, 256), axis=-1), 1, rtol=1e-5)

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfaan_jax.data import records
+from cfaan_jax.data.index import index_path, present_splits
+from cfaan_jax.data.index_build import rebuild_index
 from cfaan_jax.data.loader import ClipBatches, TrainBatches
+from cfaan_jax.data.manifest import MANIFEST, load_manifest
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.deploy import extract
@@ -110,10 +112,10 @@ def traces(folder: Path) -> list[str]:
 def check_records(folder: Path) -> None:
     """The others are there with their very bytes, and everything said of them is right."""
     found = {}
-    for split, count in records.load_manifest(folder)["counts"].items():
+    for split, count in load_manifest(folder)["counts"].items():
         own = RecordSet.open(folder, split)
-        index = records.index_path(folder, split).read_bytes()
-        assert records.rebuild_index(folder, split).read_bytes() == index
+        index = index_path(folder, split).read_bytes()
+        assert rebuild_index(folder, split).read_bytes() == index
         assert count["tracklets"] == len(own) and count["frames"] == own.lengths.sum()
         found |= {own.names[i]: [own.frame(i, k) for k in range(own.lengths[i])] for i in range(len(own))}
     assert found == {NAMES[row]: frames(row) for row in OTHERS}
@@ -173,7 +175,7 @@ def test_a_split_that_loses_all_its_tracklets_goes(tmp_path):
     people = [("train", 1), ("query", GONE), ("gallery", GONE)]
     folder = packed(tmp_path / "records", people)
     forget.main(["--yes", f"--pid={GONE}", str(folder)])
-    assert records.present_splits(folder) == ["train"] == list(records.load_manifest(folder)["counts"])
+    assert present_splits(folder) == ["train"] == list(load_manifest(folder)["counts"])
     with pytest.raises(InputError, match="no split 'query'"):
         RecordSet.open(folder, "query")
 
@@ -215,7 +217,7 @@ def test_stopped_anywhere_the_same_command_finishes(tmp_path, whole_records, mon
                 break
             except Killed:
                 pass
-        if not (folder / "records" / records.MANIFEST).exists():
+        if not (folder / "records" / MANIFEST).exists():
             with pytest.raises(InputError, match="manifest.json is missing"):
                 RecordSet.open(folder / "records", "train")
         if traces(folder) or (folder / "records" / deletion.BEGUN).exists():
@@ -288,7 +290,7 @@ def test_what_cannot_be_is_said(everything, monkeypatch, arguments, message):
     before = contents(everything)
     if "begun" in arguments:
         shutil.copytree(everything / "records", everything / "begun")
-        (everything / "begun" / records.MANIFEST).unlink()
+        (everything / "begun" / MANIFEST).unlink()
     with pytest.raises(InputError, match=message):
         forget.main(["--yes", *arguments])
     assert {path: content for path, content in contents(everything).items() if "begun" not in path.parts} == before
@@ -296,7 +298,7 @@ def test_what_cannot_be_is_said(everything, monkeypatch, arguments, message):
 
 def test_two_data_sets_number_their_people_each_in_its_own_way(everything):
     other = shutil.copytree(everything / "records", everything / "other")
-    manifest = records.load_manifest(other)
-    (other / records.MANIFEST).write_text(json.dumps(manifest | {"dataset": "another"}))
+    manifest = load_manifest(other)
+    (other / MANIFEST).write_text(json.dumps(manifest | {"dataset": "another"}))
     with pytest.raises(InputError, match="another and toy"):
         forget.main(["--yes", f"--pid={GONE}", str(everything)])

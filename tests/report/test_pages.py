@@ -14,7 +14,8 @@ from selenium.webdriver import ActionChains, Keys
 
 from cfaan_jax import models
 from cfaan_jax.data.clips import test_clips
-from cfaan_jax.data.records import MANIFEST, RecordSet, load_manifest
+from cfaan_jax.data.manifest import MANIFEST, load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.evaluate.evaluate import results, score_table
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search

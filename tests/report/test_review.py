@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from cfaan_jax.data.records import MANIFEST, RecordSet, load_manifest
+from cfaan_jax.data.manifest import MANIFEST, load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import corrections
 from cfaan_jax.metrics.search import About, Search
