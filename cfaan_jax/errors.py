@@ -1,5 +1,7 @@
 """What wrong input raises."""
 
+from collections.abc import Collection
+
 
 class InputError(ValueError):
     """Bad input from the user: a file, a flag, a config value or a data set.
@@ -19,3 +21,16 @@ class InputError(ValueError):
 
 class DamagedRecord(InputError):
     """One tracklet's record is damaged, or not what the index says; the others may be whole."""
+
+
+def shortened(entries: Collection[object], most: int = 5) -> str:
+    """A list in a message: the first entries, and the count where there are more.
+
+    Examples:
+        >>> shortened(["a", "b"])
+        'a, b'
+        >>> shortened(range(8))
+        '0, 1, 2, 3, 4, ... (8 in all)'
+    """
+    text = ", ".join(str(entry) for _, entry in zip(range(most), entries, strict=False))
+    return text if len(entries) <= most else f"{text}, ... ({len(entries):,} in all)"
