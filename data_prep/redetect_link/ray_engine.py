@@ -1,4 +1,4 @@
-"""Re-Detect and Link in the processes of a Ray cluster, on one machine or many."""
+"""Re-Detect and Link in the processes of a Ray cluster, on one machine or several."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from data_prep.redetect_link import packing
 from data_prep.redetect_link.clock import Clock
 from data_prep.redetect_link.tracklet import Tracklet
 
-_AHEAD = 2  # tracklets that wait for each worker
+_QUEUED = 2  # tracklets per worker
 
 
 class _Worker:
@@ -25,7 +25,7 @@ class _Worker:
         self._pack = packing.create(*recipe)
 
     def work(self, tracklet: Tracklet) -> tuple[TrackletRecord, dict]:
-        """The record of a tracklet, and the time that its stages took."""
+        """Returns the record of a tracklet, and the time of its stages."""
         return self._pack(tracklet), self._pack.clock.take()
 
 
@@ -33,58 +33,53 @@ def in_order_by_ray(recipe: tuple, tracklets: Iterable[Tracklet], workers: int, 
                     clock: Clock) -> Iterator[TrackletRecord]:
     """Yields the records of tracklets in their order, whatever the number of workers.
 
-    A worker that dies is started again, and gets the tracklets again that it had not finished. Every machine must see
-    the data set, and the files of detector and linker, under the same paths.
+    Ray starts a worker that dies again and repeats its unfinished tracklets. Every machine must see the data set, and
+    the files of detector and linker, under the same paths.
 
     Args:
         recipe: the arguments of `packing.create`.
         workers: number of processes.
-        gpus: share of a GPU that each holds.
-        clock: gets their times.
+        gpus: share of a GPU per process.
+        clock: takes the times of the processes.
 
     Raises:
-        InputError: Ray is not installed, or what the work itself raises.
+        InputError: Ray is not installed, too few GPUs, or what `packing` raises.
     """
     try:
         import ray
     except ImportError:
         raise InputError("--engine=ray needs Ray: pip install -r data_prep/requirements-ray.txt") from None
-    here = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
-    # Ray would take SIGTERM for itself, and show errors twice that the work here raises anyway.
-    on_stop = signal.getsignal(signal.SIGTERM)
+    checkout = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [checkout, os.environ.get("PYTHONPATH", "")]))
+    # Ray would replace the handler of SIGTERM, and log errors that are raised here anyway.
+    sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False, ignore_reinit_error=True,
              include_dashboard=False)
-    signal.signal(signal.SIGTERM, on_stop)
-    waiting: deque = deque()
+    signal.signal(signal.SIGTERM, sigterm)
+    pending: deque = deque()
     try:
-        pool = _start(ray, recipe, workers, gpus)
+        available = ray.cluster_resources().get("GPU", 0)
+        if gpus * workers > available:
+            raise InputError(f"--gpus_per_worker={gpus} with --workers={workers}: the cluster has {available:g} GPUs, "
+                             "and some workers would never start; choose a smaller share or fewer workers")
+        worker = ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=-1,
+                            max_task_retries=-1)(_Worker)
+        pool = [worker.remote(recipe) for _ in range(workers)]
         for number, tracklet in enumerate(tracklets):
-            waiting.append(pool[number % workers].work.remote(tracklet))
-            if len(waiting) >= _AHEAD * workers:
-                yield _finished(ray, waiting.popleft(), clock)
-        while waiting:
-            yield _finished(ray, waiting.popleft(), clock)
+            pending.append(pool[number % workers].work.remote(tracklet))
+            if len(pending) >= _QUEUED * workers:
+                yield _record(ray, pending.popleft(), clock)
+        while pending:
+            yield _record(ray, pending.popleft(), clock)
     finally:
         ray.shutdown()
-        signal.signal(signal.SIGTERM, on_stop)
+        signal.signal(signal.SIGTERM, sigterm)
 
 
-def _start(ray, recipe: tuple, workers: int, gpus: float) -> list:
-    """The workers, which are restarted when they die."""
-    there = ray.cluster_resources().get("GPU", 0)
-    if gpus * workers > there:
-        raise InputError(f"--gpus_per_worker={gpus} for --workers={workers}: the cluster has {there:g} GPUs, and "
-                         "workers would wait for more for ever; give a smaller share, or fewer workers")
-    worker = ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=-1,
-                        max_task_retries=-1)(_Worker)
-    return [worker.remote(recipe) for _ in range(workers)]
-
-
-def _finished(ray, result, clock: Clock) -> TrackletRecord:
+def _record(ray, result, clock: Clock) -> TrackletRecord:
     try:
         record, times = ray.get(result)
     except ray.exceptions.RayTaskError as error:
-        raise error.cause from error  # as if the work had been done here
+        raise error.cause from error  # as in a thread
     clock.add(times)
     return record

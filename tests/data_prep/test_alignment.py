@@ -1,4 +1,4 @@
-"""Re-Detect and Link: every rule of the alignment, case by case, and the promises about the mask."""
+"""Re-Detect and Link: the rules of the alignment, case by case, and the properties of the mask."""
 
 import argparse
 
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfaan_jax.errors import InputError
+from data_prep.flags import parse_size
 from data_prep.redetect_link import alignment, linkers
 from data_prep.redetect_link.alignment import AlignmentSettings, align_tracklet
 from data_prep.redetect_link.detectors import Detections
@@ -17,7 +18,7 @@ BORDER = 48  # of the default padding
 
 
 class Planted:
-    """Finds in frame i the boxes planted there, given in pixels of the crop without its border."""
+    """Detects in frame i the boxes planted there, in pixels of the crop without its border."""
 
     def __init__(self, *frames, border=BORDER):
         self.frames, self.border, self.images = frames, border, []
@@ -30,7 +31,7 @@ class Planted:
 
 
 class MeanColour:
-    """A linker whose feature is the mean colour of a crop; remembers what it was asked."""
+    """A linker whose feature is the mean colour of a crop; records the sizes of its calls."""
 
     def __init__(self):
         self.calls = []
@@ -273,13 +274,13 @@ def parsed(*arguments):
 
 def test_flags_default_to_the_settings_and_set_them():
     assert parsed() == AlignmentSettings()
-    given = parsed("--image_size=64x32", "--detector_size", "320x160", "--slim_ratio=0.2", "--fallback_reach=0",
-                   "--padding_mode=zero", "--detector_confidence=0.7")
-    assert given == AlignmentSettings(image_size=(64, 32), detector_size=(320, 160), slim_ratio=0.2, fallback_reach=0,
-                                      padding_mode="zero", detector_confidence=0.7)
+    changed = parsed("--image_size=64x32", "--detector_size", "320x160", "--slim_ratio=0.2", "--fallback_reach=0",
+                     "--padding_mode=zero", "--detector_confidence=0.7")
+    assert changed == AlignmentSettings(image_size=(64, 32), detector_size=(320, 160), slim_ratio=0.2,
+                                        fallback_reach=0, padding_mode="zero", detector_confidence=0.7)
 
 
-def test_help_tells_every_default(capsys):
+def test_help_shows_every_default(capsys):
     with pytest.raises(SystemExit):
         parsed("--help")
     shown = " ".join(capsys.readouterr().out.split())
@@ -297,4 +298,4 @@ def test_values_out_of_range_name_their_flag(flag):
 @pytest.mark.parametrize("size", ["256", "x128", "0x12", "256x-1", "axb"])
 def test_bad_sizes_are_refused(size):
     with pytest.raises(argparse.ArgumentTypeError, match="HEIGHTxWIDTH"):
-        alignment.parse_size(size)
+        parse_size(size)

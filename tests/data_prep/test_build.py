@@ -1,4 +1,4 @@
-"""The command: frames kept or cut anew, the same bytes whatever happens on the way, errors that say what to do."""
+"""The command: frames as they are or cut anew, the same bytes after any interruption, errors with a remedy."""
 
 import ast
 import dataclasses
@@ -19,7 +19,7 @@ from cfaan_jax.data.records import SPLITS, RecordSet, load_manifest
 from cfaan_jax.runtime import lock
 from data_prep import build_tfrecords
 from data_prep.build_tfrecords import main
-from data_prep.datasets import FrameFiles
+from data_prep.datasets import READERS, FrameFiles
 from data_prep.redetect_link import packing
 from data_prep.redetect_link.alignment import AlignmentSettings
 from data_prep.redetect_link.detectors import Detections
@@ -29,7 +29,7 @@ LENGTH = 3
 
 
 def picture(seed: int) -> np.ndarray:
-    """A bright body on noise: something for HOG to look at."""
+    """A bright body on noise for HOG."""
     image = np.random.default_rng(seed).integers(0, 120, (96, 48, 3), np.uint8)
     cv2.ellipse(image, (24, 16), (6, 9), 0, 0, 360, (210, 200, 190), -1)
     cv2.rectangle(image, (14, 26), (34, 56), (60 + seed % 190, 220, 30), -1)
@@ -72,7 +72,7 @@ def aligned(root, out, *more) -> list[str]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """The files of a folder, but for the one in which a run writes its speed."""
+    """The files of a folder without the one that holds the speed of a run."""
     return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != "summary.json"}
 
 
@@ -115,14 +115,14 @@ def test_aligned_frames_have_the_size_asked_for_and_the_bytes_do_not_depend_on_t
 
 
 class Script:
-    """A detector that finds, in the k-th frame of every tracklet, k persons (three at most)."""
+    """A detector that detects k persons in the k-th frame of every tracklet (three at most)."""
 
     device = "CPU"
 
     def detect(self, images):
-        found = [np.tile([20, 60, 10, 30 + index], (index % 4, 1)).astype(np.float32).reshape(-1, 4)
+        boxes = [np.tile([20, 60, 10, 30 + index], (index % 4, 1)).astype(np.float32).reshape(-1, 4)
                  for index in range(len(images))]
-        return [Detections(boxes, np.ones(len(boxes), np.float32)) for boxes in found]
+        return [Detections(rows, np.ones(len(rows), np.float32)) for rows in boxes]
 
 
 def test_the_summary_counts_what_the_records_hold_also_those_of_an_earlier_run(root, tmp_path, monkeypatch, capsys):
@@ -155,7 +155,7 @@ def test_a_finished_build_says_so_without_opening_the_data_set(root, tmp_path, m
     capsys.readouterr()
     monkeypatch.setattr(build_tfrecords, "DATASETS", {"dukev": None})
     assert main(raw(root, out)) == 0
-    assert "everything is there already" in capsys.readouterr().out
+    assert "is complete already" in capsys.readouterr().out
     assert contents(out) == before
 
 
@@ -171,7 +171,7 @@ def test_a_data_set_that_was_moved_is_recognised_and_a_changed_one_refused(root,
     assert "tracklets: 10 with checksum" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_whole_shards_and_the_same_command_goes_on(root, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_leaves_whole_shards_and_the_same_command_resumes(root, tmp_path, monkeypatch, capsys):
     assert main(raw(root, tmp_path / "whole")) == 0
     read, calls = FrameFiles.__call__, []
 
@@ -185,15 +185,15 @@ def test_ctrl_c_leaves_whole_shards_and_the_same_command_goes_on(root, tmp_path,
     monkeypatch.setattr(FrameFiles, "__call__", interrupting)
     out = tmp_path / "out"
     assert main(raw(root, out, "--workers=1")) == 128 + signal.SIGINT
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     assert 1 <= len(shards(out)) < len(shards(tmp_path / "whole")) and not list(out.glob("*.unfinished"))
     done = len(shards(out))
     assert main(raw(root, out)) == 0
-    assert f"{done} of 5 shards are there already" in capsys.readouterr().out
+    assert f"{done} of 5 shards exist already" in capsys.readouterr().out
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_a_disk_error_leaves_whole_shards_and_the_same_command_goes_on(root, tmp_path):
+def test_a_disk_error_leaves_whole_shards_and_the_same_command_resumes(root, tmp_path):
     assert main(raw(root, tmp_path / "whole", "--shard_size=3")) == 0
     sizes = {name: (tmp_path / "whole" / name).stat().st_size for name in shards(tmp_path / "whole")}
     limit = min(sizes.values()) + 1  # shards of three tracklets do not fit, those with the rest do
@@ -246,12 +246,12 @@ def test_contact_sheets_can_be_asked_for_later(root, tmp_path):
     (["--detector=eyes", "--linker=largest"], "--detector=eyes"),
     (["--detector=hog", "--linker=guess"], "--linker=guess"),
     (["--detector=darknet:no.cfg,no.weights", "--linker=largest"], "no.cfg"),
-    (["--detector=none", "--linker=largest"], "--linker=largest: has no meaning with --detector=none"),
-    (["--detector=none", "--preview=3"], "--preview=3: has no meaning"),
-    (["--detector=none", "--momentum=0.5"], "--momentum=0.5: has no meaning"),
+    (["--detector=none", "--linker=largest"], "--linker=largest: has no effect with --detector=none"),
+    (["--detector=none", "--preview=3"], "--preview=3: has no effect"),
+    (["--detector=none", "--momentum=0.5"], "--momentum=0.5: has no effect"),
     (["--detector=none", "--seed=1"], "--seed=1: an option of synthetic and video, not of --dataset=dukev"),
-    (["--detector=none", "--workers=0"], "--workers=0: must lie between 1 and"),
-    (["--detector=none", "--jpeg_quality=101"], "--jpeg_quality=101: must lie between 1 and 100"),
+    (["--detector=none", "--workers=0"], "--workers=0: must be at least 1"),
+    (["--detector=none", "--jpeg_quality=101"], "--jpeg_quality=101: must be between 1 and 100"),
     (["--detector=none", "--shard_size=0"], "--shard_size=0"),
 ])
 def test_bad_flags_are_named_and_nothing_is_left(root, tmp_path, capsys, more, said):
@@ -300,11 +300,12 @@ def test_files_of_a_detector_count_by_content_and_a_linker_by_its_checkpoints(tm
 
 @pytest.mark.parametrize("option", build_tfrecords.OPTIONS, ids=lambda option: option.flag)
 def test_flags_of_data_sets_have_the_defaults_of_their_readers(option):
-    for dataset in option.datasets:  # read, not imported: the video reader needs a package that others do not
-        module = ast.parse((REPOSITORY / "data_prep" / "datasets" / f"{dataset}.py").read_text())
-        reader = next(node.args for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "open")
-        defaults = dict(zip([each.arg for each in reader.args][::-1], reader.defaults[::-1], strict=False))
-        defaults |= dict(zip([each.arg for each in reader.kwonlyargs], reader.kw_defaults, strict=True))
+    for dataset in option.datasets:  # parsed, not imported: the video reader needs a package that others do not
+        module, _, function = READERS[dataset].partition(":")
+        parsed = ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text())
+        reader = next(node.args for node in parsed.body if isinstance(node, ast.FunctionDef) and node.name == function)
+        defaults = dict(zip([argument.arg for argument in reader.args][::-1], reader.defaults[::-1], strict=False))
+        defaults |= dict(zip([argument.arg for argument in reader.kwonlyargs], reader.kw_defaults, strict=True))
         assert ast.literal_eval(defaults[option.name]) == option.default
 
 
@@ -319,7 +320,7 @@ def test_the_script_runs_from_anywhere_and_explains_itself(tmp_path):
 def test_other_layouts_than_mars_cannot_be_exported_as_mars_dl(root, tmp_path, capsys):
     assert main(["--dataset=dukev", f"--root={root}", f"--out={tmp_path / 'records'}",
                  f"--export_images={tmp_path / 'images'}"]) == 2
-    assert "--dataset=dukev has no place in it" in capsys.readouterr().err and not (tmp_path / "records").exists()
+    assert "layout cannot hold --dataset=dukev" in capsys.readouterr().err and not (tmp_path / "records").exists()
 
 
 def test_a_damaged_summary_is_made_again(root, tmp_path, capsys):
@@ -341,11 +342,11 @@ def test_more_contact_sheets_leave_the_measured_times(root, tmp_path, capsys):
     assert json.loads((out / "summary.json").read_text()) == before and before["frames_per_second"] > 0
     capsys.readouterr()
     assert main(aligned(root, out, "--preview=500")) == 0
-    assert "everything is there already" in capsys.readouterr().out
+    assert "is complete already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flag, expected", [
-    ("--detector_nms=-1", "--detector_nms=-1.0: must lie between 0 and 1"),
+    ("--detector_nms=-1", "--detector_nms=-1.0: must be between 0 and 1"),
     ("--detector_confidence=nan", "--detector_confidence=nan"), ("--gpus_per_worker=1", "--engine=ray only")])
 def test_values_that_no_detector_takes_are_refused(root, tmp_path, capsys, flag, expected):
     assert main(aligned(root, tmp_path / "out", flag)) == 2

@@ -199,7 +199,7 @@ def test_no_images_no_answers(tmp_path):
 
 
 @pytest.mark.parametrize("spec", ["", "yolo", "hog:x", "darknet", "darknet:a.cfg", "darknet:,b.weights"])
-def test_unknown_detectors_say_what_there_is(spec):
+def test_unknown_detectors_name_the_known_ones(spec):
     with pytest.raises(InputError, match="darknet:<cfg>,<weights>"):
         detectors.create(spec)
 
@@ -220,7 +220,7 @@ def test_broken_cfg_is_named(tmp_path):
 
 def test_network_that_detects_nothing_is_refused(tmp_path):
     spec = write_network(tmp_path, cfg=CFG.partition("[yolo]")[0])
-    with pytest.raises(InputError, match=r"net\.cfg: no \[yolo\]"):
+    with pytest.raises(InputError, match=r"net\.cfg: has no \[yolo\]"):
         detectors.create(spec)
 
 

@@ -264,7 +264,7 @@ def test_cameras_see_the_same_grey_card_differently():
     assert distances.min() > 8
 
 
-def test_a_stopped_drawing_goes_on_and_ends_with_the_same_bytes(root, tmp_path, monkeypatch):
+def test_a_stopped_drawing_resumes_and_ends_with_the_same_bytes(root, tmp_path, monkeypatch):
     film, drawn = synthetic.film, []
 
     def stopping(studio, cast, plan, seed):
@@ -295,10 +295,10 @@ def test_a_finished_set_is_not_drawn_again(root, monkeypatch):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"seed": 3, "identities": 12}, "drawn with .*'identities': 10.* give another --root or remove this folder"),
+    ({"seed": 3, "identities": 12}, "drawn with .*'identities': 10.* choose another --root or remove this folder"),
     ({"seed": 0, "identities": IDENTITIES}, "drawn with .*'seed': 3.*"),
-    ({"identities": 7}, "--identities=7: .* 8 to 5000"),
-    ({"identities": 10**30}, f"--identities={10**30}: .* 8 to 5000"),
+    ({"identities": 7}, "--identities=7: .* between 8 and 5000"),
+    ({"identities": 10**30}, f"--identities={10**30}: .* between 8 and 5000"),
     ({"seed": -1}, "--seed=-1"),
 ])
 def test_other_settings_are_refused_and_nothing_is_lost(root, options, message):
@@ -310,7 +310,7 @@ def test_other_settings_are_refused_and_nothing_is_lost(root, options, message):
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="exists and is not a synthetic set; give another --root"):
+    with pytest.raises(InputError, match="exists and is not a synthetic set; choose another --root"):
         DATASETS["synthetic"](tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(InputError, match="exists and is not a synthetic set"):
@@ -320,7 +320,7 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
 def test_damaged_settings_are_refused(root, tmp_path):
     shutil.copy(root / "settings.json", tmp_path / "settings.json")
     (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(InputError, match="settings.json: not readable"):
+    with pytest.raises(InputError, match="settings.json: cannot be read"):
         DATASETS["synthetic"](tmp_path)
 
 

@@ -86,10 +86,10 @@ def test_a_broken_file_and_a_network_without_persons_are_refused(tmp_path):
     broken.write_bytes(b"nothing")
     with pytest.raises(InputError, match="broken.pt: cannot be loaded .* check the file"):
         detectors.create(f"ultralytics:{broken}")
-    with pytest.raises(InputError, match="no detector of boxes"):
+    with pytest.raises(InputError, match="not a detector of boxes"):
         detectors.create("ultralytics:yolo11n-cls.yaml")
     for name in ("yolo11n-seg.yaml", "yolo11n-obb.yaml"):
-        with pytest.raises(InputError, match="no detector of boxes"):
+        with pytest.raises(InputError, match="not a detector of boxes"):
             detectors.create(f"ultralytics:{name}")
     with pytest.raises(InputError, match="--detector=onnx:net.onnx"):
         detectors.create("ultralytics:net.onnx")
@@ -101,6 +101,5 @@ def test_other_packages_are_as_before_afterwards():
     code = ("import cv2, numpy, PIL.Image as i; f = lambda: (i.open, cv2.imread, cv2.imwrite, cv2.imshow, "
             "str(numpy.get_printoptions()), cv2.getNumThreads()); before = f(); "
             "from data_prep.redetect_link.detectors.ultralytics_yolo import import_ultralytics as load; "
-            "load()[1].YOLO; "
-            "assert f() == before")
+            "load()[1].YOLO; assert f() == before")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=os.environ)

@@ -1,4 +1,4 @@
-"""The video reader, on small videos written here: coloured blocks that a stand-in detector finds by their colour."""
+"""The video reader, on small videos written here: coloured blocks that a stand-in detector knows by their colour."""
 
 import struct
 
@@ -14,7 +14,7 @@ COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230), 
 
 
 class ColourDetector:
-    """Finds one box around each bright saturated colour; keeps the frames that it saw."""
+    """Detects one box around every bright saturated colour; counts its frames."""
 
     def __init__(self):
         self.frames = 0
@@ -203,7 +203,7 @@ def test_detector_by_name_sees_full_frames_large_enough(tmp_path, monkeypatch):
 
 
 def test_missing_video_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"gone\.avi: no video there"):
+    with pytest.raises(InputError, match=r"gone\.avi: holds no video"):
         open_video(tmp_path / "gone.avi")
 
 
@@ -219,20 +219,20 @@ def test_truncated_video_is_not_taken_for_a_short_one(clip):
         open_video(clip)
 
 
-@pytest.mark.parametrize("field, value, found", [
+@pytest.mark.parametrize("field, value, expected", [
     ("frames", 2**31 - 1, r"the video ends after 40 of \d{6,} frames"), ("frames", 3, 8), ("size", 60_000, 8),
 ])
-def test_what_a_video_claims_of_itself_is_not_believed(clip, field, value, found):
+def test_what_a_video_claims_of_itself_is_not_believed(clip, field, value, expected):
     content = bytearray(clip.read_bytes())
     main, stream, format_of = (content.index(name) + 8 for name in (b"avih", b"strh", b"strf"))
     places = {"frames": (main + 16, stream + 32), "size": (main + 32, main + 36, format_of + 4, format_of + 8)}
     for place in places[field]:
         struct.pack_into("<I", content, place, value)
     clip.write_bytes(content)
-    if isinstance(found, int):
-        assert len(open_video(clip).tracklets) == found
+    if isinstance(expected, int):
+        assert len(open_video(clip).tracklets) == expected
     else:
-        with pytest.raises(InputError, match=found):
+        with pytest.raises(InputError, match=expected):
             open_video(clip)
 
 
