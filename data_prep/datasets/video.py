@@ -49,15 +49,9 @@ def open(root: Path, *, detector: str | detectors.Detector = "hog", confidence: 
 
     Args:
         root: a video file, or a folder of them; or several files, joined by `os.pathsep`, one per camera.
-        detector: its name (see `detectors.create`) or a detector.
-        confidence: lowest score of a detection; None means the detector's default.
-        input_size: `(height, width)` of a full frame in the detector; None scales the longer side to 960 pixels for
-            `hog` (which finds persons from 96 pixels there) and to 640 for other detectors.
-        minimum_length: drop tracks with fewer frames; at least 2.
-        minimum_height: ignore detections with fewer rows, in pixels of the video.
-        stride: use only every so many frames.
-        training_share: share of the tracks for training, from 0 to 1; several cameras have none.
-        seed: draws the tracks for training.
+        detector, confidence, input_size: see `detectors.create`, or a detector. Without a size the longer side of a
+            frame has 960 pixels in `hog`, which detects persons from 96 pixels there, and 640 in other detectors.
+        minimum_length, minimum_height, stride, training_share, seed: see the flags of `build_tfrecords.py`.
 
     Raises:
         InputError: no video, a video that OpenCV cannot read, fewer than two tracks, or a camera without tracks.

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,8 +10,7 @@ class Clock:
     """Adds up the time of stages; threads may share it. A thread that waits for a core counts as working."""
 
     def __init__(self):
-        self._seconds: Counter[str] = Counter()
-        self._frames: Counter[str] = Counter()
+        self._stages: dict[str, tuple[float, int]] = {}  # seconds and frames
         self._lock = threading.Lock()
 
     @contextmanager
@@ -25,21 +23,19 @@ class Clock:
     def take(self) -> dict[str, tuple[float, int]]:
         """Seconds and frames of every stage since the last call, for `add` of another clock."""
         with self._lock:
-            stages = {name: (seconds, self._frames[name]) for name, seconds in self._seconds.items()}
-            self._seconds.clear()
-            self._frames.clear()
+            stages, self._stages = self._stages, {}
         return stages
 
     def add(self, stages: dict[str, tuple[float, int]]) -> None:
         """Adds what `take` of another clock returned."""
         with self._lock:
             for name, (seconds, frames) in stages.items():
-                self._seconds[name] += seconds
-                self._frames[name] += frames
+                before = self._stages.get(name, (0.0, 0))
+                self._stages[name] = before[0] + seconds, before[1] + frames
 
     def stages(self) -> dict[str, dict[str, float]]:
         """By stage: `seconds`, `share` of the seconds of all stages, and `frames_per_second` of one thread."""
-        total = sum(self._seconds.values())
+        total = sum(seconds for seconds, _ in self._stages.values())
         return {name: {"seconds": round(seconds, 3), "share": round(seconds / total, 4),
-                       "frames_per_second": round(self._frames[name] / seconds, 1)}
-                for name, seconds in self._seconds.items() if seconds}
+                       "frames_per_second": round(frames / seconds, 1)}
+                for name, (seconds, frames) in self._stages.items() if seconds}

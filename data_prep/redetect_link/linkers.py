@@ -62,7 +62,7 @@ class LargestLinker:
         return np.zeros((len(crops), 0), np.float32)
 
 
-class _NetworkLinker:
+class NetworkLinker:
     """Features of a network `run`, from uint8 `[B, h, w, 3]` to `[B, d]`, for batches of one size.
 
     Attributes:
@@ -84,34 +84,27 @@ class _NetworkLinker:
         return np.concatenate([np.asarray(part, np.float32) for part in parts])[:len(crops)]
 
 
-class JaxLinker(_NetworkLinker):
-    """Features of single frames from one of this project's networks.
+def _jax_linker(model, image_size: tuple[int, int]) -> NetworkLinker:
+    """Features of single frames from one of this project's networks, `model`, in evaluation mode."""
+    # Imported here so that the rest of `data_prep` runs without JAX.
+    import jax
+    from flax import nnx
 
-    Args:
-        model: in evaluation mode, for clips of one frame.
-        image_size: `(height, width)` of its frames.
-    """
+    from cfaan_jax.data import augment
 
-    def __init__(self, model, image_size: tuple[int, int]):
-        # Imported here so that the rest of `data_prep` runs without JAX.
-        import jax
-        from flax import nnx
+    whole = np.tile(np.array([0, image_size[0], 0, image_size[1]], np.int32), (_BATCH, 1, 1))
+    stride = model.stride
+    graph, state = nnx.split(model)
 
-        from cfaan_jax.data import augment
+    @jax.jit
+    def extract(state, frames):
+        clips, cells = augment.prepare(frames[:, None], whole, stride)
+        return nnx.merge(graph, state).features(clips, cells)
 
-        whole = np.tile(np.array([0, image_size[0], 0, image_size[1]], np.int32), (_BATCH, 1, 1))
-        stride = model.stride
-        graph, state = nnx.split(model)
-
-        @jax.jit
-        def extract(state, frames):
-            clips, cells = augment.prepare(frames[:, None], whole, stride)
-            return nnx.merge(graph, state).features(clips, cells)
-
-        super().__init__(lambda frames: extract(state, frames), image_size, _BATCH, jax.default_backend().upper())
+    return NetworkLinker(lambda frames: extract(state, frames), image_size, _BATCH, jax.default_backend().upper())
 
 
-def ide_linker(workdir: Path) -> JaxLinker:
+def ide_linker(workdir: Path) -> NetworkLinker:
     """The IDE classifier trained in `workdir`: pool5 of a ResNet-50 trained on single frames of raw tracklets.
 
     Raises:
@@ -123,10 +116,10 @@ def ide_linker(workdir: Path) -> JaxLinker:
     if config.data.clip_length != 1:
         raise InputError(f"--linker=ide:{workdir}: its network was trained on clips of {config.data.clip_length} "
                          "frames, and linking compares single frames; train one with --config=configs/ide.py")
-    return JaxLinker(model, tuple(config.data.image_size))
+    return _jax_linker(model, tuple(config.data.image_size))
 
 
-def torch_linker(path: Path) -> JaxLinker:
+def torch_linker(path: Path) -> NetworkLinker:
     """A ResNet-50 without its classifier, from a file with torch's names, at 256 x 128 pixels; PyTorch is not needed.
 
     Raises:
@@ -137,10 +130,10 @@ def torch_linker(path: Path) -> JaxLinker:
     size = (256, 128)
     model = models.create("ide", num_classes=1, clip_length=1, image_size=size)
     weights.load_torch(model, path, skip=("classifier.*", "bottleneck.*"))
-    return JaxLinker(model, size)
+    return _jax_linker(model, size)
 
 
-class OnnxLinker(_NetworkLinker):
+class OnnxLinker(NetworkLinker):
     """Features of an exported re-identification network that takes RGB normalised as for ImageNet.
 
     Args:

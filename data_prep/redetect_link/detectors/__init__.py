@@ -29,8 +29,11 @@ def create(spec: str, *, confidence: float | None = None, nms: float | None = No
 
     Args:
         spec: one of the names above.
-        confidence, nms, input_size: see the detectors; None means the detector's own default, which was chosen on crops
-            of one person.
+        confidence: lowest score of a detection: a probability, or for hog the distance to the SVM's plane.
+        nms: highest intersection over union of two detections.
+        input_size: `(height, width)` of the network's input, multiples of 32 for YOLO. Images are resized to fit it,
+            with their aspect ratio kept. None for this or the other two means the detector's own default, which was
+            chosen on crops of one person.
         default_size: replaces the detector's own default size, unless its file has a fixed size.
         flag: the flag that holds `spec`, for errors.
 

@@ -19,10 +19,7 @@ class DarknetDetector:
 
     Args:
         cfg, weights: the network's two files. A network of one class detects persons.
-        confidence: lowest probability of a detection; OpenCV itself drops what is below 0.2.
-        nms: highest intersection over union of two detections.
-        input_size: `(height, width)` of the network's input, multiples of 32. Images are resized to fit it, with their
-            aspect ratio kept.
+        confidence, nms, input_size: see `detectors.create`; OpenCV itself drops confidences below 0.2.
 
     Raises:
         InputError: a file is missing or broken, or the weights belong to another network.

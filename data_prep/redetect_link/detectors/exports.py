@@ -105,12 +105,7 @@ def person_class(classes: int, names: Mapping[int, str] | None = None) -> int | 
 
 
 def recognise(outputs: Sequence[np.ndarray], size: tuple[int, int]) -> Family | None:
-    """The family of a network, by its outputs for one empty image.
-
-    Args:
-        outputs: `[1, ...]`.
-        size: height and width of the input.
-    """
+    """The family of a network, by its outputs `[1, ...]` for an empty image of a size (height, width)."""
     if len(outputs) == 2 * len(_STRIDES) and all(output.ndim == 3 for output in outputs):
         return _nanodet(outputs)
     if len(outputs) == 1 and outputs[0].ndim == 4 and outputs[0].shape[1] > 5:

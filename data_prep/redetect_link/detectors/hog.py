@@ -24,12 +24,9 @@ class HogDetector:
     which the alignment adds.
 
     Args:
-        confidence: lowest distance of a detection to the SVM's plane.
-        nms: highest intersection over union of two detections; low, because the SVM responds at several scales around
-            one person.
-        input_size: `(height, width)`; images are scaled to this height, the width follows. The default halves a
-            crop of 256 rows with its border of 48 pixels. There is a window every 4 pixels up to 256 rows, every 8
-            in larger images.
+        confidence, nms: see `detectors.create`; `nms` is low, because the SVM responds at several scales.
+        input_size: `(height, width)`; images are scaled to this height, the width follows. The default halves a crop of
+            256 rows with its border of 48 pixels. There is a window every 4 pixels up to 256 rows, else every 8.
     """
 
     device = "CPU"

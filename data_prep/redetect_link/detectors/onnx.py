@@ -18,10 +18,8 @@ class OnnxDetector(ExportedDetector):
 
     Args:
         path: of the .onnx file.
-        confidence: lowest score of a detection; None: 0.3, for FastestDet 0.6.
-        nms: highest intersection over union of two detections.
-        input_size: `(height, width)` of the network's input; None: the size in the file, or `default_size` where it
-            takes any. Images are resized to fit it; their aspect ratio is kept unless the family was trained otherwise.
+        confidence, nms, input_size, default_size: see `detectors.create`. The default confidence is 0.3, for FastestDet
+            0.6; the size in the file comes before `default_size`. FastestDet's images do not keep their aspect ratio.
 
     Raises:
         InputError: onnxruntime is not installed, or the file is missing, broken, of another size or of no known family.

@@ -28,10 +28,7 @@ class UltralyticsDetector(ExportedDetector):
     Args:
         model: a .pt file, a .yaml file (random weights), or the bare name of one that Ultralytics knows, such as
             yolo11n.pt, which it downloads if the current folder does not hold it.
-        confidence: lowest probability of a detection.
-        nms: highest intersection over union of two detections.
-        input_size: `(height, width)` of the network's input, multiples of 32. Images are resized to fit it, with their
-            aspect ratio kept.
+        confidence, nms, input_size: see `detectors.create`.
 
     Raises:
         InputError: Ultralytics is not installed, or the model cannot be loaded or does not detect persons.
