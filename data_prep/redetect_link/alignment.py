@@ -175,10 +175,10 @@ def cut(image: np.ndarray, box: tuple[int, int, int, int],
     scale = min(height / (y1 - y0), width / (x1 - x0))  # section 3.1: the aspect ratio is kept
     rows = min(height, max(1, round((y1 - y0) * scale)))
     columns = min(width, max(1, round((x1 - x0) * scale)))
-    shift = _shift(box, image.shape[:2], settings)  # section 3.1: a cut person moves, others are centred
+    shift = _shift(box, image.shape[:2], settings)  # section 3.1: a cut person is shifted
     top = {"|shift_up": 0, "|shift_down": height - rows}.get(shift, (height - rows) // 2)
     left = {"|shift_left": 0, "|shift_right": width - columns}.get(shift, (width - columns) // 2)
-    frame = np.zeros((height, width, 3), np.uint8)  # section 3.1: the rest is padded
+    frame = np.zeros((height, width, 3), np.uint8)  # section 3.1: padded, with a mask
     frame[top:top + rows, left:left + columns] = cv2.resize(
         image[y0:y1, x0:x1], (columns, rows), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     return frame, (top, top + rows, left, left + columns), shift

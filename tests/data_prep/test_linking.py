@@ -50,11 +50,8 @@ def test_frames_without_candidates_are_skipped():
     assert choices == [None, 1, None, 1] and [len(row) for row in distances] == [0, 2, 0, 2]
 
 
-def test_of_two_equal_boxes_the_first_is_taken():
+def test_ties_go_to_the_larger_box_then_to_the_first():
     assert linking.link([features([1.0], [2.0])], [boxes((8, 4), (4, 8))])[0] == [0]
-
-
-def test_of_two_equally_near_candidates_the_larger_is_taken():
     frames = [features([0.0]), features([1.0], [-1.0])]
     assert linking.link(frames, [boxes((5, 5)), boxes((5, 5), (6, 5))])[0] == [0, 1]
 

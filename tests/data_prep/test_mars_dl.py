@@ -106,7 +106,7 @@ def test_masks_that_are_missing_point_to_mars(images):
         mars_dl.open(images)
 
 
-def test_an_export_onto_other_images_is_refused(made, tmp_path, capsys):
+def test_an_export_onto_other_images_or_lists_is_refused(made, tmp_path, capsys):
     path = next((made / "images/bbox_train").rglob("*.jpg"))
     other = tmp_path / path.relative_to(made / "images")
     other.parent.mkdir(parents=True)
@@ -115,15 +115,12 @@ def test_an_export_onto_other_images_is_refused(made, tmp_path, capsys):
     assert main([*again, f"--export_images={tmp_path}"]) == 2
     assert "exists with another content" in capsys.readouterr().err
     assert other.read_bytes() == b"another" and not (tmp_path / "info").exists()
-
-
-def test_an_export_onto_another_data_sets_lists_is_refused_before_anything_is_written(made, tmp_path, capsys):
-    (tmp_path / "info").mkdir()
-    (tmp_path / "info/train_name.txt").write_text("another")
-    again = ["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}"]
-    assert main([*again, f"--export_images={tmp_path}"]) == 2
+    lists = tmp_path / "lists"  # refused before anything is written
+    (lists / "info").mkdir(parents=True)
+    (lists / "info/train_name.txt").write_text("another")
+    assert main([*again, f"--export_images={lists}"]) == 2
     assert "train_name.txt: exists with another content" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.rglob("*")] == ["info", "train_name.txt"]
+    assert [path.name for path in lists.rglob("*")] == ["info", "train_name.txt"]
 
 
 @pytest.mark.parametrize("where", ["images", "images/bbox_train", ".", "again"])
