@@ -16,7 +16,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def check_range(flag: str, value: float | None, low: float, high: float = math.inf) -> None:
-    """Raises InputError for a value outside `low` to `high`, both included; None is no value."""
+    """Raises InputError for a value outside `low` to `high`, both included; None is always valid."""
     if value is not None and not low <= value <= high:
         raise InputError(f"--{flag}={value}: must be "
                          + (f"at least {low}" if high == math.inf else f"between {low} and {high}"))

@@ -48,7 +48,7 @@ class TrackletRecord:
         frames: JPEG files, in temporal order.
         rectangles: int32 `[n, 4]`, (y0, y1, x0, x1): where the stored image holds real pixels; the rest is padding.
         boxes: int32 `[n, 4]`: what was cut, in pixels of the source image.
-        actions: what Re-Detect and Link did to each frame, see `data_prep.alignment`; "none" without it.
+        actions: what Re-Detect and Link did to each frame, see `data_prep.redetect_link.alignment`; "none" without it.
         candidates: how many persons it found in each frame; 0 without it.
         sources: names of the source frames.
 

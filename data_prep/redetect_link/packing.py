@@ -43,7 +43,7 @@ class Packer:
         for index in range(len(tracklet)):
             with self.clock.stage("decode", 1):
                 data, image = read_frame(tracklet, index)
-            frames.append(data if data.startswith(_JPEG_START) else _as_jpeg(image, self._quality))
+            frames.append(data if data.startswith(_JPEG_START) else as_jpeg(image, self._quality))
             whole.append((0, image.shape[0], 0, image.shape[1]))
         rectangles = whole if tracklet.rectangles is None else _checked_rectangles(tracklet, whole)
         return _record(tracklet, frames, rectangles, whole, ["none"] * len(frames), [0] * len(frames))
@@ -70,7 +70,7 @@ class Aligner:
         """Returns the record of a tracklet; InputError for a frame that cannot be read."""
         _, aligned = self._align(tracklet)
         with self.clock.stage("encode", len(aligned)):
-            frames = [_as_jpeg(frame.image, self._quality) for frame in aligned]
+            frames = [as_jpeg(frame.image, self._quality) for frame in aligned]
         return _record(tracklet, frames,
                        [frame.rectangle for frame in aligned], [frame.box for frame in aligned],
                        [frame.action for frame in aligned], [len(frame.candidates.scores) for frame in aligned])
@@ -142,7 +142,7 @@ def in_order(work: Callable, items: Iterable, workers: int) -> Iterator:
                 future.cancel()
 
 
-def _as_jpeg(image: np.ndarray, quality: int) -> bytes:
+def as_jpeg(image: np.ndarray, quality: int) -> bytes:
     """Encodes uint8 `[h, w, 3]`, RGB."""
     encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not encoded:

@@ -76,9 +76,9 @@ def overlap(a, b):
 
 def test_hog_finds_a_drawn_person_and_nobody_on_an_empty_crop():
     image, box = person()
-    found, nobody = detectors.create("hog").detect([padded(image), padded(np.full((256, 128, 3), 150, np.uint8))])
-    assert overlap(found.boxes[0] - 48, box) > 0.6
-    assert found.boxes.dtype == found.scores.dtype == np.float32 and found.scores[0] >= 0.6
+    detections, nobody = detectors.create("hog").detect([padded(image), padded(np.full((256, 128, 3), 150, np.uint8))])
+    assert overlap(detections.boxes[0] - 48, box) > 0.6
+    assert detections.boxes.dtype == detections.scores.dtype == np.float32 and detections.scores[0] >= 0.6
     assert nobody.boxes.shape == (0, 4) and len(nobody) == 0
 
 
@@ -95,10 +95,10 @@ def test_hog_finds_everybody_in_a_full_frame():
     corners = [(40, 60), (60, 260), (90, 480)]
     for top, left in corners:
         image[top:top + 200, left:left + 100] = person(200, 100)[0]
-    found = detectors.create("hog", input_size=(360, 640), confidence=1.0).detect([image])[0]
+    detections = detectors.create("hog", input_size=(360, 640), confidence=1.0).detect([image])[0]
     _, (y0, y1, x0, x1) = person(200, 100)
     for top, left in corners:
-        assert max(overlap(box, (y0 + top, y1 + top, x0 + left, x1 + left)) for box in found.boxes) > 0.5
+        assert max(overlap(box, (y0 + top, y1 + top, x0 + left, x1 + left)) for box in detections.boxes) > 0.5
 
 
 def test_hog_threshold_drops_what_is_below():
@@ -120,19 +120,19 @@ def test_hog_needs_the_height_of_its_window():
 
 def test_darknet_boxes_are_where_the_network_says(tmp_path):
     detector = detectors.create(write_network(tmp_path, bias=sure()), input_size=(64, 64))
-    found = detector.detect([np.zeros((64, 64, 3), np.uint8)])[0]
+    detections = detector.detect([np.zeros((64, 64, 3), np.uint8)])[0]
     # the anchor, 20 wide and 40 high, in the middle of the four cells of 32 pixels
     expected = [(16 - 20, 16 + 20, 6, 26), (16 - 20, 16 + 20, 38, 58), (28, 68, 6, 26), (28, 68, 38, 58)]
-    np.testing.assert_allclose(sorted(map(tuple, found.boxes)), expected, atol=1e-3)
-    np.testing.assert_allclose(found.scores, 1, atol=1e-5)
-    assert found.boxes.dtype == found.scores.dtype == np.float32
+    np.testing.assert_allclose(sorted(map(tuple, detections.boxes)), expected, atol=1e-3)
+    np.testing.assert_allclose(detections.scores, 1, atol=1e-5)
+    assert detections.boxes.dtype == detections.scores.dtype == np.float32
 
 
 def test_darknet_boxes_come_back_in_pixels_of_the_image(tmp_path):
     detector = detectors.create(write_network(tmp_path, bias=sure()), input_size=(64, 64), nms=1.0)
-    found = detector.detect([np.zeros((256, 128, 3), np.uint8)])[0]  # shrunk to 64 x 32, the rest is grey
+    detections = detector.detect([np.zeros((256, 128, 3), np.uint8)])[0]  # shrunk to 64 x 32, the rest is grey
     expected = np.array([(-4, 36, 6, 26), (-4, 36, 38, 58), (28, 68, 6, 26), (28, 68, 38, 58)]) * 4
-    np.testing.assert_allclose(sorted(map(tuple, found.boxes)), expected, atol=1e-2)
+    np.testing.assert_allclose(sorted(map(tuple, detections.boxes)), expected, atol=1e-2)
 
 
 def test_darknet_sees_red_as_the_first_channel(tmp_path):
@@ -235,9 +235,9 @@ def test_darknet_input_size_is_checked(tmp_path, size):
 
 def test_suppression_keeps_the_best_of_boxes_that_overlap_by_more_than_the_threshold():
     boxes = np.array([(0, 10, 0, 10), (0, 10, 1, 11), (0, 10, 20, 30)], np.float32)
-    kept = detectors.suppress(boxes, np.array([-0.5, -0.2, -3.0], np.float32), 0.5)
-    assert kept.boxes.tolist() == [[0, 10, 1, 11], [0, 10, 20, 30]]
-    np.testing.assert_array_equal(kept.scores, np.array([-0.2, -3.0], np.float32))
+    best = detectors.suppress(boxes, np.array([-0.5, -0.2, -3.0], np.float32), 0.5)
+    assert best.boxes.tolist() == [[0, 10, 1, 11], [0, 10, 20, 30]]
+    np.testing.assert_array_equal(best.scores, np.array([-0.2, -3.0], np.float32))
     boxes = np.array([(0, 10, 0, 10), (0, 10, 5, 15)], np.float32)  # an intersection of 50 over a union of 150
     assert len(detectors.suppress(boxes, np.ones(2), 0.34)) == 2
     assert len(detectors.suppress(boxes, np.ones(2), 0.33)) == 1

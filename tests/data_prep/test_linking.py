@@ -145,7 +145,8 @@ def test_ide_refuses_a_network_of_longer_clips(tmp_path):
         linkers.create(f"ide:{workdir}")
 
 
-def test_any_resnet_50_with_torchs_names_links(tmp_path):
+def test_any_resnet_50_with_torchs_names_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(linkers, "_BATCH", 2)  # the network has its full size
     model = models.create("ide", num_classes=7, clip_length=1, seed=3)
     named = {name.removeprefix("base."): array for name, array in weights.to_torch(model).items()}
     named["fc.weight"] = np.zeros((1000, 2048), np.float32)

@@ -8,7 +8,7 @@ from cfaan_jax.errors import InputError
 from data_prep.build_tfrecords import main
 from data_prep.datasets import mars_dl
 
-SYNTHETIC = ["--dataset=synthetic", "--identities=24"]
+SYNTHETIC = ["--dataset=synthetic", "--identities=8"]
 
 
 def contents(folder):

@@ -115,10 +115,10 @@ def test_a_network_of_single_images_gives_features_of_tracklets(tmp_path):
     extractor = FeatureExtractor.open(write_features(tmp_path / "reid.onnx"), batch_size=4)
     colours = np.random.default_rng(0).integers(0, 256, (7, 3), dtype=np.uint8)
     frames = np.broadcast_to(colours[:, None, None], (7, ROWS, COLUMNS, 3)).copy()
-    found = extractor({"a": frames[:5], "b": frames[5:]})
+    features = extractor({"a": frames[:5], "b": frames[5:]})
     expected = (colours / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-    assert found.ids == ["a", "b"]
-    np.testing.assert_allclose(found.features, [expected[:5].mean(0), expected[5:].mean(0)], atol=1e-5)
+    assert features.ids == ["a", "b"]
+    np.testing.assert_allclose(features.features, [expected[:5].mean(0), expected[5:].mean(0)], atol=1e-5)
 
 
 def test_detectors_and_linkers_are_not_confused(tmp_path):

@@ -243,14 +243,14 @@ def test_boxes_in_the_truth_lie_on_the_person(full_plan):
 
 
 def test_the_hog_detector_finds_the_people(dataset, truth):
-    detector, found = detectors.create("hog"), []
+    detector, detected = detectors.create("hog"), []
     for tracklet in dataset.tracklets:
         own = truth["tracklets"][tracklet.name]
         if own["kind"] == "person" and own["box"] == "tight" and own["passing"] == "none":
             image = decode(tracklet.read(len(tracklet) // 2))
             people = detector.detect([cv2.copyMakeBorder(image, 48, 48, 48, 48, cv2.BORDER_REPLICATE)])[0]
-            found.append(len(people) > 0)
-    assert len(found) >= 8 and np.mean(found) >= 0.8
+            detected.append(len(people) > 0)
+    assert len(detected) >= 8 and np.mean(detected) >= 0.8
 
 
 def test_cameras_see_the_same_grey_card_differently():
