@@ -1,9 +1,9 @@
-"""How much of Re-Detect and Link's time passes outside detector and linker.
+"""The share of Re-Detect and Link's time outside detector and linker.
 
     python -m benchmarks.data_prep --out=data_prep.json --root=FOLDER --dataset=synthetic --detector=... --linker=...
 
-Everything but --out goes to data_prep/build_tfrecords.py, which runs once with one thread into a new folder, so that
-stages do not wait for each other and their times add up to the wall time of the run.
+All flags except --out go to data_prep/build_tfrecords.py, which runs once with one thread into a new folder, so that
+stages do not wait for one another and their times add up to the wall time of the run.
 """
 
 import json
@@ -26,11 +26,12 @@ def main(arguments: list[str] | None = None) -> None:
         summary = json.loads(Path(folder, "records/summary.json").read_text())
     wall = summary["frames"] / summary["frames_per_second"]
     inside = sum(summary["stages"][name]["seconds"] for name in ("detect", "link"))
-    found = {"wall_seconds": wall, "frames_per_second": summary["frames_per_second"], "stages": summary["stages"],
-             "outside_share": 1 - inside / wall}
-    flags.out.write_text(json.dumps(found, indent=2) + "\n")
-    show(f"{summary['frames']:,} frames in {wall:.1f} s, one thread: {100 * found['outside_share']:.1f} % of the time "
-         "outside detector and linker", ["stage", "seconds", "% of the wall time"],
+    outside = 1 - inside / wall
+    result = {"wall_seconds": wall, "frames_per_second": summary["frames_per_second"], "stages": summary["stages"],
+              "outside_share": outside}
+    flags.out.write_text(json.dumps(result, indent=2) + "\n")
+    show(f"{summary['frames']:,} frames in {wall:.1f} s, one thread: {100 * outside:.1f} % of the time outside "
+         "detector and linker", ["stage", "seconds", "% of the wall time"],
          [[name, f"{stage['seconds']:.1f}", f"{100 * stage['seconds'] / wall:.1f}"]
           for name, stage in summary["stages"].items()])
 

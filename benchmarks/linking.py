@@ -1,15 +1,15 @@
-"""How often the kept box shows the tracklet's own person, when a second one crosses: measured on the synthetic truth.
+"""How often the kept box shows the tracklet's own person when a second one crosses, by the truth of the synthetic set.
 
     python -m benchmarks.linking --out=linking.json runs/quickstart [MORE...]
 
-Every argument is a folder that launch/quickstart.sh left: `synthetic/truth.json` says where the persons are drawn,
+Every argument is a folder written by launch/quickstart.sh: `synthetic/truth.json` says where the persons are drawn,
 `records/raw` holds the frames as they are (no Re-Detect and Link), `records/aligned` those linked by IDE features.
-Records linked by the largest box are made beside them, `records/largest`, with the same detector.
+This command adds `records/largest`, linked by the largest box, with the same detector.
 
-Counted are the frames of tracklets with a planted crossing in which at least a tenth of the other person lies inside
-the crop. A frame is right when the kept box overlaps the own person's box (the part inside the crop) by an
-intersection over union of at least 0.5, and more than the other's. Linking can decide only where the detector found
-two persons or more; these frames are shown apart as well.
+It counts the frames of tracklets with a planted crossing in which at least a tenth of the other person is inside the
+crop. A frame is correct if the intersection over union of the kept box and the own person's box (its part inside the
+crop) is at least 0.5, and higher than with the other person's box. Linking decides only where the detector detects two
+persons or more; these frames are also shown separately.
 """
 
 import json
@@ -28,8 +28,8 @@ from cfaan_jax.report.summary import mean
 from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.text_tables import show
 
-FIGURES = {"right": "own person", "other": "the other", "right_of_two": "own person, 2+ found",
-           "other_of_two": "the other, 2+ found"}
+METRICS = {"right": "own person", "other": "the other", "right_of_two": "own person, 2+ detected",
+           "other_of_two": "the other, 2+ detected"}
 METHODS = {"raw": "no Re-Detect and Link", "largest": "always the largest box", "aligned": "IDE features"}
 
 
@@ -37,43 +37,41 @@ def main(arguments: list[str] | None = None) -> None:
     parser = command("linking", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of quickstarts, one a seed")
     flags = parser.parse_args(arguments)
-    found = {}
+    results = {}
     for run in flags.runs:
-        _make_largest(run)
-        found[str(run)] = {method: measure(run / "synthetic", run / "records" / method) for method in METHODS}
-    flags.out.write_text(json.dumps(found, indent=2) + "\n")
-    lines = []
-    for method, name in METHODS.items():
-        own = [seed[method] for seed in found.values()]
-        lines.append([name, *(mean([each[figure] for each in own], decimals=1) for figure in FIGURES)])
-    frames, choices = (", ".join(str(seed["aligned"][name]) for seed in found.values())
+        _build_largest(run)
+        results[str(run)] = {method: measure(run / "synthetic", run / "records" / method) for method in METHODS}
+    flags.out.write_text(json.dumps(results, indent=2) + "\n")
+    rows = [[name, *(mean([result[method][metric] for result in results.values()], decimals=1) for metric in METRICS)]
+            for method, name in METHODS.items()]
+    frames, choices = (", ".join(str(result["aligned"][name]) for result in results.values())
                        for name in ("frames", "choices"))
-    show(f"frames with a second person inside the crop ({frames}; two or more found in {choices}), per cent",
-         ["kept box", *FIGURES.values()], lines)
+    show(f"frames with a second person inside the crop ({frames}; two or more detected in {choices}), per cent",
+         ["kept box", *METRICS.values()], rows)
 
 
 def measure(synthetic: Path, records: Path) -> dict[str, float]:
-    """Shares of the frames in which the kept box shows the own person or rather the other one, see `FIGURES`."""
+    """Shares of the frames in which the kept box shows the own person or the other one, see `METRICS`."""
     truth = json.loads((synthetic / "truth.json").read_text())["tracklets"]
     own, other, candidates = np.array(list(_overlaps(truth, records))).T
     right, wrong, choice = (own >= 0.5) & (own > other), other > own, candidates > 1
     return {"frames": len(own), "choices": int(choice.sum()),
             **{name: float(values.mean()) for name, values in zip(
-                FIGURES, (right, wrong, right[choice], wrong[choice]), strict=True)}}
+                METRICS, (right, wrong, right[choice], wrong[choice]), strict=True)}}
 
 
 def _overlaps(truth: dict, records: Path) -> Iterator[tuple[float, float, int]]:
-    """For every frame that counts: overlap of the kept box with the own person and the other, and persons found."""
+    """Per counted frame the overlaps of the kept box with the own person and the other, and the number of persons."""
     for split in SPLITS:
-        part, found = RecordSet.open(records, split), RecordSet.open(records.parent / "aligned", split)
-        for position, name in enumerate(part.names):
+        cut, aligned = RecordSet.open(records, split), RecordSet.open(records.parent / "aligned", split)
+        for position, name in enumerate(cut.names):
             planted = truth[name]
             if planted["passing"] == "none" or planted["other"] is None:
                 continue
-            for kept, candidates, own, other in zip(part.record(position).boxes, found.record(position).candidates,
-                                                    planted["own"], planted["other"], strict=True):
+            for box, candidates, own, other in zip(cut.record(position).boxes, aligned.record(position).candidates,
+                                                   planted["own"], planted["other"], strict=True):
                 if other is not None and _area(_inside(other)) >= 0.1 * _area(other):
-                    yield _overlap(kept, _inside(own)), _overlap(kept, _inside(other)), candidates
+                    yield _overlap(box, _inside(own)), _overlap(box, _inside(other)), candidates
 
 
 def _inside(box: list[float], size: tuple[int, int] = (256, 128)) -> np.ndarray:
@@ -91,7 +89,7 @@ def _overlap(a, b) -> float:
     return float(common / (_area(a) + _area(b) - common))
 
 
-def _make_largest(run: Path) -> None:
+def _build_largest(run: Path) -> None:
     """Links the synthetic set of a run by the largest box, with the settings of `records/aligned`."""
     settings = load_manifest(run / "records/aligned")["settings"]
     flags = {"dataset": "synthetic", "root": run / "synthetic", "seed": settings["seed"],

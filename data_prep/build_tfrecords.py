@@ -4,8 +4,7 @@
     python data_prep/build_tfrecords.py --dataset=mars --root=/data/MARS --out=/data/mars-dl \\
         --detector=hog --linker=ide:runs/ide
 
-A run that was stopped goes on when the same command is started again. The same input gives the same bytes, whatever
-the number of workers.
+The same command resumes a stopped run. The same input gives the same bytes, whatever the number of workers.
 """
 
 import argparse
@@ -13,12 +12,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run as a script: the packages lie beside this folder, and nothing in it is one by itself
+if not __package__:  # run as a script: the packages are beside this folder, and its files are not packages
     _here = str(Path(__file__).resolve().parent)
     sys.path[:] = [str(Path(_here).parent), *(path for path in sys.path if path != _here)]
 
@@ -35,13 +34,11 @@ from cfaan_jax.runtime.interrupt import StopSignal
 from cfaan_jax.runtime.progress import Progress
 from data_prep import writer
 from data_prep.datasets import DATASETS, Dataset
-from data_prep.export_images import export
+from data_prep.flags import check_range, parse_size
 from data_prep.redetect_link import alignment, detectors, linkers, packing
 from data_prep.redetect_link.packing import Aligner, Packer, in_order
-from data_prep.redetect_link.tracklet import Tracklet
 from data_prep.summary import show, summarise
 
-Convert = Callable[[Iterable[Tracklet]], Iterator[TrackletRecord]]
 # Aligned already, or left as it is by the paper's authors.
 _NOT_DETECTED = ("mars_dl", "dukev")
 _LAYOUT_OF_MARS = ("mars", "mars_dl", "synthetic")
@@ -49,7 +46,7 @@ _LAYOUT_OF_MARS = ("mars", "mars_dl", "synthetic")
 
 @dataclass(frozen=True)
 class _Option:
-    """A flag that only some data sets have: `name` is what their `open` calls it."""
+    """A flag of some data sets only; `name` is the parameter of their `open`."""
 
     flag: str
     datasets: tuple[str, ...]
@@ -60,19 +57,31 @@ class _Option:
 
 
 OPTIONS = (
-    _Option("seed", ("synthetic", "video"), "seed", int, 0, "of what is drawn, or of which tracks are for training"),
+    _Option("seed", ("synthetic", "video"), "seed", int, 0, "of the drawn data set, or of the tracks for training"),
     _Option("split", ("ilids", "prid"), "split", int, 0, "which of the ten splits of the people, 0 to 9"),
     _Option("identities", ("synthetic",), "identities", int, 64, "identities to draw, half of them for training"),
-    _Option("video_detector", ("video",), "detector", str, "hog", "finds persons in full frames, named as --detector"),
-    _Option("video_confidence", ("video",), "confidence", float, None, "lowest score there; unset: the detector's own"),
-    _Option("video_size", ("video",), "input_size", alignment.parse_size, None,
-            "HEIGHTxWIDTH at which it sees a frame; unset: 960 pixels on the longer side for hog, else 640"),
+    _Option("video_detector", ("video",), "detector", str, "hog", "detector for full frames, named as in --detector"),
+    _Option("video_confidence", ("video",), "confidence", float, None,
+            "lowest score in full frames; unset: the detector's own"),
+    _Option("video_size", ("video",), "input_size", parse_size, None,
+            "HEIGHTxWIDTH of a frame in this detector; unset: 960 pixels on the longer side for hog, else 640"),
     _Option("training_share", ("video",), "training_share", float, 0.5,
             "share of the tracks for training; several videos (--root=a.mp4:b.mp4) are cameras and have none"),
     _Option("video_stride", ("video",), "stride", int, 1, "use only every so many frames"),
     _Option("minimum_length", ("video",), "minimum_length", int, 16, "drop tracks with fewer frames"),
     _Option("minimum_height", ("video",), "minimum_height", int, 32, "ignore persons with fewer rows of pixels"),
 )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    args = parse(arguments)
+
+    def interruptible_build() -> None:
+        with StopSignal() as stop, stop.interruptible():
+            build(args)
+
+    return exit_status(interruptible_build, f"complete shards in {args.out} stay; the same command resumes")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -82,7 +91,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     data = parser.add_argument_group("data set")
     data.add_argument("--dataset", required=True, choices=sorted(DATASETS), help="layout of --root")
     data.add_argument("--root", required=True, type=Path,
-                      help="where the data set lies; for synthetic: where it is drawn, if it is not there yet")
+                      help="folder of the data set; synthetic is drawn there if it is missing")
     for option in OPTIONS:
         default = "" if option.default is None else f" (default {option.default})"
         data.add_argument(f"--{option.flag}", type=option.kind,
@@ -91,26 +100,25 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     records.add_argument("--out", required=True, type=Path, help="folder for the records")
     records.add_argument("--shard_size", type=int, default=128, help="tracklets in a shard (default 128)")
     records.add_argument("--jpeg_quality", type=int, default=95,
-                         help="1 to 100, of frames that are cut anew; without a detector JPEG files stay as they are "
-                              "(default 95)")
+                         help="of encoded frames, 1 to 100; without a detector JPEG files stay unchanged (default 95)")
     records.add_argument("--workers", type=int, default=os.cpu_count(),
-                         help="tracklets worked on at a time (default: number of cores)")
+                         help="number of tracklets in work at a time (default: number of cores)")
     records.add_argument("--engine", choices=("threads", "ray"), default="threads",
-                         help="threads: on this machine; ray: in processes, on every machine of a Ray cluster "
-                              "(RAY_ADDRESS names it; without one, here); needs data_prep/requirements-ray.txt")
+                         help="threads: on this machine; ray: processes on all machines of the Ray cluster at "
+                              "RAY_ADDRESS, or on this one; needs data_prep/requirements-ray.txt")
     records.add_argument("--gpus_per_worker", type=float, default=0.0,
-                         help="with --engine=ray: share of a GPU that each worker holds, 0 for none (default 0)")
+                         help="with --engine=ray: share of a GPU per worker, 0 for none (default 0)")
     records.add_argument("--preview", type=int, default=0, metavar="N",
                          help="first draw contact sheets (before, after, mask) of N tracklets, evenly spread, into "
                               "<out>/preview")
     records.add_argument("--export_images", type=Path, metavar="FOLDER",
-                         help="afterwards write images, lists and masks there, in the layout of the authors' MARS-DL, "
+                         help="finally write images, lists and masks there, in the layout of the authors' MARS-DL, "
                               "which --dataset=mars_dl reads; for data sets in MARS's layout")
     persons = parser.add_argument_group("detector and linker")
     persons.add_argument("--detector", help=f"none (frames as they are), {detectors.NAMES} (AGPL-3.0); "
                                             f"default for {' and '.join(_NOT_DETECTED)}: none")
-    persons.add_argument("--linker", help=f"which detection to follow: {linkers.NAMES} (always the largest box); "
-                                          "needed unless --detector=none")
+    persons.add_argument("--linker", help=f"chooses the detection to follow: {linkers.NAMES} (always the largest box); "
+                                          "required unless --detector=none")
     alignment.add_flags(parser)
     args = parser.parse_args(arguments)
     if args.detector is None and args.dataset in _NOT_DETECTED:
@@ -121,10 +129,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def build(args: argparse.Namespace) -> None:
-    """Does what the flags say.
+    """Builds the records that the flags ask for.
 
     Raises:
-        InputError: bad flags or data; what is complete in `--out` stays.
+        InputError: bad flags or data; complete shards in `--out` stay.
     """
     options, thresholds = _dataset_options(args), alignment.settings_from(args)
     _check(args, thresholds)
@@ -137,175 +145,141 @@ def build(args: argparse.Namespace) -> None:
         **{flag: _identify(value) if isinstance(value, str) else value for flag, value in options.items()},
         "detector": about["detector"], "linker": about["linker"], "shard_size": args.shard_size,
         "jpeg_quality": args.jpeg_quality, **(asdict(thresholds) if detects else {})}
-    before = _read_summary(args.out / SUMMARY)
-    if writer.is_finished(args.out, settings, args.root) and before and _all_sheets(args, before):
-        print(f"{args.out}: everything is there already; to pack a data set that has changed, give another --out")
-        show(before)
-        _export(args)
-        return
-    recipe = (args.detector, args.linker, thresholds, args.jpeg_quality)
-    pack = packing.create(*recipe)
-    if detects:
-        print(f"detector {args.detector} on {pack.devices['detector']}, linker {args.linker} on "
-              f"{pack.devices['linker']}")
-    # Locked before a video is looked through, which takes long.
-    with lock.exclusive(args.out / lock.BUILDING, "packs records"):
-        dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
-                                                       if option.flag in options})
-        about["aligned"] = detects or dataset.aligned
-        _make(args, dataset, pack, recipe, settings, about)
-    _export(args)
-
-
-def _make(args: argparse.Namespace, dataset: Dataset, pack: Packer | Aligner, recipe: tuple, settings: dict,
-          about: dict) -> None:
-    """Makes what is missing in a folder in which nobody else works; `recipe` is what `pack` was created from."""
-    summary = args.out / SUMMARY
-    before = _read_summary(summary)
-    settings = writer.claim(args.out, dataset, settings)
-    _preview(args, dataset, pack)
-    pack.clock.take()  # what the contact sheets took is not the run's
-    shards = writer.plan(dataset, args.out, args.shard_size)
-    speed = _write(args, dataset, shards, pack, _convert(args, recipe, pack))
-    writer.finish(args.out, dataset, args.root, shards, settings, about)
-    content = summarise(args.out) | {"frames_per_second": speed, "stages": pack.clock.stages()}
-    if speed is None:  # nothing was missing but the summary or contact sheets: what was measured stays
-        content |= {name: before[name] for name in ("frames_per_second", "stages") if name in before}
-    write_atomic(summary, json.dumps(content, indent=2) + "\n")
-    show(content)
-
-
-def _check(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> None:
-    for name, low, high in (("shard_size", 1, np.inf), ("workers", 1, np.inf), ("preview", 0, np.inf),
-                            ("gpus_per_worker", 0, 1), ("jpeg_quality", 1, 100)):
-        if not low <= getattr(args, name) <= high:
-            raise InputError(f"--{name}={getattr(args, name)}: must lie between {low} and {high}")
-    _check_places(args)
-    if args.gpus_per_worker and args.engine != "ray":
-        raise InputError(f"--gpus_per_worker={args.gpus_per_worker}: has a meaning with --engine=ray only; leave it "
-                         "out")
-    if args.detector != "none":
-        if args.dataset == "mars_dl":
-            raise InputError(f"--detector={args.detector}: MARS-DL is aligned already, and detecting in its padded "
-                             "frames would lose the masks; leave it out, or give MARS itself (--dataset=mars)")
-        if not args.linker:
-            raise InputError("--linker is missing: name a trained linker, --linker=ide:<workdir>, or --linker=largest, "
-                             "or keep the frames as they are with --detector=none")
-        return
-    default = alignment.AlignmentSettings()
-    names = [field.name for field in fields(default)]
-    useless = [name for name in names if getattr(thresholds, name) != getattr(default, name)]
-    useless += [name for name in ("linker", "preview") if getattr(args, name)]
-    if useless:
-        raise InputError(f"--{useless[0]}={getattr(args, useless[0])}: has no meaning with --detector=none, which "
-                         "keeps frames as they are; leave it out or name a detector")
-
-
-def _check_places(args: argparse.Namespace) -> None:
-    """Whether images can be exported at all, and to where nothing else lies."""
-    folder = args.export_images
-    if folder is None:
-        return
-    if args.dataset not in _LAYOUT_OF_MARS:
-        raise InputError(f"--export_images={folder}: that layout is MARS's, and --dataset={args.dataset} has no place "
-                         f"in it; it is for {', '.join(_LAYOUT_OF_MARS)}")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--export_images={folder}: is a file; give a folder")
-    for name, other in (("root", args.root), ("out", args.out)):
-        mine, theirs = folder.resolve(), other.resolve()
-        if mine == theirs or mine in theirs.parents or theirs in mine.parents:
-            raise InputError(f"--export_images={folder}: is, holds or lies in --{name}={other}; give another folder")
+    summary = _read_summary(args.out)
+    if writer.is_finished(args.out, settings, args.root) and summary and _has_all_sheets(args, summary):
+        print(f"{args.out}: is complete already; choose another --out for a data set that has changed")
+    else:
+        recipe = (args.detector, args.linker, thresholds, args.jpeg_quality)
+        pack = packing.create(*recipe)
+        if detects:
+            print(f"detector {args.detector} on {pack.devices['detector']}, linker {args.linker} on "
+                  f"{pack.devices['linker']}")
+        with lock.exclusive(args.out / lock.BUILDING, "packs records"):  # before a video is tracked, which takes long
+            dataset = DATASETS[args.dataset](args.root, **{option.name: options[option.flag] for option in OPTIONS
+                                                           if option.flag in options})
+            about["aligned"] = detects or dataset.aligned
+            settings = writer.save_or_check_settings(args.out, dataset, settings)
+            _draw_sheets(args, dataset, pack)
+            shards = writer.plan(dataset, args.out, args.shard_size)
+            speed = _write_missing(args, dataset, shards, pack, recipe)
+            writer.finish(args.out, dataset, args.root, shards, settings, about)
+            summary = _write_summary(args.out, speed, pack.clock.stages())
+    show(summary)
+    if args.export_images:
+        from data_prep.datasets import mars_dl  # needs SciPy
+        mars_dl.export(args.out, args.export_images)
+        print(f"images in the layout of MARS-DL: {args.export_images}")
 
 
 def _dataset_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of the data set asked for, by flag, defaults filled in."""
+    """The options of the requested data set by flag, with defaults filled in."""
     options = {}
     for option in OPTIONS:
-        given = getattr(args, option.flag)
+        value = getattr(args, option.flag)
         if args.dataset in option.datasets:
-            options[option.flag] = option.default if given is None else given
-        elif given is not None:
-            raise InputError(f"--{option.flag}={given}: an option of {' and '.join(option.datasets)}, not of "
+            options[option.flag] = option.default if value is None else value
+        elif value is not None:
+            raise InputError(f"--{option.flag}={value}: an option of {' and '.join(option.datasets)}, not of "
                              f"--dataset={args.dataset}; leave it out")
     return options
 
 
-def _identify(spec: str) -> str:
-    """Says which detector or linker a flag names: by the content of its files, so that they may be moved."""
-    kind, _, names = spec.partition(":")
-    known = []
-    for path in map(Path, names.split(",") if names else ()):
-        # A linker is named by its training folder, in which only the checkpoints matter.
-        files = sorted((path / "checkpoints").rglob("*")) if path.is_dir() else [path]
-        checksum = google_crc32c.Checksum()
-        files += [path.with_name(path.name + ".data")]  # where ONNX keeps weights apart
-        for file in files:
-            if file.is_file():  # a missing one gets its error where it is opened
-                checksum.update(file.read_bytes())
-        known.append(f"{path.name} {checksum.hexdigest().decode()}")
-    return f"{kind}: {', '.join(known)}" if known else kind
-
-
-def _export(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace, thresholds: alignment.AlignmentSettings) -> None:
+    """Raises InputError for flags out of range, without effect, or in conflict with others."""
+    for flag, low, high in (("shard_size", 1, np.inf), ("workers", 1, np.inf), ("preview", 0, np.inf),
+                            ("gpus_per_worker", 0, 1), ("jpeg_quality", 1, 100)):
+        check_range(flag, getattr(args, flag), low, high)
     if args.export_images:
-        export(args.out, args.export_images)
-        print(f"images in the layout of MARS-DL: {args.export_images}")
+        _check_export(args, args.export_images)
+    if args.gpus_per_worker and args.engine != "ray":
+        raise InputError(f"--gpus_per_worker={args.gpus_per_worker}: is for --engine=ray only; leave it out")
+    if args.detector == "none":
+        default = alignment.AlignmentSettings()
+        unused = [field.name for field in fields(default)
+                  if getattr(thresholds, field.name) != getattr(default, field.name)]
+        unused += [name for name in ("linker", "preview") if getattr(args, name)]
+        if unused:
+            raise InputError(f"--{unused[0]}={getattr(args, unused[0])}: has no effect with --detector=none, which "
+                             "keeps frames as they are; leave it out or name a detector")
+    elif args.dataset == "mars_dl":
+        raise InputError(f"--detector={args.detector}: MARS-DL is aligned already, and detecting in its padded frames "
+                         "would lose the masks; leave it out, or use MARS itself (--dataset=mars)")
+    elif not args.linker:
+        raise InputError("--linker is missing: name a trained linker, --linker=ide:<workdir>, or --linker=largest, "
+                         "or keep the frames as they are with --detector=none")
 
 
-def _read_summary(path: Path) -> dict:
-    """The summary of an earlier run; empty if there is none that can be read, since it can be made again."""
-    try:
-        content = parse_json(path.read_text())
-        return content if isinstance(content, dict) and "counts" in content else {}
-    except (OSError, ValueError):
-        return {}
+def _check_export(args: argparse.Namespace, folder: Path) -> None:
+    """Raises InputError for a data set without MARS's layout, and for a folder in use."""
+    if args.dataset not in _LAYOUT_OF_MARS:
+        raise InputError(f"--export_images={folder}: MARS's layout cannot hold --dataset={args.dataset}; it is for "
+                         f"{', '.join(_LAYOUT_OF_MARS)}")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--export_images={folder}: is a file; name a folder")
+    for flag, other in (("root", args.root), ("out", args.out)):
+        export, used = folder.resolve(), other.resolve()
+        if export == used or export in used.parents or used in export.parents:
+            raise InputError(f"--export_images={folder}: is, holds or lies in --{flag}={other}; name another folder")
 
 
-def _all_sheets(args: argparse.Namespace, summary: dict) -> bool:
+def _identify(spec: str) -> str:
+    """A detector or linker by the content of its files, so that they may be moved."""
+    kind, _, names = spec.partition(":")
+    checksums = []
+    for path in map(Path, names.split(",") if names else ()):
+        # Only the checkpoints of a linker's workdir matter.
+        files = sorted((path / "checkpoints").rglob("*")) if path.is_dir() else [path]
+        files += [path.with_name(path.name + ".data")]  # external weights of ONNX
+        checksum = google_crc32c.Checksum()
+        for file in files:
+            if file.is_file():  # a missing file gets its error where it is opened
+                checksum.update(file.read_bytes())
+        checksums.append(f"{path.name} {checksum.hexdigest().decode()}")
+    return f"{kind}: {', '.join(checksums)}" if checksums else kind
+
+
+def _has_all_sheets(args: argparse.Namespace, summary: dict) -> bool:
     tracklets = sum(count["tracklets"] for count in summary["counts"].values())
     return len(list((args.out / PREVIEWS).glob("*.png"))) >= min(args.preview, tracklets)
 
 
-def _preview(args: argparse.Namespace, dataset: Dataset, aligner: Aligner) -> None:
-    """Draws the contact sheets that are missing, before the long work, so that settings can be judged early."""
-    folder = args.out / PREVIEWS
-    places = np.linspace(0, len(dataset.tracklets) - 1, min(args.preview, len(dataset.tracklets))).round().astype(int)
+def _draw_sheets(args: argparse.Namespace, dataset: Dataset, pack: Packer | Aligner) -> None:
+    """Draws the missing contact sheets before the long work, so that settings can be judged early."""
+    folder, count = args.out / PREVIEWS, min(args.preview, len(dataset.tracklets))
+    spread = np.linspace(0, len(dataset.tracklets) - 1, count).round().astype(int)
     sheets = {folder / contact_sheet(tracklet.split, tracklet.name): tracklet
-              for tracklet in (dataset.tracklets[place] for place in places)}
+              for tracklet in (dataset.tracklets[index] for index in spread)}
     missing = [path for path in sheets if not path.exists()]
-    if not missing:
-        return
-    folder.mkdir(exist_ok=True)
-    with Progress("contact sheets", len(missing)) as progress:
-        for _ in in_order(lambda path: aligner.draw(sheets[path], path), missing, args.workers):
-            progress.advance()
-    print(f"contact sheets: {folder}")
+    if missing:
+        with Progress("contact sheets", len(missing)) as progress:
+            for _ in in_order(lambda path: pack.draw(sheets[path], path), missing, args.workers):
+                progress.advance()
+        print(f"contact sheets: {folder}")
+        pack.clock.take()  # their time does not belong to the run
 
 
-def _convert(args: argparse.Namespace, recipe: tuple, pack: Packer | Aligner) -> Convert:
-    """What makes the records of tracklets, in order; `recipe` is what `pack` was created from."""
-    if args.engine == "threads":
-        return lambda tracklets: in_order(pack, tracklets, args.workers)
-    from data_prep.ray_engine import in_order_by_ray
-    return lambda tracklets: in_order_by_ray(recipe, tracklets, args.workers, args.gpus_per_worker, pack.clock)
-
-
-def _write(args: argparse.Namespace, dataset: Dataset, shards: list[writer.Shard], pack: Packer | Aligner,
-           convert: Convert) -> float | None:
-    """Makes the shards that are missing; returns frames per second, None when nothing was missing."""
+def _write_missing(args: argparse.Namespace, dataset: Dataset, shards: list[writer.Shard], pack: Packer | Aligner,
+                   recipe: tuple) -> float | None:
+    """Writes the missing shards; returns frames per second, None if no shard was missing."""
     missing = [shard for shard in shards if not shard.path.exists()]
     if len(missing) < len(shards):
-        print(f"{args.out}: {len(shards) - len(missing)} of {len(shards)} shards are there already")
+        print(f"{args.out}: {len(shards) - len(missing)} of {len(shards)} shards exist already")
     if not missing:
         return None
-    waiting = sum(len(shard.tracklets) for shard in missing)
+    remaining = sum(len(shard.tracklets) for shard in missing)
     label = f"{'packing' if isinstance(pack, Packer) else 'Re-Detect and Link:'} {dataset.name}"
-    began, frames = time.monotonic(), 0
+    start, frames = time.monotonic(), 0
+
+    def convert(tracklets) -> Iterator[TrackletRecord]:
+        if args.engine == "threads":
+            return in_order(pack, tracklets, args.workers)
+        from data_prep.redetect_link.ray_engine import in_order_by_ray
+        return in_order_by_ray(recipe, tracklets, args.workers, args.gpus_per_worker, pack.clock)
 
     def speed() -> float:
-        return frames / max(time.monotonic() - began, 1e-9)
+        return frames / max(time.monotonic() - start, 1e-9)
 
-    with Progress(label, len(dataset.tracklets), start=len(dataset.tracklets) - waiting) as progress:
+    with Progress(label, len(dataset.tracklets), start=len(dataset.tracklets) - remaining) as progress:
 
         def advance(record: TrackletRecord) -> None:
             nonlocal frames
@@ -316,15 +290,23 @@ def _write(args: argparse.Namespace, dataset: Dataset, shards: list[writer.Shard
     return round(speed(), 1)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
-    args = parse(arguments)
+def _read_summary(out: Path) -> dict:
+    """The summary of an earlier run; empty if it is missing or damaged, since it can be written again."""
+    try:
+        content = parse_json((out / SUMMARY).read_text())
+        return content if isinstance(content, dict) and "counts" in content else {}
+    except (OSError, ValueError):
+        return {}
 
-    def interruptible_build() -> None:
-        with StopSignal() as stop, stop.interruptible():
-            build(args)
 
-    return exit_status(interruptible_build, f"complete shards in {args.out} stay; the same command resumes")
+def _write_summary(out: Path, speed: float | None, stages: dict) -> dict:
+    """Counts the records and writes the summary; without a `speed` that of the earlier run stays."""
+    measured = {"frames_per_second": speed, "stages": stages}
+    summary = summarise(out) | measured
+    if speed is None:
+        summary |= {name: value for name, value in _read_summary(out).items() if name in measured}
+    write_atomic(out / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    return summary
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What Re-Detect and Link did to a data set, counted in the finished records themselves."""
+"""What Re-Detect and Link did to a data set, counted in its finished records."""
 
 from pathlib import Path
 
@@ -11,21 +11,20 @@ SHIFTS = ("left", "right", "up", "down")
 
 
 def summarise(out: Path) -> dict:
-    """Numbers of tracklets, and for aligned records those of frames by what was found and done; shares of pixels."""
+    """Returns the counts of tracklets; for aligned records also frames by candidates and action, and padding."""
     manifest = load_manifest(out)
-    parts = [load_index(out, split) for split in manifest["counts"]]
-    summary = {"dataset": manifest["dataset"], "note": manifest["note"], "aligned": manifest["aligned"],
-               "counts": manifest["counts"]}
+    indexes = [load_index(out, split) for split in manifest["counts"]]
+    summary = {name: manifest[name] for name in ("dataset", "note", "aligned", "counts")}
     if not manifest["aligned"]:
         return summary
-    rectangles = np.concatenate([part.rectangles for part in parts]).astype(np.int64)
-    pixels = np.concatenate([part.image_sizes for part in parts]).astype(np.int64).prod(axis=1)
+    rectangles = np.concatenate([index.rectangles for index in indexes]).astype(np.int64)
+    pixels = np.concatenate([index.image_sizes for index in indexes]).astype(np.int64).prod(axis=1)
     real = (rectangles[:, 1] - rectangles[:, 0]) * (rectangles[:, 3] - rectangles[:, 2])
     summary |= {"frames": len(real), "padded_share": round(float(1 - (real / pixels).mean()), 4)}
-    if manifest["detector"] == "none":  # aligned by somebody else
+    if manifest["detector"] == "none":  # aligned before
         return summary
-    candidates = np.concatenate([part.candidates for part in parts])
-    actions = np.concatenate([part.action_names[part.actions] for part in parts])
+    candidates = np.concatenate([index.candidates for index in indexes])
+    actions = np.concatenate([index.action_names[index.actions] for index in indexes])
     names, numbers = np.unique(actions, return_counts=True)
     return summary | {
         "frames_by_candidates": {"0": int((candidates == 0).sum()), "1": int((candidates == 1).sum()),
@@ -45,14 +44,14 @@ def show(summary: dict) -> None:
     if "frames" in summary:
         print(f"padding {summary['padded_share']:.1%} of the pixels")
     if "frames_by_candidates" in summary:
-        found, total = summary["frames_by_candidates"], summary["frames"]
-        print(f"persons found in a frame: none in {found['0'] / total:.1%} of the frames, one in "
-              f"{found['1'] / total:.1%}, more in {found['2+'] / total:.1%}")
+        candidates, total = summary["frames_by_candidates"], summary["frames"]
+        print(f"persons detected in a frame: none in {candidates['0'] / total:.1%} of the frames, one in "
+              f"{candidates['1'] / total:.1%}, more in {candidates['2+'] / total:.1%}")
         shifted = ", ".join(f"{way} {count / total:.1%}" for way, count in summary["shifted"].items())
         print(f"fallback {summary['fallbacks'] / total:.1%}; shifted {shifted}")
     if summary.get("frames_per_second"):
         print(f"{summary['frames_per_second']:,.1f} frames per second")
     if summary.get("stages"):
-        print("frames per second of one thread in each stage: " + ", ".join(
+        print("frames per second of one thread by stage: " + ", ".join(
             f"{name} {stage['frames_per_second']:,.0f} ({stage['share']:.0%} of the work)"
             for name, stage in summary["stages"].items()))

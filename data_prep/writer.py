@@ -1,7 +1,7 @@
-"""Writes tracklets as sharded TFRecords that are complete or absent, never half there.
+"""Writes tracklets as sharded TFRecords. A shard is complete or absent, never partly written.
 
-A stopped run leaves whole shards only, and the next one makes those that are missing. `manifest.json` appears last:
-where it is, everything was complete. Until then the settings of the run lie in `unfinished.json`.
+An interrupted run leaves whole shards only, and the next run writes the missing ones. `manifest.json` appears last and
+means that everything is complete. Until then `unfinished.json` holds the settings of the run.
 """
 
 import json
@@ -19,7 +19,7 @@ from cfaan_jax.data.index_build import rebuild_index
 from cfaan_jax.data.manifest import MANIFEST, load_manifest
 from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, SPLITS, encode
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.runtime.files import UNFINISHED, atomic_file, parse_json, write_atomic
 from data_prep.datasets import Dataset
 from data_prep.redetect_link.tracklet import Tracklet
@@ -30,7 +30,7 @@ _DESCRIPTION = ("features.json", description.DATASET_INFO)  # what TensorFlow Da
 
 @dataclass(frozen=True)
 class Shard:
-    """One file to be and the tracklets that belong into it."""
+    """A file and the tracklets that it holds when it is written."""
 
     path: Path
     split: str
@@ -38,7 +38,7 @@ class Shard:
 
 
 def plan(dataset: Dataset, directory: Path, shard_size: int) -> list[Shard]:
-    """Divides a data set into shards of `shard_size` tracklets, the last of a split being smaller.
+    """Divides a data set into shards of `shard_size` tracklets; the last shard of a split may be smaller.
 
     Raises:
         InputError: two tracklets of one name, an empty tracklet, or an empty data set.
@@ -62,9 +62,9 @@ def plan(dataset: Dataset, directory: Path, shard_size: int) -> list[Shard]:
 
 
 def is_finished(directory: Path, settings: dict, root: Path) -> bool:
-    """Whether the folder holds everything that a run with these settings would make of this `root`.
+    """Whether the folder holds everything that a run with these settings makes of `root`.
 
-    It looks at the records alone: opening a data set can take long. One that has changed since is not noticed.
+    It checks the records alone, because opening a data set can take long: later changes of `root` stay unnoticed.
     """
     try:
         manifest = load_manifest(directory)
@@ -72,52 +72,52 @@ def is_finished(directory: Path, settings: dict, root: Path) -> bool:
             RecordSet.open(directory, split)
     except InputError:
         return False
-    there = {name: value for name, value in manifest.get("settings", {}).items() if name != "tracklets"}
-    return (there == _as_json(settings) and manifest.get("root") == str(root.resolve())
+    stored = {name: value for name, value in manifest.get("settings", {}).items() if name != "tracklets"}
+    return (stored == _as_json(settings) and manifest.get("root") == str(root.resolve())
             and all((directory / name).exists() for name in _DESCRIPTION))
 
 
-def claim(directory: Path, dataset: Dataset, settings: dict) -> dict:
-    """Notes the settings of this run in the folder, or compares them with those of the run that began it.
+def save_or_check_settings(directory: Path, dataset: Dataset, settings: dict) -> dict:
+    """Saves the settings of this run in the folder, or compares them with those of the run that started it.
 
     Args:
-        directory: made if it is not there.
-        dataset: its tracklets are part of the comparison, by name, labels, length, masks and names of the frames.
-        settings: by the name of their flag, everything else that the bytes depend on.
+        directory: created if it is missing.
+        dataset: names, labels, lengths, masks and frame names of its tracklets are part of the comparison.
+        settings: all flags that the bytes depend on, by name.
 
     Returns:
-        The settings for the manifest, with what stands for the tracklets.
+        The settings for the manifest, with a fingerprint of the tracklets.
 
     Raises:
-        InputError: the folder holds records made otherwise, or something else.
+        InputError: the folder holds records with other settings, or other files.
     """
-    wanted = _as_json({**settings, "tracklets": _fingerprint(dataset)})
-    found = [path for path in (directory / MANIFEST, directory / _BEGUN) if path.exists()]
-    if not found:
-        _begin(directory, wanted)
-        return wanted
+    settings = _as_json({**settings, "tracklets": _fingerprint(dataset)})
+    path = next((directory / name for name in (MANIFEST, _BEGUN) if (directory / name).exists()), None)
+    if path is None:
+        _start(directory, settings)
+        return settings
     try:
-        there = dict(parse_json(found[0].read_text())["settings"])
+        stored = dict(parse_json(path.read_text())["settings"])
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{found[0]}: damaged; delete the folder {directory} and run again") from None
-    if there != wanted:
-        differing = [name for name in there if name in wanted and there[name] != wanted[name]]
-        differing = differing or sorted(there.keys() ^ wanted.keys())  # thresholds only where a detector differs, too
-        lines = (f"  {name}: {there.get(name)} there, {wanted.get(name)} now" for name in differing)
-        raise InputError("\n".join((f"--out={directory}: holds records made with other settings:", *lines,
-                                    "give the same again, or another --out")))
-    return wanted
+        raise InputError(f"{path}: damaged; delete the folder {directory} and run again") from None
+    if stored != settings:
+        differing = [name for name in stored if name in settings and stored[name] != settings[name]]
+        differing = differing or sorted(stored.keys() ^ settings.keys())  # thresholds, only if the detector is the same
+        changes = shortened([f"{name}: {stored.get(name)} there, {settings.get(name)} now" for name in differing])
+        raise InputError(f"--out={directory}: holds records made with other settings ({changes}); repeat those, or "
+                         "choose another --out")
+    return settings
 
 
-def _begin(directory: Path, settings: dict) -> None:
+def _start(directory: Path, settings: dict) -> None:
     if directory.exists() and not directory.is_dir():
-        raise InputError(f"--out={directory}: is a file; give a folder")
+        raise InputError(f"--out={directory}: is a file; name a folder")
     directory.mkdir(parents=True, exist_ok=True)
-    strange = sorted(path.name for path in directory.iterdir()
+    foreign = sorted(path.name for path in directory.iterdir()
                      if not path.name.startswith(".") and not path.name.endswith(UNFINISHED))
-    if strange:
-        raise InputError(f"--out={directory}: holds {strange[0]} but neither {MANIFEST} nor {_BEGUN}, so it was not "
-                         "made by this command; give a new or an empty folder")
+    if foreign:
+        raise InputError(f"--out={directory}: holds {foreign[0]} but neither {MANIFEST} nor {_BEGUN}, so this command "
+                         "did not create it; choose a new or an empty folder")
     _write_json(directory / _BEGUN, {"settings": settings})
 
 
@@ -126,13 +126,13 @@ def write(shards: list[Shard], convert: Callable[[Iterable[Tracklet]], Iterator[
     """Writes shards one after the other.
 
     Args:
-        shards: those that are missing.
+        shards: the missing ones.
         convert: a generator of the records of tracklets, in order; may work ahead.
-        advance: called with each record that is on its way to the disk.
+        advance: called with every record after it is written.
     """
     with closing(convert(tracklet for shard in shards for tracklet in shard.tracklets)) as records:
         for shard in shards:
-            # An index from before would fit a shard of equal size with other bytes.
+            # An older index would fit a shard of equal size with other bytes.
             index_path(shard.path.parent, shard.split).unlink(missing_ok=True)
             with atomic_file(shard.path) as file:
                 for _ in shard.tracklets:
@@ -142,16 +142,16 @@ def write(shards: list[Shard], convert: Callable[[Iterable[Tracklet]], Iterator[
 
 
 def finish(directory: Path, dataset: Dataset, root: Path, shards: list[Shard], settings: dict, about: dict) -> None:
-    """Writes what belongs to a complete set of shards: indexes, the description for TensorFlow Datasets, the manifest.
+    """Completes a folder of shards: writes indexes, the description for TensorFlow Datasets and the manifest.
 
     Args:
         root: where the data set was read.
         shards: all of them.
-        settings: what `claim` returned.
-        about: more for the manifest.
+        settings: what `save_or_check_settings` returned.
+        about: further entries of the manifest.
 
     Raises:
-        InputError: a shard is damaged, or holds other tracklets than it should.
+        InputError: a shard is damaged, or holds other tracklets than planned.
     """
     indexes = {split: _index(directory, split, [shard for shard in shards if shard.split == split])
                for split in dict.fromkeys(shard.split for shard in shards)}
@@ -164,10 +164,10 @@ def finish(directory: Path, dataset: Dataset, root: Path, shards: list[Shard], s
 
 
 def _index(directory: Path, split: str, shards: list[Shard]) -> Index:
-    """Makes the index of a split where there is no good one, and compares it with what the shards should hold."""
+    """Loads the index of a split, builds it if it is missing or stale, and compares it with the planned tracklets."""
     try:
         index = load_index(directory, split)
-    except InputError:  # missing, or stale: its own reason is of no interest, the shards are checked anew
+    except InputError:
         rebuild_index(directory, split)
         index = load_index(directory, split)
     for number, shard in enumerate(shards):
@@ -177,14 +177,8 @@ def _index(directory: Path, split: str, shards: list[Shard]) -> Index:
     return index
 
 
-def _have_one_size(index: Index) -> bool:
-    """Whether in every tracklet all frames are of the same size."""
-    first = np.repeat(index.image_sizes[index.frame_start[:-1]], np.diff(index.frame_start), axis=0)
-    return bool((index.image_sizes == first).all())
-
-
 def _fingerprint(dataset: Dataset) -> str:
-    """Changes when a tracklet does: its place, labels, length or the names of its frames."""
+    """Changes with the position, the labels, the length, the masks or the frame names of a tracklet."""
     checksum = google_crc32c.Checksum()
     for t in dataset.tracklets:
         checksum.update(json.dumps([t.name, t.split, t.track_id, t.pid, t.camid, t.sources]).encode())
@@ -194,7 +188,7 @@ def _fingerprint(dataset: Dataset) -> str:
 
 
 def _as_json(settings: dict) -> dict:
-    """Settings as they come back from a file: JSON has no tuples."""
+    """Settings as a file returns them: JSON has no tuples."""
     return json.loads(json.dumps(settings))
 
 
@@ -203,7 +197,7 @@ def _write_json(path: Path, content: dict) -> None:
 
 
 def _describe_for_tensorflow(directory: Path, dataset: Dataset, indexes: dict[str, Index]) -> None:
-    """Makes `tfds.builder_from_directory(directory)` work. TensorFlow is not needed for it."""
+    """Makes `tfds.builder_from_directory(directory)` work, without TensorFlow."""
     import tensorflow_datasets as tfds  # slow to import, and only this function needs it
 
     text, rectangle = tfds.features.Text(), tfds.features.Tensor(shape=(None, 4), dtype=np.int64)
@@ -221,3 +215,9 @@ def _describe_for_tensorflow(directory: Path, dataset: Dataset, indexes: dict[st
         "name": dataset.name, "version": f"{SCHEMA_VERSION}.0.0", "fileFormat": "tfrecord",
         "description": " ".join(words),
         "splits": [description.tensorflow_split(split, index) for split, index in indexes.items()]})
+
+
+def _have_one_size(index: Index) -> bool:
+    """Whether the frames of every tracklet have one size."""
+    first = np.repeat(index.image_sizes[index.frame_start[:-1]], np.diff(index.frame_start), axis=0)
+    return bool((index.image_sizes == first).all())

@@ -32,7 +32,7 @@ from cfaan_jax.metrics import corrections
 from cfaan_jax.report import curves, summary
 from cfaan_jax.runtime import matlab
 from cfaan_jax.weights import files
-from data_prep.datasets import mars_dl, mars_files
+from data_prep.datasets import mars, mars_dl
 
 _TYPES = ("<i8", "<i4", "<u8", "|u1", "<f8", "<U1", "<U4", "<U31", "|b1")
 
@@ -115,11 +115,11 @@ def _info(folder: Path) -> None:
     for part, stem in (("train", "0001C{}T0001"), ("test", "0002C{}T0001")):
         names = [[f"{stem.format(camera)}F{frame:03d}.jpg" for frame in (1, 2)] for camera in (1, 2)]
         pid = int(stem[:4])
-        mars_files.write(folder / "info", mars_files.lists(part, names, [pid, pid], [1, 2]))
+        mars.write_info(folder / "info", mars.list_files(part, names, [pid, pid], [1, 2]))
         flat = [name for own in names for name in own]
-        mars_files.write(folder / "info", mars_files.masks(part, flat, np.tile([0, 4, 0, 4], (4, 1))))
+        mars.write_info(folder / "info", mars_dl.mask_file(part, flat, np.tile([0, 4, 0, 4], (4, 1))))
         (folder / f"bbox_{part}" / stem[:4]).mkdir(parents=True)
-    mars_files.write(folder / "info", mars_files.queries([0]))
+    mars.write_info(folder / "info", mars.query_file([0]))
 
 
 def _in_info(name: str):

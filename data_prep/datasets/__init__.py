@@ -1,10 +1,10 @@
-"""Data sets as tracklets: every reader yields the same plain record, whatever the layout on disk.
+"""Data sets as tracklets: all readers yield the same plain record, whatever the layout on disk.
 
 `DATASETS[name](root, **options)` opens one. A reader checks at once what is cheap to check (files, lists, ranges,
-cameras); the images themselves are read by whoever asks a tracklet for its frames.
+cameras); the images themselves are read when the frames of a tracklet are needed.
 """
 
-import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,10 @@ from data_prep.redetect_link.tracklet import Tracklet
 
 @dataclass(frozen=True)
 class Dataset:
-    """Tracklets in the order train, query, gallery, each by `track_id`.
+    """Tracklets in the order train, query, gallery, and by `track_id` within a split.
 
     Attributes:
-        note: a caveat that every printed figure must carry, or "".
+        note: a caveat that must accompany every printed result, or "".
         aligned: whether the frames went through Re-Detect and Link before.
     """
 
@@ -45,14 +45,15 @@ class FrameFiles:
                              "unpack the data set again") from error
 
 
-def _imported_when_called(name: str) -> Callable[..., Dataset]:
-    def open_dataset(root: Path, **options) -> Dataset:
-        return importlib.import_module(f"{__name__}.{name}").open(Path(root), **options)
+# The function that reads a data set, by its name. Its module is imported only when that data set is opened, so that
+# what one reader needs (SciPy, the tracker of `video`) is not needed by the others.
+READERS = {name: f"data_prep.datasets.{name}:open" for name in ("mars", "mars_dl", "dukev", "lsvid", "video")} | {
+    "ilids": "data_prep.datasets.two_cameras:open_ilids", "prid": "data_prep.datasets.two_cameras:open_prid",
+    "synthetic": "data_prep.synthetic.dataset:open"}
 
-    return open_dataset
+
+def _opener(reader: str) -> Callable[..., Dataset]:
+    return lambda root, **options: pkgutil.resolve_name(reader)(Path(root), **options)
 
 
-# A reader's own needs (SciPy, the tracker of `video`) are imported only when that data set is opened.
-DATASETS: dict[str, Callable[..., Dataset]] = {
-    name: _imported_when_called(name)
-    for name in ("mars", "mars_dl", "dukev", "ilids", "prid", "lsvid", "synthetic", "video")}
+DATASETS: dict[str, Callable[..., Dataset]] = {name: _opener(reader) for name, reader in READERS.items()}

@@ -2,14 +2,14 @@
 
     <split>/<identity>/<tracklet>/0001_C1_F0001_X43823.jpg
 
-The file name holds identity, camera, number of the frame in the tracklet and in the video; an older release writes it
-without underscores. Wu et al., Exploit the Unknown Gradually, CVPR 2018.
+A file name holds the identity, the camera, the number of the frame in the tracklet and in the video; an older release
+has no underscores. Wu et al., Exploit the Unknown Gradually, CVPR 2018.
 """
 
 import re
 from pathlib import Path
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from data_prep.datasets import Dataset, FrameFiles
 from data_prep.redetect_link.tracklet import Tracklet
 
@@ -29,7 +29,7 @@ def open(root: Path) -> Dataset:
     """
     missing = [split for split in SPLITS if not (root / split).is_dir()]
     if missing:
-        raise InputError(f"{root}: no folder {' or '.join(missing)}; --root is the folder DukeMTMC-VideoReID "
+        raise InputError(f"{root}: no folder {' or '.join(missing)}; --root must be the folder DukeMTMC-VideoReID "
                          "that holds train, query and gallery")
     folders = {split: _tracklet_folders(root / split) for split in SPLITS}
     first_ids = {"train": 0, "query": 0, "gallery": len(folders["query"])}
@@ -39,21 +39,19 @@ def open(root: Path) -> Dataset:
 
 
 def _tracklet_folders(split: Path) -> list[Path]:
-    found = []
-    for identity in _subfolders(split):
-        found += _subfolders(identity)
-    if not found:
+    folders = [folder for identity in _subfolders(split) for folder in _subfolders(identity)]
+    if not folders:
         raise InputError(f"{split}: holds no <identity>/<tracklet> folder; unpack the data set again")
-    return found
+    return folders
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """Returns the numbered folders in `folder` by number; archives made on other systems add hidden ones."""
-    inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    strange = sorted(path.name for path in inside if not path.name.isdecimal())
-    if strange:
-        raise InputError(f"{folder / strange[0]}: the name of this folder is not a number; move it away")
-    return sorted(inside, key=lambda path: int(path.name))
+    """Returns the numbered folders in `folder` by number, without hidden ones, which other systems add to archives."""
+    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    unnumbered = sorted(path.name for path in folders if not path.name.isdecimal())
+    if unnumbered:
+        raise InputError(f"{folder / unnumbered[0]}: the name of this folder is not a number; move it away")
+    return sorted(folders, key=lambda path: int(path.name))
 
 
 def _tracklet(root: Path, folder: Path, split: str, track_id: int) -> Tracklet:
@@ -66,13 +64,14 @@ def _tracklet(root: Path, folder: Path, split: str, track_id: int) -> Tracklet:
         frames.append((number, video_frame, path.name, pid, camera))
     if not frames:
         raise InputError(f"{folder}: empty tracklet, no .jpg file; unpack the data set again or remove the folder")
-    frames.sort()
-    pids, cameras = {frame[3] for frame in frames}, {frame[4] for frame in frames}
-    if pids != {int(folder.parent.name)}:
-        raise InputError(f"{folder}: frames of identity {sorted(pids)}; move them to the folder of that identity")
-    if len(cameras) > 1 or not 1 <= min(cameras) <= CAMERAS:
-        raise InputError(f"{folder}: frames from camera {sorted(cameras)}; a tracklet has one camera, 1 to {CAMERAS}")
-    sources = tuple(f"{split}/{folder.parent.name}/{folder.name}/{frame[2]}" for frame in frames)
+    _, _, names, pids, cameras = zip(*sorted(frames), strict=True)
+    if set(pids) != {int(folder.parent.name)}:
+        raise InputError(f"{folder}: frames of identity {shortened(sorted(set(pids)))}; move them to the folder of "
+                         "that identity")
+    if len(set(cameras)) > 1 or not 1 <= cameras[0] <= CAMERAS:
+        raise InputError(f"{folder}: frames from camera {shortened(sorted(set(cameras)))}; a tracklet has one camera, "
+                         f"1 to {CAMERAS}")
+    sources = tuple(f"{split}/{folder.parent.name}/{folder.name}/{name}" for name in names)
     return Tracklet(
-        name=f"{split}-{folder.parent.name}-{folder.name}", split=split, track_id=track_id, pid=pids.pop(),
-        camid=cameras.pop(), sources=sources, read=FrameFiles(root, sources))
+        name=f"{split}-{folder.parent.name}-{folder.name}", split=split, track_id=track_id, pid=pids[0],
+        camid=cameras[0], sources=sources, read=FrameFiles(root, sources))

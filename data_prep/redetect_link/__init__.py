@@ -1,0 +1,9 @@
+"""Re-Detect and Link (paper, section 3.1): every frame of a tracklet is cut anew around the person it follows.
+
+    tracklet                the noisy crops of one pedestrian, as a reader yields them
+    detectors               find the persons in every padded crop
+    linkers, linking        compare their features with the moving average f and choose one per frame
+    alignment               cuts the chosen box, resizes it with its aspect ratio, shifts it and pads: image and mask
+    packing, ray_engine     turn tracklets into records, in threads or in the processes of a Ray cluster
+    preview                 draws all of this as a contact sheet
+"""

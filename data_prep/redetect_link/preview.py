@@ -1,4 +1,4 @@
-"""Contact sheets: what Re-Detect and Link did to a tracklet, to be looked at (after figures 1 and 5 of the paper)."""
+"""Contact sheets of what Re-Detect and Link did to a tracklet (after figures 1 and 5 of the paper)."""
 
 from collections.abc import Sequence
 
@@ -20,12 +20,12 @@ def contact_sheet(tracklet: Tracklet, images: Sequence[np.ndarray], frames: Sequ
                   columns: int = 8) -> np.ndarray:
     """Draws up to `columns` frames of a tracklet, evenly spaced in time.
 
-    Three rows: before, with every candidate, its score and, where persons were compared, its distance to the followed
-    person (the chosen box is green, others orange, a fallback red); after; the mask over the result.
+    Three rows: before, with the candidates, their scores and, where persons were compared, their distances to the
+    followed person (the chosen box is green, others orange, a fallback red); after; the mask over the result.
 
     Args:
         images: the crops, uint8 `[h, w, 3]`, RGB.
-        frames: what `align_tracklet` made of them.
+        frames: the results of `align_tracklet`.
 
     Returns:
         uint8 `[rows, columns, 3]`, RGB.
@@ -46,8 +46,8 @@ def contact_sheet(tracklet: Tracklet, images: Sequence[np.ndarray], frames: Sequ
 def _row(label: str, pictures: Sequence[np.ndarray], captions: Sequence[str]) -> np.ndarray:
     row = np.full((_CELL[0] + _CAPTION, _LABELS + len(pictures) * (_CELL[1] + _GAP), 3), _BACKGROUND, np.uint8)
     _write(row, label, (6, _CELL[0] // 2), _INK, 0.5)
-    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left = _LABELS + place * (_CELL[1] + _GAP)
+    for column, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left = _LABELS + column * (_CELL[1] + _GAP)
         row[:_CELL[0], left:left + _CELL[1]] = picture
         _write(row, caption.replace("|", " "), (left, _CELL[0] + 13), _FAINT, 0.38)
     return row
@@ -55,26 +55,22 @@ def _row(label: str, pictures: Sequence[np.ndarray], captions: Sequence[str]) ->
 
 def _before(image: np.ndarray, frame: AlignedFrame) -> np.ndarray:
     picture, scale, corner = _fit(image)
-    found = frame.candidates
-    for index, (box, score) in enumerate(zip(found.boxes, found.scores, strict=True)):
-        text = f"{score:.2f}" + ("" if found.distances is None else f" d{found.distances[index]:.3g}")
-        _outline(picture, box, scale, corner, _CHOSEN if index == found.chosen else _OTHER, text)
-    if found.chosen is None:
+    persons = frame.candidates
+    for index, (box, score) in enumerate(zip(persons.boxes, persons.scores, strict=True)):
+        text = f"{score:.2f}" + ("" if persons.distances is None else f" d{persons.distances[index]:.3g}")
+        _outline(picture, box, scale, corner, _CHOSEN if index == persons.chosen else _OTHER, text)
+    if persons.chosen is None:
         _outline(picture, frame.box, scale, corner, _FALLBACK, "fallback")
     return picture
 
 
 def _masked(frame: AlignedFrame) -> np.ndarray:
-    picture, scale, corner = _fit(np.where(_inside(frame), frame.image, 128).astype(np.uint8))
+    y0, y1, x0, x1 = frame.rectangle
+    masked = np.full_like(frame.image, 128)
+    masked[y0:y1, x0:x1] = frame.image[y0:y1, x0:x1]
+    picture, scale, corner = _fit(masked)
     _outline(picture, frame.rectangle, scale, corner, _MASK, "")
     return picture
-
-
-def _inside(frame: AlignedFrame) -> np.ndarray:
-    y0, y1, x0, x1 = frame.rectangle
-    inside = np.zeros((*frame.image.shape[:2], 1), bool)
-    inside[y0:y1, x0:x1] = True
-    return inside
 
 
 def _fit(image: np.ndarray) -> tuple[np.ndarray, float, tuple[int, int]]:
@@ -95,7 +91,7 @@ def _outline(picture: np.ndarray, box: Sequence[int], scale: float, corner: tupl
         _write(picture, text, (x0 + 3, max(y0 + 12, 12)), colour, 0.4)
 
 
-def _write(picture: np.ndarray, text: str, place: tuple[int, int], colour: tuple[int, int, int], size: float) -> None:
-    if colour not in (_INK, _FAINT):  # on a photograph: an outline keeps it legible
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, _BACKGROUND, 3, cv2.LINE_AA)
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+def _write(picture: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int], size: float) -> None:
+    if colour not in (_INK, _FAINT):  # on a picture: an outline makes it legible
+        cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, _BACKGROUND, 3, cv2.LINE_AA)
+    cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)

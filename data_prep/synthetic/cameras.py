@@ -1,4 +1,4 @@
-"""Where people are drawn: four places, each with its camera's scale, light, colour cast and blur.
+"""The four places where people are drawn, with the scale, light, colour cast and blur of their cameras.
 
 A place is a painted background in metres: u to the right, v down, the ground below `HORIZON`. A window is
 `(top, bottom, left, right)` in these metres; every window becomes a crop of `CROP` pixels, as MARS resizes its crops.
@@ -19,13 +19,13 @@ _JPEG_QUALITY = 88
 
 @dataclass(frozen=True)
 class Camera:
-    """How one camera sees its place.
+    """A camera and its place.
 
     Attributes:
-        pixels_a_metre: what one metre covers on the sensor.
-        directions: yaws, in radians, in which people walk here; `spread` is how far they stray from them.
-        pitch: radians by which it looks down. light: 1 when the light comes from the right, else -1.
-        colour: 3x3, sensor RGB from RGB in neutral light. haze: what is added to it, 0 to 255.
+        pixels_a_metre: pixels of the sensor per metre.
+        directions: yaws, in radians, in which people walk; `spread` is their standard deviation.
+        pitch: radians by which the camera looks down. light: 1 if the light comes from the right, else -1.
+        colour: 3x3, sensor RGB from RGB in neutral light. haze: added to it, 0 to 255.
         gamma: above 1 darkens the middle tones. blur and noise: sigma in sensor pixels and in grey values.
     """
 
@@ -55,7 +55,7 @@ CAMERAS = (
 
 
 class Studio:
-    """The places of one seed, painted once, and what every picture of them needs."""
+    """The painted places of one seed, and the noise of their cameras."""
 
     def __init__(self, seed: int):
         rng = np.random.default_rng([seed, 1])
@@ -64,7 +64,7 @@ class Studio:
         self._noise = [np.round(noise * camera.noise).astype(np.int16) for camera in CAMERAS]
 
     def view(self, camera: int, window: np.ndarray) -> np.ndarray:
-        """Returns the empty place through a window, uint8 `[256, 128, 3]`, RGB in neutral light."""
+        """Returns the empty place in a window, uint8 `[256, 128, 3]`, RGB in neutral light."""
         top, bottom, left, right = window * _PIXELS_A_METRE
         scale = np.array([(right - left) / CROP[1], (bottom - top) / CROP[0]])
         matrix = np.array([[scale[0], 0, left], [0, scale[1], top]])
@@ -73,29 +73,26 @@ class Studio:
 
     def develop(self, camera: int, image: np.ndarray, window: np.ndarray, exposure: np.ndarray,
                 grain: tuple[int, int]) -> bytes:
-        """Returns the JPEG that the camera makes of a picture in neutral light.
+        """Returns the camera's JPEG of a picture in neutral light.
 
         Args:
-            image: uint8 `[256, 128, 3]`, RGB; it shows `window`.
+            image: uint8 `[256, 128, 3]`, RGB, of `window`.
             exposure: `[3]`, factors on red, green and blue in this tracklet.
-            grain: where in the noise tile this frame lies, two numbers from 0.
+            grain: position of this frame in the noise tile, two numbers from 0.
         """
-        own = CAMERAS[camera]
-        rows = int(np.clip((window[1] - window[0]) * own.pixels_a_metre, 32, CROP[0]))
-        columns = int(np.clip((window[3] - window[2]) * own.pixels_a_metre, 16, CROP[1]))
-        seen = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-        seen = cv2.GaussianBlur(seen, (0, 0), own.blur)
-        mixing = np.column_stack([own.colour, own.haze]) * exposure[:, None]
-        seen = cv2.transform(seen, mixing[::-1])  # from RGB to OpenCV's BGR
-        seen = cv2.LUT(seen, _gamma_table(own.gamma))
+        optics = CAMERAS[camera]
+        rows = int(np.clip((window[1] - window[0]) * optics.pixels_a_metre, 32, CROP[0]))
+        columns = int(np.clip((window[3] - window[2]) * optics.pixels_a_metre, 16, CROP[1]))
+        sensor = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+        sensor = cv2.GaussianBlur(sensor, (0, 0), optics.blur)
+        mixing = np.column_stack([optics.colour, optics.haze]) * exposure[:, None]
+        sensor = cv2.transform(sensor, mixing[::-1])  # from RGB to OpenCV's BGR
+        gamma = 255 * (np.arange(256) / 255) ** optics.gamma
+        sensor = cv2.LUT(sensor, np.round(gamma).astype(np.uint8))
         y, x = grain[0] % (_NOISE_TILE - CROP[0]), grain[1] % (_NOISE_TILE - CROP[1])
-        seen = cv2.add(seen, self._noise[camera][y:y + rows, x:x + columns], dtype=cv2.CV_8U)
-        crop = cv2.resize(seen, CROP[::-1], interpolation=cv2.INTER_LINEAR)
+        sensor = cv2.add(sensor, self._noise[camera][y:y + rows, x:x + columns], dtype=cv2.CV_8U)
+        crop = cv2.resize(sensor, CROP[::-1], interpolation=cv2.INTER_LINEAR)
         return cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
-
-
-def _gamma_table(gamma: float) -> np.ndarray:
-    return np.round(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
 
 
 def _canvas(colour: tuple[int, int, int]) -> np.ndarray:
@@ -110,7 +107,7 @@ def _fill(image: np.ndarray, top: float, bottom: float, left: float, right: floa
 
 
 def _weathered(rng: np.random.Generator, image: np.ndarray, stains: float, grain: float) -> np.ndarray:
-    """Adds uneven brightness: large stains and fine grain, as parts of the colour."""
+    """Makes the brightness uneven by large stains and fine grain, relative to the colour."""
     rows, columns = image.shape[:2]
     coarse = cv2.resize(rng.normal(size=(rows // 64, columns // 64)), (columns, rows), interpolation=cv2.INTER_CUBIC)
     texture = 1 + stains * coarse + grain * rng.normal(size=(rows, columns))

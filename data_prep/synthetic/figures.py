@@ -1,6 +1,6 @@
-"""A walking person as polygons: a skeleton with a gait, dressed, turned to the camera and painted with OpenCV.
+"""A walking person as polygons: a skeleton with a gait and clothes, seen by the camera and painted with OpenCV.
 
-Everything is computed for all `F` frames of a tracklet at once. Body coordinates are metres: x to the left, y up
+All `F` frames of a tracklet are computed at once. Body coordinates are metres: x to the left, y up
 from the ground, z forward. Picture coordinates are metres too: u to the right, v down, from the point between the
 feet. A yaw of 0 looks into the camera, pi/2 walks to the right of the picture.
 """
@@ -54,7 +54,8 @@ def walking(person: Person, phase: np.ndarray, yaw: np.ndarray, pitch: float, li
     _shoulder_bag(sketch, shown=left_is_far, strap=False)
     _leg(sketch, joints, far, _FAR_LIMB)
     _leg(sketch, joints, near, 1.0)
-    _skirt(sketch)
+    if person.lower == "skirt":
+        sketch.cloth(0.56, 0.325, -1, 1, COLOURS[person.lower_colour])
     sketch.limb(joints["neck"], joints["chin"], 0.028, 0.026, sketch.skin)
     _trunk(sketch, facing)
     _shoulder_bag(sketch, shown=not left_is_far, strap=True)
@@ -88,7 +89,7 @@ def to_pixels(shapes: list[Shape], offset: np.ndarray, scale: np.ndarray) -> lis
 
 
 class _Sketch:
-    """Collects shapes of one person and knows how the body is turned. Sizes are parts of the body height."""
+    """Collects the shapes of a person in a given direction. Sizes are parts of the body height."""
 
     def __init__(self, person: Person, yaw: np.ndarray, pitch: float, light: int):
         self.person, self.light, self.shapes = person, light, []
@@ -96,14 +97,14 @@ class _Sketch:
         self.skin, self.hair = SKINS[person.skin], HAIRS[person.hair]
 
     def at(self, x, y, z) -> np.ndarray:
-        """Returns the place `[F, 2]` in the picture of a point of the body, in metres."""
+        """Returns the position `[F, 2]` of a point of the body in the picture, in metres."""
         across = x * self.cos + z * self.sin
         towards = z * self.cos - x * self.sin
         down = towards * np.sin(self.pitch) - y * np.cos(self.pitch)
         return np.stack([across, down + 0 * across], axis=-1) * self.person.height
 
     def half_width(self, width: float, depth: float) -> np.ndarray:
-        """Returns how wide `[F]` an elliptic section looks, in metres."""
+        """Returns the visible half width `[F]` of an elliptic section, in metres."""
         return np.hypot(width * self.cos, depth * self.sin) * self.person.height
 
     def add(self, points: np.ndarray, colour, brightness: float = 1.0) -> None:
@@ -135,7 +136,7 @@ class _Sketch:
         self.add(centre[:, None] + size * inner, colour)
 
     def cloth(self, top: float, bottom: float, left: float, right: float, colour, loose: float = 1.0) -> None:
-        """A piece of garment around the trunk, between two heights and two places across it (-1 to 1)."""
+        """A piece of garment on the trunk, between two heights and two positions across it (-1 to 1)."""
         low, high = (-0.5, 0.92) if self.light > 0 else (-0.92, 0.5)
         self.add(self._patch(top, bottom, left, right, loose), colour, _SHADE)
         if max(left, low) < min(right, high):
@@ -251,11 +252,6 @@ def _trunk(sketch: _Sketch, facing: float) -> None:
     if person.bag == "backpack" and facing > 0.2:
         for left in (-0.62, 0.46):
             sketch.cloth(0.83, 0.68, left, left + 0.16, COLOURS[person.bag_colour], loose)
-
-
-def _skirt(sketch: _Sketch) -> None:
-    if sketch.person.lower == "skirt":
-        sketch.cloth(0.56, 0.325, -1, 1, COLOURS[sketch.person.lower_colour], 1.0)
 
 
 def _backpack(sketch: _Sketch) -> None:

@@ -1,7 +1,7 @@
-"""Who is drawn: the attributes by which the people of the synthetic set are told apart.
+"""The people of the synthetic set, and the attributes in which they differ.
 
-Every attribute takes one of a few shared values, so that what a network learns about one identity helps with the next,
-and no single garment is enough to name a person.
+Every attribute has a few shared values: what a network learns about one identity helps with others, and no single
+garment identifies a person.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -35,14 +35,14 @@ _CHOICES = {
     "hat": ("none", "none", "none", "cap", "beanie"),
     "hat_colour": ("black", "white", "red", "blue", "yellow"),
 }
-# What may set two confusable people apart: always visible, if sometimes small.
-_TELLING = ("upper_colour", "lower_colour", "pattern", "shoes", "hat", "bag")
-_LEAST_DIFFERENCES = 5  # of all other people, not counting lengths
+# The differences of confusable people: always visible, if sometimes small.
+_VISIBLE = ("upper_colour", "lower_colour", "pattern", "shoes", "hat", "bag")
+_LEAST_DIFFERENCES = 5  # between other people, without lengths
 
 
 @dataclass(frozen=True)
 class Person:
-    """One pedestrian: lengths in metres, `build` the width over the average, `stride` and `arm_swing` in radians."""
+    """One pedestrian: lengths in metres, `build` relative to the average width, `stride`, `arm_swing` in radians."""
 
     height: float
     build: float
@@ -65,7 +65,7 @@ class Person:
 
 
 def differences(one: Person, other: Person) -> list[str]:
-    """Returns the names of the attributes that differ visibly (the colour of a hat nobody wears does not)."""
+    """Returns the names of the attributes that differ visibly, so without colours of what nobody wears."""
     differing = []
     for field in fields(Person):
         name = field.name
@@ -81,8 +81,8 @@ def draw_people(rng: np.random.Generator, count: int, confusable_pairs: int) -> 
     """Draws `count` different people.
 
     Returns:
-        The people, and for each confusable pair `{"people": [i, j], "differ_in": attribute}`: person `j` is a copy of
-        `i` in all but that one attribute. All others differ in several.
+        The people, and the confusable pairs `{"people": [i, j], "differ_in": attribute}`: person `j` is a copy of `i`
+        except for that attribute. Other people differ in several.
     """
     people: list[Person] = []
     while len(people) < count - confusable_pairs:
@@ -91,19 +91,19 @@ def draw_people(rng: np.random.Generator, count: int, confusable_pairs: int) -> 
             people.append(person)
     pairs = []
     for original in rng.choice(len(people), confusable_pairs, replace=False):
-        attribute = str(rng.choice(_TELLING))
+        attribute = str(rng.choice(_VISIBLE))
         pairs.append({"people": [int(original), len(people)], "differ_in": attribute})
         people.append(_twin(rng, people[original], attribute))
     return people, pairs
 
 
 def _random_person(rng: np.random.Generator) -> Person:
-    chosen = {name: str(rng.choice(values)) for name, values in _CHOICES.items()}
-    while COLOURS[chosen["pattern_colour"]] == COLOURS[chosen["upper_colour"]]:
-        chosen["pattern_colour"] = str(rng.choice(_CHOICES["pattern_colour"]))
+    drawn = {name: str(rng.choice(values)) for name, values in _CHOICES.items()}
+    while COLOURS[drawn["pattern_colour"]] == COLOURS[drawn["upper_colour"]]:
+        drawn["pattern_colour"] = str(rng.choice(_CHOICES["pattern_colour"]))
     return Person(
         height=round(float(rng.uniform(1.54, 1.92)), 3), build=round(float(rng.uniform(0.86, 1.28)), 3),
-        stride=round(float(rng.uniform(0.36, 0.52)), 3), arm_swing=round(float(rng.uniform(0.25, 0.6)), 3), **chosen)
+        stride=round(float(rng.uniform(0.36, 0.52)), 3), arm_swing=round(float(rng.uniform(0.25, 0.6)), 3), **drawn)
 
 
 def _twin(rng: np.random.Generator, person: Person, attribute: str) -> Person:

@@ -1,4 +1,4 @@
-"""One tracklet: people walk through a place, a faulty box follows one of them, the camera takes its pictures."""
+"""One tracklet: people walk through a place, a faulty box follows one of them, and the camera takes pictures."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from data_prep.synthetic.figures import Shape, extent, paint, to_pixels, walking
 from data_prep.synthetic.people import Person
 from data_prep.synthetic.plan import Cast, Plan
 
-_CUT = 0.08      # a box is cut on a side where it misses at least this part of the person
+_CUT = 0.08  # a box is cut on a side where at least this part of the person is missing
 _SHADOW = 0.35
 
 
 @dataclass(frozen=True)
 class _Walker:
-    """A person under way: shapes around the feet, the feet `[F, 2]` as (u, v) in metres, and the size `[F]`."""
+    """A walking person: shapes around the feet, the feet `[F, 2]` as (u, v) in metres, and the size `[F]`."""
 
     shapes: list[Shape]
     feet: np.ndarray
@@ -31,8 +31,8 @@ def film(studio: Studio, cast: Cast, plan: Plan, seed: int) -> tuple[list[bytes]
     """Draws a tracklet.
 
     Returns:
-        The frames as JPEG, and what is on them: for each frame the box of the person in pixels of the crop (which it
-        may leave), the box of the other person or None, and the sides on which the person is cut.
+        The frames as JPEG, and their truth: per frame the box of the person in pixels of the crop, which it may leave,
+        the box of the other person or None, and the sides on which the person is cut.
     """
     rng = np.random.default_rng([seed, 2, plan.walk])
     camera = CAMERAS[plan.camid - 1]
@@ -40,12 +40,16 @@ def film(studio: Studio, cast: Cast, plan: Plan, seed: int) -> tuple[list[bytes]
     exposure = np.exp(rng.normal(0, 0.12)) * np.exp(rng.normal(0, 0.04, 3))
     flicker = 1 + 0.015 * rng.normal(size=plan.length)
     box_rng = np.random.default_rng([seed, 3, plan.walk, plan.number, plan.pid == 0])
-    target = own.box() if plan.companion is None else _around(own.box(), other.box())
+    target = own.box()
+    if plan.companion is not None:  # a box around both
+        low, high = np.minimum(target, other.box()), np.maximum(target, other.box())
+        target = np.stack([low[:, 0], high[:, 1], low[:, 2], high[:, 3]], axis=1)
     windows = window(box_rng, target, plan.box)
     shown = [walker for walker in (own, other) if walker is not None and plan.person is not None]
     shown.sort(key=lambda walker: walker.feet[:, 1].mean())
     scales = np.array([CROP[1], CROP[0]]) / (windows[:, [3, 1]] - windows[:, [2, 0]])
-    polygons = [_in_crop(walker, windows, scales) for walker in shown]
+    polygons = [to_pixels(walker.shapes, (walker.feet - windows[:, [2, 0]]) * scales, scales * walker.size[:, None])
+                for walker in shown]
     frames = []
     for frame in range(plan.length):
         image = studio.view(plan.camid - 1, windows[frame])
@@ -58,10 +62,10 @@ def film(studio: Studio, cast: Cast, plan: Plan, seed: int) -> tuple[list[bytes]
 
 
 def window(rng: np.random.Generator, target: np.ndarray, kind: str) -> np.ndarray:
-    """Returns the faulty boxes of a tracklet.
+    """Returns the faulty boxes of a tracklet, `[F, 4]`.
 
-    All of them shake. `tight` follows the person, `loose` is too large and off centre, `drifting` slides off during
-    the tracklet, `cut left`, `cut right` and `cut bottom` miss that side of the person for most of it, `junk` shows
+    All boxes shake. `tight` follows the person, `loose` is too large and off centre, `drifting` slides off during the
+    tracklet, `cut left`, `cut right` and `cut bottom` miss that side of the person most of the time, `junk` shows
     little of the person.
 
     Args:
@@ -97,7 +101,7 @@ def window(rng: np.random.Generator, target: np.ndarray, kind: str) -> np.ndarra
 
 
 def _shaking(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Returns `[frames]` of unit variance in which neighbours are alike."""
+    """Returns `[frames]` of unit variance with correlated neighbours."""
     values = rng.normal(size=frames)
     for index in range(1, frames):
         values[index] = 0.7 * values[index - 1] + 0.714 * values[index]
@@ -105,7 +109,7 @@ def _shaking(rng: np.random.Generator, frames: int) -> np.ndarray:
 
 
 def _walkers(rng: np.random.Generator, cast: Cast, plan: Plan, camera: Camera) -> tuple[_Walker, _Walker | None]:
-    """Returns the person whom the boxes follow and the companion or the passer, if any."""
+    """Returns the person in the boxes and the companion or the passer, if any."""
     leading = cast.people[plan.person if plan.person is not None else 0]
     yaw = rng.choice(camera.directions) + camera.spread * rng.normal() + 0.15 * _shaking(rng, 1)
     pace = 2 * np.pi / rng.uniform(10, 13)  # of the gait, radians a frame
@@ -130,7 +134,7 @@ def _walkers(rng: np.random.Generator, cast: Cast, plan: Plan, camera: Camera) -
 
 
 def _passer(rng: np.random.Generator, person: Person, plan: Plan, camera: Camera, own: _Walker) -> _Walker:
-    """Returns a walker who crosses the box, nearer or farther than its own person."""
+    """Returns a person who crosses the box, nearer or farther than its own person."""
     time = np.arange(plan.length)
     meeting = rng.uniform(0.1, 0.9) * plan.length
     relative = rng.choice([-1, 1]) * rng.uniform(0.10, 0.18)  # metres a frame, seen from the own person
@@ -142,16 +146,6 @@ def _passer(rng: np.random.Generator, person: Person, plan: Plan, camera: Camera
     phase = rng.uniform(0, 6) + 2 * np.pi / rng.uniform(10, 13) * time
     shapes = walking(person, phase, np.full(plan.length, heading), camera.pitch, camera.light)
     return _Walker(shapes, feet, own.size * larger)
-
-
-def _around(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    low, high = np.minimum(one, other), np.maximum(one, other)
-    return np.stack([low[:, 0], high[:, 1], low[:, 2], high[:, 3]], axis=1)
-
-
-def _in_crop(walker: _Walker, windows: np.ndarray, scales: np.ndarray) -> list[tuple[np.ndarray, tuple]]:
-    offset = (walker.feet - windows[:, [2, 0]]) * scales
-    return to_pixels(walker.shapes, offset, scales * walker.size[:, None])
 
 
 def _shadows(image: np.ndarray, walkers: list[_Walker], window: np.ndarray, scale: np.ndarray, frame: int) -> None:
@@ -172,13 +166,11 @@ def _truth(own: _Walker | None, other: _Walker | None, windows: np.ndarray, scal
 
     if own is None:
         return {"own": None, "other": None, "cut": None}
+    others = None if other is None else [
+        box if box[0] < CROP[0] and box[1] > 0 and box[2] < CROP[1] and box[3] > 0 else None
+        for box in in_pixels(other).tolist()]
     boxes = in_pixels(own)
-    others = [box.tolist() if _inside(box) else None for box in in_pixels(other)] if other is not None else None
     return {"own": boxes.tolist(), "other": others, "cut": [_cut_sides(box) for box in boxes]}
-
-
-def _inside(box: np.ndarray) -> bool:
-    return bool(box[0] < CROP[0] and box[1] > 0 and box[2] < CROP[1] and box[3] > 0)
 
 
 def _cut_sides(box: np.ndarray) -> list[str]:

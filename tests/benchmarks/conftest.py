@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_prep.datasets import mars_files
+from data_prep.datasets import mars
 
 
 @pytest.fixture(scope="session")
@@ -13,8 +13,8 @@ def info(tmp_path_factory):
     people = {"train": np.repeat(np.arange(1, 9), 2), "test": np.r_[-1, 0, np.repeat(np.arange(11, 15), 3)]}
     for part, pids in people.items():
         names = [[f"{pid:04}C1T{row:04}F{k:03}.jpg" for k in range(3 + row % 5)] for row, pid in enumerate(pids)]
-        mars_files.write(folder, mars_files.lists(part, names, pids, 1 + np.arange(len(pids)) % 6))
-    mars_files.write(folder, mars_files.queries([2, 5, 8, 11]))
+        mars.write_info(folder, mars.list_files(part, names, pids, 1 + np.arange(len(pids)) % 6))
+    mars.write_info(folder, mars.query_file([2, 5, 8, 11]))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Re-Detect and Link: every rule of the alignment, case by case, and the promises about the mask."""
+"""Re-Detect and Link: the rules of the alignment, case by case, and the properties of the mask."""
 
 import argparse
 
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfaan_jax.errors import InputError
+from data_prep.flags import parse_size
 from data_prep.redetect_link import alignment, linkers
 from data_prep.redetect_link.alignment import AlignmentSettings, align_tracklet
 from data_prep.redetect_link.detectors import Detections
@@ -17,7 +18,7 @@ BORDER = 48  # of the default padding
 
 
 class Planted:
-    """Finds in frame i the boxes planted there, given in pixels of the crop without its border."""
+    """Detects in frame i the boxes planted there, in pixels of the crop without its border."""
 
     def __init__(self, *frames, border=BORDER):
         self.frames, self.border, self.images = frames, border, []
@@ -30,7 +31,7 @@ class Planted:
 
 
 class MeanColour:
-    """A linker whose feature is the mean colour of a crop; remembers what it was asked."""
+    """A linker whose feature is the mean colour of a crop; records the sizes of its calls."""
 
     def __init__(self):
         self.calls = []
@@ -61,49 +62,24 @@ def check_mask(frame, size=(HEIGHT, WIDTH)):
     np.testing.assert_array_equal(frame.image.any(axis=2), inside)
 
 
-def test_slim_box_at_the_left_border_goes_to_the_right():
-    frame = align_one((0, 256, 0, 32))
-    assert (frame.rectangle, frame.action) == ((0, 256, 96, 128), "largest|shift_right")
-    check_mask(frame)
-
-
-def test_slim_box_at_the_right_border_goes_to_the_left():
-    frame = align_one((0, 256, 96, 128))
-    assert (frame.rectangle, frame.action) == ((0, 256, 0, 32), "largest|shift_left")
-    check_mask(frame)
-
-
-def test_slim_box_in_the_middle_is_centred():
-    frame = align_one((0, 256, 48, 80))
-    assert (frame.rectangle, frame.action) == ((0, 256, 48, 80), "largest")
+@pytest.mark.parametrize("box, rectangle, action", [
+    ((0, 256, 0, 32), (0, 256, 96, 128), "largest|shift_right"),   # slim, at the left border
+    ((0, 256, 96, 128), (0, 256, 0, 32), "largest|shift_left"),
+    ((0, 256, 48, 80), (0, 256, 48, 80), "largest"),               # slim, in the middle
+    ((128, 256, 0, 128), (0, 128, 0, 128), "largest|shift_up"),    # wide, at the bottom
+    ((0, 128, 0, 128), (128, 256, 0, 128), "largest|shift_down"),
+    ((64, 192, 0, 128), (64, 192, 0, 128), "largest"),             # wide, in the middle
+    ((0, 200, 0, 100), (0, 256, 0, 128), "largest"),               # of usual width
+    ((0, 200, 0, 80), (0, 256, 13, 115), "largest")])
+def test_slim_and_wide_boxes_at_one_border_are_shifted(box, rectangle, action):
+    frame = align_one(box)
+    assert (frame.rectangle, frame.action) == (rectangle, action)
     check_mask(frame)
 
 
 def test_slim_box_of_a_slim_crop_touches_both_borders_and_is_centred():
     frame = align_one((0, 256, 0, 32), crop(256, 32))
     assert (frame.rectangle, frame.action) == ((0, 256, 48, 80), "largest")
-
-
-def test_box_of_usual_width_at_the_border_is_centred():
-    frame = align_one((0, 200, 0, 100))
-    assert (frame.rectangle, frame.action) == ((0, 256, 0, 128), "largest")
-    assert align_one((0, 200, 0, 80)).rectangle == (0, 256, 13, 115)
-
-
-def test_wide_box_at_the_bottom_goes_to_the_top():
-    frame = align_one((128, 256, 0, 128))
-    assert (frame.rectangle, frame.action) == ((0, 128, 0, 128), "largest|shift_up")
-    check_mask(frame)
-
-
-def test_wide_box_at_the_top_goes_to_the_bottom():
-    assert align_one((0, 128, 0, 128)).action == "largest|shift_down"
-
-
-def test_wide_box_in_the_middle_is_centred():
-    frame = align_one((64, 192, 0, 128))
-    assert (frame.rectangle, frame.action) == ((64, 192, 0, 128), "largest")
-    check_mask(frame)
 
 
 def test_border_reach_says_what_touches():
@@ -120,10 +96,6 @@ def test_box_over_the_border_is_clipped_to_the_crop():
     check_mask(frame)
 
 
-def test_box_in_the_border_alone_counts_as_no_box():
-    assert align_one((10, 200, -40, 0), minimum_area=0).action == "fallback"
-
-
 def test_pixels_come_from_the_source_when_nothing_is_scaled():
     image = crop(512, 256)
     frame = align_one((100, 356, 30, 158), image, padding=BORDER / 512)
@@ -136,21 +108,16 @@ def test_aspect_ratio_is_kept():
     assert (y1 - y0, x1 - x0) == (256, 102)  # 100 x 40, enlarged 2.56 times
 
 
-def test_one_pixel_box_gives_a_mask_with_pixels():
-    frame = align_one((17, 18, 40, 41), minimum_area=0)
-    assert frame.box == (17, 18, 40, 41) and frame.rectangle == (64, 192, 0, 128)
-    check_mask(frame)
-
-
-@pytest.mark.parametrize("box, rectangle", [((0, 256, 60, 61), (0, 256, 63, 64)),
+@pytest.mark.parametrize("box, rectangle", [((17, 18, 40, 41), (64, 192, 0, 128)), ((0, 256, 60, 61), (0, 256, 63, 64)),
                                             ((60, 61, 0, 128), (127, 128, 0, 128))])
-def test_line_boxes_keep_at_least_one_row_and_column(box, rectangle):
+def test_boxes_of_a_pixel_or_a_line_keep_at_least_one_row_and_column(box, rectangle):
     frame = align_one(box, minimum_area=0)
-    assert frame.rectangle == rectangle
+    assert (frame.box, frame.rectangle) == (box, rectangle)
     check_mask(frame)
 
 
-def test_small_detections_are_ignored():
+def test_small_detections_and_those_in_the_border_are_ignored():
+    assert align_one((10, 200, -40, 0), minimum_area=0).action == "fallback"
     assert align_one((17, 18, 40, 41)).action == "fallback"
     assert align_one((0, 64, 0, 32), minimum_area=0.0625).action == "largest"  # exactly a sixteenth
     assert align_one((0, 64, 0, 31), minimum_area=0.0625).action == "fallback"
@@ -198,12 +165,6 @@ def test_all_frames_without_a_box():
         np.testing.assert_array_equal(frame.image, image)
         assert (frame.box, frame.action, frame.candidates.chosen) == ((0, 256, 0, 128), "fallback", None)
     assert linker.calls == []
-
-
-def test_of_two_boxes_of_equal_size_the_first_is_taken():
-    first, second = (0, 200, 0, 60), (0, 200, 60, 120)
-    frames = align_tracklet([crop()], Planted([first, second]), MeanColour(), AlignmentSettings())
-    assert frames[0].box == first
 
 
 def test_a_crossing_person_is_not_followed():
@@ -273,13 +234,13 @@ def parsed(*arguments):
 
 def test_flags_default_to_the_settings_and_set_them():
     assert parsed() == AlignmentSettings()
-    given = parsed("--image_size=64x32", "--detector_size", "320x160", "--slim_ratio=0.2", "--fallback_reach=0",
-                   "--padding_mode=zero", "--detector_confidence=0.7")
-    assert given == AlignmentSettings(image_size=(64, 32), detector_size=(320, 160), slim_ratio=0.2, fallback_reach=0,
-                                      padding_mode="zero", detector_confidence=0.7)
+    changed = parsed("--image_size=64x32", "--detector_size", "320x160", "--slim_ratio=0.2", "--fallback_reach=0",
+                     "--padding_mode=zero", "--detector_confidence=0.7")
+    assert changed == AlignmentSettings(image_size=(64, 32), detector_size=(320, 160), slim_ratio=0.2,
+                                        fallback_reach=0, padding_mode="zero", detector_confidence=0.7)
 
 
-def test_help_tells_every_default(capsys):
+def test_help_shows_every_default(capsys):
     with pytest.raises(SystemExit):
         parsed("--help")
     shown = " ".join(capsys.readouterr().out.split())
@@ -297,4 +258,4 @@ def test_values_out_of_range_name_their_flag(flag):
 @pytest.mark.parametrize("size", ["256", "x128", "0x12", "256x-1", "axb"])
 def test_bad_sizes_are_refused(size):
     with pytest.raises(argparse.ArgumentTypeError, match="HEIGHTxWIDTH"):
-        alignment.parse_size(size)
+        parse_size(size)

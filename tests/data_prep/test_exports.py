@@ -74,14 +74,14 @@ def nanodet(order):
 def test_a_known_box_comes_back(name, outputs):
     family = recognise(outputs, SIZE)
     assert family.name == name and family.classes in (0, CLASSES)
-    found = family.read([output[0] for output in outputs], SIZE)
-    scores = found.scores[:, 0]
+    boxes, scores = family.read([output[0] for output in outputs], SIZE)
+    scores = scores[:, 0]
     assert scores.max() == pytest.approx(0.9, abs=1e-5) and (scores > 0.3).sum() == 1
-    np.testing.assert_allclose(found.boxes[scores.argmax()], BOX, atol=1e-3)
+    np.testing.assert_allclose(boxes[scores.argmax()], BOX, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(1, 1000), (1, 3, 77), (1, 77, 5), (1, 2, 3, 4)])
-def test_what_is_no_detector_is_not_recognised(shape):
+def test_other_networks_are_not_recognised(shape):
     assert recognise([np.zeros(shape, np.float32)], SIZE) is None
 
 

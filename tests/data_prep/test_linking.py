@@ -26,7 +26,7 @@ def features(*rows):
 
 
 def test_starts_with_the_largest_box_and_follows_the_nearest_feature():
-    chosen = linking.link([features([0, 0], [9, 9]), features([0, 0], [9, 8])],
+    chosen, _ = linking.link([features([0, 0], [9, 9]), features([0, 0], [9, 8])],
                           [boxes((10, 5), (20, 10)), boxes((90, 50), (3, 2))])
     assert chosen == [1, 1]  # the second frame's large box is somebody else
 
@@ -34,35 +34,33 @@ def test_starts_with_the_largest_box_and_follows_the_nearest_feature():
 def test_moving_average_keeps_nine_tenths():
     frames = [features([0.0]), features([1.0]), features([0.14], [0.07])]
     # after two frames the average is 0.9 * 0 + 0.1 * 1 = 0.1: 0.07 is nearer than 0.14
-    assert linking.link(frames, [boxes((5, 5)), boxes((5, 5)), boxes((5, 5), (5, 5))]) == [0, 0, 1]
-    # with momentum 0 the last feature, 1, counts alone
-    assert linking.link(frames, [boxes((5, 5)), boxes((5, 5)), boxes((5, 5), (5, 5))], momentum=0.0) == [0, 0, 0]
-    distances = linking.link_distances(frames, [0, 0, 1])
+    sizes = [boxes((5, 5)), boxes((5, 5)), boxes((5, 5), (5, 5))]
+    choices, distances = linking.link(frames, sizes)
+    assert choices == [0, 0, 1]
     np.testing.assert_allclose(np.concatenate(distances), [0, 1, 0.04, 0.03], atol=1e-6)
+    # with momentum 0 only the last feature, 1, counts
+    assert linking.link(frames, sizes, momentum=0.0)[0] == [0, 0, 0]
 
 
 def test_frames_without_candidates_are_skipped():
     nobody = np.zeros((0, 1), np.float32)
     frames = [nobody, features([0.0], [5.0]), nobody, features([0.0], [5.0])]
     sizes = [boxes(), boxes((4, 4), (6, 6)), boxes(), boxes((9, 9), (6, 6))]
-    assert linking.link(frames, sizes) == [None, 1, None, 1]
-    assert [len(each) for each in linking.link_distances(frames, [None, 1, None, 1])] == [0, 2, 0, 2]
+    choices, distances = linking.link(frames, sizes)
+    assert choices == [None, 1, None, 1] and [len(row) for row in distances] == [0, 2, 0, 2]
 
 
-def test_of_two_equal_boxes_the_first_is_taken():
-    assert linking.link([features([1.0], [2.0])], [boxes((8, 4), (4, 8))]) == [0]
-
-
-def test_of_two_equally_near_candidates_the_larger_is_taken():
+def test_ties_go_to_the_larger_box_then_to_the_first():
+    assert linking.link([features([1.0], [2.0])], [boxes((8, 4), (4, 8))])[0] == [0]
     frames = [features([0.0]), features([1.0], [-1.0])]
-    assert linking.link(frames, [boxes((5, 5)), boxes((5, 5), (6, 5))]) == [0, 1]
+    assert linking.link(frames, [boxes((5, 5)), boxes((5, 5), (6, 5))])[0] == [0, 1]
 
 
 def test_largest_takes_the_largest_box_of_every_frame():
     linker = linkers.create("largest")
     sizes = [boxes((3, 3), (5, 5)), boxes((9, 9), (5, 5)), boxes((1, 1))]
-    crops = [[np.zeros((4, 4, 3), np.uint8)] * len(each) for each in sizes]
-    assert linking.link([linker.features(each) for each in crops], sizes) == [1, 0, 0]
+    crops = [[np.zeros((4, 4, 3), np.uint8)] * len(frame) for frame in sizes]
+    assert linking.link([linker.features(frame) for frame in crops], sizes)[0] == [1, 0, 0]
 
 
 @settings(deadline=None, max_examples=50)
@@ -71,14 +69,14 @@ def test_every_choice_is_the_nearest_to_the_average_of_the_choices_before(counts
     rng = np.random.default_rng(seed)
     frames = [rng.normal(size=(count, 3)).astype(np.float32) for count in counts]
     sizes = [boxes(*rng.uniform(1, 9, (count, 2))) for count in counts]
-    chosen = linking.link(frames, sizes, momentum)
+    choices, _ = linking.link(frames, sizes, momentum)
     average = None
-    for rows, each, choice in zip(frames, sizes, chosen, strict=True):
+    for rows, frame_boxes, choice in zip(frames, sizes, choices, strict=True):
         if not len(rows):
             assert choice is None
             continue
         if average is None:
-            assert choice == np.argmax(each[:, 1] * each[:, 3])
+            assert choice == np.argmax(frame_boxes[:, 1] * frame_boxes[:, 3])
             average = rows[choice].astype(float)
         else:
             assert choice == np.argmin(((rows - average) ** 2).sum(axis=1))
@@ -86,7 +84,7 @@ def test_every_choice_is_the_nearest_to_the_average_of_the_choices_before(counts
 
 
 @pytest.mark.parametrize("spec", ["", "nearest", "ide", "ide:", "largest:x"])
-def test_unknown_linker_says_what_there_is(spec):
+def test_unknown_linker_names_the_known_ones(spec):
     with pytest.raises(InputError, match=r"choose ide:<workdir .* or largest"):
         linkers.create(spec)
 
@@ -120,20 +118,20 @@ def test_ide_gives_the_checkpoints_features_in_any_number(ide_workdir):
     linker = linkers.create(f"ide:{ide_workdir}")
     rng = np.random.default_rng(0)
     crops = [rng.integers(0, 256, (32, 16, 3), dtype=np.uint8) for _ in range(35)]
-    found = linker.features(crops)
+    result = linker.features(crops)
     whole = np.tile(np.array([0, 32, 0, 16], np.int32), (35, 1, 1))
     clips, cells = augment.prepare(np.stack(crops)[:, None], whole)
     expected = network().features(clips, cells)
-    assert found.dtype == np.float32 and found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * float(jax.numpy.abs(expected).max()))
-    np.testing.assert_allclose(linker.features(crops[3:5]), found[3:5], rtol=1e-5, atol=1e-6)
+    assert result.dtype == np.float32 and result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4 * float(jax.numpy.abs(expected).max()))
+    np.testing.assert_allclose(linker.features(crops[3:5]), result[3:5], rtol=1e-5, atol=1e-6)
 
 
 def test_ide_stretches_crops_of_any_size(ide_workdir):
     linker = linkers.create(f"ide:{ide_workdir}")
     grey = [np.full((height, width, 3), 90, np.uint8) for height, width in ((32, 16), (7, 50), (200, 1))]
-    found = linker.features(grey)
-    np.testing.assert_allclose(found[1:], found[:1].repeat(2, axis=0), rtol=1e-5)
+    result = linker.features(grey)
+    np.testing.assert_allclose(result[1:], result[:1].repeat(2, axis=0), rtol=1e-5)
 
 
 def test_ide_without_a_checkpoint_names_the_folder(tmp_path):
@@ -147,7 +145,8 @@ def test_ide_refuses_a_network_of_longer_clips(tmp_path):
         linkers.create(f"ide:{workdir}")
 
 
-def test_any_resnet_50_with_torchs_names_links(tmp_path):
+def test_any_resnet_50_with_torchs_names_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(linkers, "_BATCH", 2)  # the network has its full size
     model = models.create("ide", num_classes=7, clip_length=1, seed=3)
     named = {name.removeprefix("base."): array for name, array in weights.to_torch(model).items()}
     named["fc.weight"] = np.zeros((1000, 2048), np.float32)
@@ -159,7 +158,7 @@ def test_any_resnet_50_with_torchs_names_links(tmp_path):
     np.testing.assert_allclose(linker.features(crops), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_no_resnet_50_is_refused(tmp_path):
+def test_another_network_than_resnet_50_is_refused(tmp_path):
     save_file({"conv1.weight": np.zeros((64, 3, 3, 3), np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"other.safetensors does not fit the model"):
         linkers.create(f"torch:{tmp_path / 'other.safetensors'}")

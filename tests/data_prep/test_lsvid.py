@@ -50,7 +50,7 @@ EXPECTED = [
     ("gallery-00001", 1, 4, 2, 3), ("gallery-00003", 3, 5, 9, 1), ("gallery-00004", 4, -1, 5, 1)]
 
 
-def test_the_lists_say_who_is_where(root):
+def test_tracklets_follow_the_lists(root):
     dataset = DATASETS["lsvid"](root)
     assert dataset.name == "lsvid" and facts(dataset) == EXPECTED
     third = dataset.tracklets[5]
@@ -71,8 +71,8 @@ def test_queries_in_a_file_of_level_7_3(root):
 
     def write(**values):
         with h5py.File(path, "w", userblock_size=512) as file:
-            for name, each in values.items():
-                file[name] = each
+            for name, array in values.items():
+                file[name] = array
         with path.open("r+b") as file:
             file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
 
@@ -80,7 +80,7 @@ def test_queries_in_a_file_of_level_7_3(root):
     assert facts(DATASETS["lsvid"](root)) == EXPECTED
     for values in ({"other": [1]}, {"query": [1.5]}):
         write(**values)
-        with pytest.raises(InputError, match="info_test.mat: no readable queries"):
+        with pytest.raises(InputError, match="info_test.mat: its queries cannot be read"):
             DATASETS["lsvid"](root)
 
 
@@ -102,13 +102,13 @@ def test_what_is_missing_is_named(root, gone):
 @pytest.mark.parametrize("rows", [[[6]], [[0]], [[]]])
 def test_queries_outside_the_list_are_refused(root, rows):
     write_queries(root, rows)
-    with pytest.raises(InputError, match="must number some of the 5 tracklets"):
+    with pytest.raises(InputError, match="query must hold rows of the test list, 1 to 5"):
         DATASETS["lsvid"](root)
 
 
 @pytest.mark.parametrize("line, message", [
-    ("tracklet_test/0003/0003_01", "line 1 is no row"), ("../0003_01 3", "line 1 is no row"),
-    ("/0003_01 3", "line 1 is no row"), ("", "empty"),
+    ("tracklet_test/0003/0003_01", "line 1 is not a row"), ("../0003_01 3", "line 1 is not a row"),
+    ("/0003_01 3", "line 1 is not a row"), ("", "empty"),
     ("tracklet_test/0003/0003_09 3", "0003_09_\\*: no image, but a list names this tracklet")])
 def test_broken_lists_are_refused(root, line, message):
     write_queries(root, [[1]])

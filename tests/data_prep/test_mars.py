@@ -93,7 +93,7 @@ def test_a_missing_info_file_is_named(root, name):
 @pytest.mark.parametrize(("part", "rows", "message"), [
     ("train", changed(TRAIN, 1, 3, 7), "row 2 has camera 7: cameras are 1 to 6"),
     ("test", changed(TEST, 0, 3, 0), "row 1 has camera 0: cameras are 1 to 6"),
-    ("train", changed(TRAIN, 1, 1, 3), "row 2 has last frame 3: .*empty tracklet"),
+    ("train", changed(TRAIN, 1, 1, 3), "row 2 has last frame 3: .*the tracklet is empty"),
     ("train", changed(TRAIN, 1, 0, 3), "row 2 has first frame 3: .*follow each other"),
     ("train", changed(TRAIN, 0, 0, 0), "row 1 has first frame 0: frames count from 1"),
     ("train", changed(TRAIN, 0, 2, 0), "row 1 has identity 0: identities of this list start at 1"),

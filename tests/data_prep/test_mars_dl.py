@@ -9,7 +9,7 @@ from cfaan_jax.errors import InputError
 from data_prep.build_tfrecords import main
 from data_prep.datasets import mars_dl
 
-SYNTHETIC = ["--dataset=synthetic", "--identities=24"]
+SYNTHETIC = ["--dataset=synthetic", "--identities=8"]
 
 
 def contents(folder):
@@ -55,10 +55,10 @@ def test_they_count_as_aligned_though_no_detector_ran(made, capsys):
     assert manifest["aligned"] and manifest["detector"] == "none"
     assert main(["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}"]) == 0
     text = capsys.readouterr().out
-    assert "padding" in text and "persons found" not in text
+    assert "padding" in text and "persons detected" not in text
 
 
-def test_the_masks_of_the_name_list_line_by_line(made):
+def test_masks_follow_the_name_list_line_by_line(made):
     lines = (made / "images/info/mask_info.csv").read_text().splitlines()
     names = (made / "images/info/train_name.txt").read_text().split()
     assert [line.split(",")[0] for line in lines] == names
@@ -79,12 +79,12 @@ def images(made, tmp_path):
 
 @pytest.mark.parametrize("change, expected", [
     (lambda lines: lines[1:], r"mask_info.csv: no row for bbox_train/"),
-    (lambda lines: [lines[0].rsplit(",", 1)[0], *lines[1:]], r"mask_info.csv: line 1 is no row"),
-    (lambda lines: [lines[0], "x,1,2,3,tall", *lines[1:]], r"mask_info.csv: line 2 is no row"),
+    (lambda lines: [lines[0].rsplit(",", 1)[0], *lines[1:]], r"mask_info.csv: line 1 is not a row"),
+    (lambda lines: [lines[0], "x,1,2,3,tall", *lines[1:]], r"mask_info.csv: line 2 is not a row"),
     (lambda lines: [lines[0].split(",")[0] + ",9,9,0,5", *lines[1:]], r"mask_info.csv: line 1, .* at least one pixel"),
-    (lambda lines: [lines[0].split(",")[0] + ",inf,256,0,128", *lines[1:]], r"line 1 is no row .*inf is no whole"),
-    (lambda lines: [lines[0].split(",")[0] + ",0,3000000000,0,128", *lines[1:]], r"line 1 is no row .*3000000000"),
-    (lambda lines: [lines[0].split(",")[0] + ",0.5,256,0,128", *lines[1:]], r"line 1 is no row .*0.5"),
+    (lambda lines: [lines[0].split(",")[0] + ",inf,256,0,128", *lines[1:]], r"line 1 is not a row .*inf is not a"),
+    (lambda lines: [lines[0].split(",")[0] + ",0,3000000000,0,128", *lines[1:]], r"line 1 is not a row .*3000000000"),
+    (lambda lines: [lines[0].split(",")[0] + ",0.5,256,0,128", *lines[1:]], r"line 1 is not a row .*0.5"),
 ])
 def test_broken_masks_are_named(images, capsys, change, expected):
     path = images / "info/mask_info.csv"
@@ -107,24 +107,21 @@ def test_masks_that_are_missing_point_to_mars(images):
         mars_dl.open(images)
 
 
-def test_an_export_onto_other_images_is_refused(made, tmp_path, capsys):
+def test_an_export_onto_other_images_or_lists_is_refused(made, tmp_path, capsys):
     path = next((made / "images/bbox_train").rglob("*.jpg"))
     other = tmp_path / path.relative_to(made / "images")
     other.parent.mkdir(parents=True)
     other.write_bytes(b"another")
     again = ["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}"]
     assert main([*again, f"--export_images={tmp_path}"]) == 2
-    assert "is there already with another content" in capsys.readouterr().err
+    assert "exists with another content" in capsys.readouterr().err
     assert other.read_bytes() == b"another" and not (tmp_path / "info").exists()
-
-
-def test_an_export_onto_another_data_sets_lists_is_refused_before_anything_is_written(made, tmp_path, capsys):
-    (tmp_path / "info").mkdir()
-    (tmp_path / "info/train_name.txt").write_text("another")
-    again = ["--dataset=mars_dl", f"--root={made / 'images'}", f"--out={made / 'again'}"]
-    assert main([*again, f"--export_images={tmp_path}"]) == 2
-    assert "train_name.txt: is there already with another content" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.rglob("*")] == ["info", "train_name.txt"]
+    lists = tmp_path / "lists"  # refused before anything is written
+    (lists / "info").mkdir(parents=True)
+    (lists / "info/train_name.txt").write_text("another")
+    assert main([*again, f"--export_images={lists}"]) == 2
+    assert "train_name.txt: exists with another content" in capsys.readouterr().err
+    assert [path.name for path in lists.rglob("*")] == ["info", "train_name.txt"]
 
 
 @pytest.mark.parametrize("where", ["images", "images/bbox_train", ".", "again"])

@@ -55,13 +55,13 @@ def test_boxes_come_back_in_pixels_of_each_image_whatever_the_batch(tmp_path, ba
     path = write_detector(tmp_path / "net.onnx", (16, 32, 8, 20), batch=batch)
     detector = detectors.create(f"onnx:{path}")
     images = [image(250), image(10), image(200, (128, 64)), image(180), image(220, (64, 16)), image(0), image(90)]
-    found = detector.detect(images)
-    assert [len(each) for each in found] == [1, 0, 1, 1, 1, 0, 1]
-    scores = [each.scores[0] for each in found if len(each)]
+    detections = detector.detect(images)
+    assert [len(persons) for persons in detections] == [1, 0, 1, 1, 1, 0, 1]
+    scores = [persons.scores[0] for persons in detections if len(persons)]
     np.testing.assert_allclose(scores, np.array([250, 200, 180, 220, 90]) / 255, atol=1e-5)
-    np.testing.assert_allclose(found[0].boxes, [[22, 42, 12, 20]], atol=1e-4)
-    np.testing.assert_allclose(found[2].boxes, [[44, 84, 24, 40]], atol=1e-4)  # twice the size
-    np.testing.assert_allclose(found[4].boxes, [[22, 42, 12, 20]], atol=1e-4)  # the canvas is wider than the image
+    np.testing.assert_allclose(detections[0].boxes, [[22, 42, 12, 20]], atol=1e-4)
+    np.testing.assert_allclose(detections[2].boxes, [[44, 84, 24, 40]], atol=1e-4)  # twice the size
+    np.testing.assert_allclose(detections[4].boxes, [[22, 42, 12, 20]], atol=1e-4)  # the canvas is wider than the image
     assert detector.device in ("CPU", "CUDA")
 
 
@@ -106,27 +106,27 @@ def test_a_linker_normalises_as_for_imagenet(tmp_path, batch):
     colours = np.random.default_rng(0).integers(0, 256, (35, 3), dtype=np.uint8)
     crops = [np.broadcast_to(colour, (20 + k, 10, 3)).copy() for k, colour in enumerate(colours)]
     expected = (colours / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-    found = linker.features(crops)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    features = linker.features(crops)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, atol=1e-4)
 
 
 def test_a_network_of_single_images_gives_features_of_tracklets(tmp_path):
     extractor = FeatureExtractor.open(write_features(tmp_path / "reid.onnx"), batch_size=4)
     colours = np.random.default_rng(0).integers(0, 256, (7, 3), dtype=np.uint8)
     frames = np.broadcast_to(colours[:, None, None], (7, ROWS, COLUMNS, 3)).copy()
-    found = extractor({"a": frames[:5], "b": frames[5:]})
+    features = extractor({"a": frames[:5], "b": frames[5:]})
     expected = (colours / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-    assert found.ids == ["a", "b"]
-    np.testing.assert_allclose(found.features, [expected[:5].mean(0), expected[5:].mean(0)], atol=1e-5)
+    assert features.ids == ["a", "b"]
+    np.testing.assert_allclose(features.features, [expected[:5].mean(0), expected[5:].mean(0)], atol=1e-5)
 
 
-def test_each_kind_of_file_is_told_from_the_other(tmp_path):
+def test_detectors_and_linkers_are_not_confused(tmp_path):
     detector = write_detector(tmp_path / "detector.onnx", (16, 32, 8, 20))
     features = write_features(tmp_path / "reid.onnx")
     with pytest.raises(InputError, match="detector.onnx: gives .* a re-identification network gives"):
         linkers.create(f"onnx:{detector}")
-    with pytest.raises(InputError, match="reid.onnx: outputs of shape .* are of no detector known here"):
+    with pytest.raises(InputError, match="reid.onnx: outputs of shape .* fit no known detector"):
         detectors.create(f"onnx:{features}")
 
 
@@ -146,7 +146,7 @@ def test_networks_that_take_or_give_something_else_are_refused(tmp_path):
             create(f"onnx:{scalar}")
 
 
-def test_a_size_for_where_nothing_else_is_said(tmp_path):
+def test_a_fixed_size_overrides_the_default_size(tmp_path):
     fixed = write_detector(tmp_path / "net.onnx", (16, 32, 8, 20))
     assert len(detectors.create(f"onnx:{fixed}", default_size=(480, 640)).detect([image(250)])[0]) == 1
 

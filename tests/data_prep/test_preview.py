@@ -14,11 +14,11 @@ def frame(chosen=0, distances=None, shade=77):
     image[:, 32:96] = shade
     boxes = np.array([(20, 240, 10, 60), (30, 200, 70, 110)], np.int32)
     if chosen is None:
-        found, box, action = Candidates(boxes[:0], np.zeros(0, np.float32)), (0, 256, 0, 128), "fallback"
+        persons, box, action = Candidates(boxes[:0], np.zeros(0, np.float32)), (0, 256, 0, 128), "fallback"
     else:
-        found = Candidates(boxes, np.array([0.9, 0.8], np.float32), distances, chosen)
+        persons = Candidates(boxes, np.array([0.9, 0.8], np.float32), distances, chosen)
         box, action = tuple(boxes[chosen].tolist()), "linked|shift_left"
-    return AlignedFrame(image, (0, 256, 32, 96), box, action, found)
+    return AlignedFrame(image, (0, 256, 32, 96), box, action, persons)
 
 
 def sheet(frames, **options):

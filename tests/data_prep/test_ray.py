@@ -36,8 +36,8 @@ def test_any_number_of_workers_gives_the_bytes_of_threads(root, by_threads, tmp_
 
 
 def workers(process: subprocess.Popen) -> list[psutil.Process]:
-    return [each for each in psutil.Process(process.pid).children(recursive=True)
-            if each.name().startswith("ray::_Worker")]
+    return [child for child in psutil.Process(process.pid).children(recursive=True)
+            if child.name().startswith("ray::_Worker")]
 
 
 def test_a_killed_worker_costs_only_its_unfinished_tracklets(root, by_threads, tmp_path):  # noqa: F811

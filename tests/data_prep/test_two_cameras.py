@@ -104,13 +104,13 @@ def test_a_split_that_does_not_exist_is_refused(name, number, request):
 def test_what_is_missing_is_named(name, gone, request):
     root = request.getfixturevalue(name)
     shutil.move(root / gone, root / "elsewhere")
-    with pytest.raises(InputError, match=f"{gone}.*: missing; --root is the folder that holds"):
+    with pytest.raises(InputError, match=f"{gone}.*: missing; --root must be the folder that holds"):
         DATASETS[name](root)
 
 
-def test_a_person_under_one_camera_only_is_named(ilids):
+def test_a_person_in_one_camera_only_is_named(ilids):
     shutil.rmtree(ilids / "i-LIDS-VID/sequences/cam1/person005")
-    with pytest.raises(InputError, match="person005 is under one camera only"):
+    with pytest.raises(InputError, match="person005 is in one camera only"):
         DATASETS["ilids"](ilids)
 
 
@@ -122,12 +122,12 @@ def test_splits_of_other_people_are_refused(tmp_path, table):
 
 
 @pytest.mark.parametrize("splits, message", [
-    ("no JSON", "no readable splits"), ({"train": []}, "no readable splits"),
+    ("no JSON", "splits cannot be read"), ({"train": []}, "splits cannot be read"),
     ([{"train": ["person_0001"]}], "KeyError"),
-    ([{"train": [3], "test": ["person_0001"]}], "a name that is no text"),
-    ([{"train": ["person_0001"], "test": ["person_0001"]}], "nobody twice"),
+    ([{"train": [3], "test": ["person_0001"]}], "a name that is not a string"),
+    ([{"train": ["person_0001"], "test": ["person_0001"]}], "nobody may occur twice"),
     ([{"train": ["person_0001"], "test": []}], "split 0 has 1 people for training and 0 for test"),
-    ([{"train": ["person_0001"], "test": ["person_0900"]}], "person_0900: no .png file there"),
+    ([{"train": ["person_0001"], "test": ["person_0900"]}], "person_0900: holds no .png file"),
     ([{"train": ["person_0001"], "test": [".."]}], "not the name of a person's folder")])
 def test_broken_splits_of_prid_are_refused(prid, splits, message):
     (prid / "splits_prid2011.json").write_text(splits if isinstance(splits, str) else json.dumps(splits))

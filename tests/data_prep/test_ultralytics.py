@@ -49,7 +49,7 @@ def test_boxes_are_those_of_its_own_suppression(weights):
     assert len(PICTURES) >= 2
     detector = detectors.create(f"ultralytics:{weights}", confidence=0.5, input_size=SIZE)
     network = ultralytics.YOLO(weights).model.eval()
-    for picture, found in zip(map(read, PICTURES), detector.detect(list(map(read, PICTURES))), strict=True):
+    for picture, detections in zip(map(read, PICTURES), detector.detect(list(map(read, PICTURES))), strict=True):
         scale = min(SIZE[0] / picture.shape[0], SIZE[1] / picture.shape[1])
         rows, columns = (round(length * scale) for length in picture.shape[:2])
         canvas = np.full((*SIZE, 3), 114, np.uint8)
@@ -60,11 +60,11 @@ def test_boxes_are_those_of_its_own_suppression(weights):
         person = torch.cat([raw[0][:, :4], raw[0][:, 4:5]], dim=1)
         expected = ultralytics.utils.nms.non_max_suppression(person, conf_thres=0.5, iou_thres=0.45, max_det=3000)[0]
         expected = expected.numpy()
-        assert len(found) == len(expected) > 0
+        assert len(detections) == len(expected) > 0
         order = np.lexsort((expected[:, 0], -expected[:, 4]))
-        np.testing.assert_allclose(found.scores, expected[order, 4], atol=1e-5)
+        np.testing.assert_allclose(detections.scores, expected[order, 4], atol=1e-5)
         x0, y0, x1, y1 = expected[order, :4].T / scale
-        np.testing.assert_allclose(found.boxes, np.stack([y0, y1, x0, x1], axis=1), atol=0.05)
+        np.testing.assert_allclose(detections.boxes, np.stack([y0, y1, x0, x1], axis=1), atol=0.05)
 
 
 def test_a_description_alone_makes_a_network_with_random_weights():
@@ -86,10 +86,10 @@ def test_a_broken_file_and_a_network_without_persons_are_refused(tmp_path):
     broken.write_bytes(b"nothing")
     with pytest.raises(InputError, match="broken.pt: cannot be loaded .* check the file"):
         detectors.create(f"ultralytics:{broken}")
-    with pytest.raises(InputError, match="no detector of boxes"):
+    with pytest.raises(InputError, match="not a detector of boxes"):
         detectors.create("ultralytics:yolo11n-cls.yaml")
     for name in ("yolo11n-seg.yaml", "yolo11n-obb.yaml"):
-        with pytest.raises(InputError, match="no detector of boxes"):
+        with pytest.raises(InputError, match="not a detector of boxes"):
             detectors.create(f"ultralytics:{name}")
     with pytest.raises(InputError, match="--detector=onnx:net.onnx"):
         detectors.create("ultralytics:net.onnx")
@@ -101,6 +101,5 @@ def test_other_packages_are_as_before_afterwards():
     code = ("import cv2, numpy, PIL.Image as i; f = lambda: (i.open, cv2.imread, cv2.imwrite, cv2.imshow, "
             "str(numpy.get_printoptions()), cv2.getNumThreads()); before = f(); "
             "from data_prep.redetect_link.detectors.ultralytics_yolo import import_ultralytics as load; "
-            "load()[1].YOLO; "
-            "assert f() == before")
+            "load()[1].YOLO; assert f() == before")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=os.environ)

@@ -47,7 +47,7 @@ def dataset(people=PEOPLE) -> Dataset:
 
 def packed(folder: Path, people=PEOPLE) -> Path:
     """Records with all that lies beside them."""
-    settings = writer.claim(folder, dataset(people), {"dataset": "toy"})
+    settings = writer.save_or_check_settings(folder, dataset(people), {"dataset": "toy"})
     shards = writer.plan(dataset(people), folder, 2)
     writer.write(shards, lambda tracklets: (Packer(95)(each) for each in tracklets), lambda record: None)
     writer.finish(folder, dataset(people), folder.parent, shards, settings, {"aligned": False})
@@ -183,7 +183,7 @@ def test_a_split_that_loses_all_its_tracklets_goes(tmp_path):
 def test_packing_the_same_data_set_again_does_not_bring_the_person_back(everything):
     forget.main(["--yes", f"--pid={GONE}", str(everything)])
     with pytest.raises(InputError, match="left when a person was deleted there"):
-        writer.claim(everything / "records", dataset(), {"dataset": "toy"})
+        writer.save_or_check_settings(everything / "records", dataset(), {"dataset": "toy"})
 
 
 class Killed(BaseException):

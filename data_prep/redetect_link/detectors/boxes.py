@@ -1,4 +1,4 @@
-"""What all detectors share: the form of their answer, suppression of double boxes, and fitting images to networks."""
+"""What all detectors share: the form of their results, non-maximum suppression, and fitting images to networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ PERSON_CLASS = {1: 0, 20: 14, 80: 0}
 
 @dataclass(frozen=True)
 class Detections:
-    """Persons found in one image, best first: `boxes` float32 `[n, 4]` in pixels, `scores` float32 `[n]`."""
+    """The persons in one image, best first: `boxes` float32 `[n, 4]` in pixels, `scores` float32 `[n]`."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -25,16 +25,16 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Finds the persons in images.
+    """Detects the persons in images.
 
     Attributes:
-        device: where it computes, for people.
+        device: name of the device that it computes on.
     """
 
     device: str
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Returns the persons of each image (uint8 `[h, w, 3]`, RGB), in the order of the images."""
+        """Returns the persons of every image (uint8 `[h, w, 3]`, RGB), in the order of the images."""
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> Detections:
@@ -43,9 +43,8 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> Detection
     boxes, scores = boxes[order], scores[order]
     as_opencv = np.stack([boxes[:, 2], boxes[:, 0], boxes[:, 3] - boxes[:, 2], boxes[:, 1] - boxes[:, 0]], axis=1)
     ranks = range(len(order), 0, -1)  # OpenCV takes no negative scores, which an SVM gives
-    kept = cv2.dnn.NMSBoxes(as_opencv.tolist(), list(ranks), 0.0, overlap)
-    kept = np.asarray(kept, np.int64).reshape(-1)
-    return Detections(boxes[kept].astype(np.float32), scores[kept].astype(np.float32))
+    best = np.asarray(cv2.dnn.NMSBoxes(as_opencv.tolist(), list(ranks), 0.0, overlap), np.int64).reshape(-1)
+    return Detections(boxes[best].astype(np.float32), scores[best].astype(np.float32))
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

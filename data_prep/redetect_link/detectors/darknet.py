@@ -1,7 +1,7 @@
 """YOLO networks in Darknet's format, YOLOv3 and YOLOv4 among them, run by OpenCV."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -11,18 +11,15 @@ from cfaan_jax.errors import InputError
 from data_prep.redetect_link.detectors.boxes import PERSON_CLASS, Detections, check_input_size, letterbox, suppress
 
 _BATCH = 8
-_GREY = 127  # around an image that does not fill the network's input
+_GREY = 127  # of the input around an image that does not fill it
 
 
 class DarknetDetector:
     """A YOLO network in Darknet's format (the YOLOv3 and YOLOv4 families), run by OpenCV on the CPU.
 
     Args:
-        cfg, weights: the network's two files. With one class that class is the person.
-        confidence: lowest probability that counts; OpenCV itself drops what is below 0.2.
-        nms: largest intersection over union of two boxes that are both kept.
-        input_size: `(height, width)` of the network's input, multiples of 32. Images are resized to fit it, their
-            aspect ratio kept.
+        cfg, weights: the network's two files. A network of one class detects persons.
+        confidence, nms, input_size: see `detectors.create`; OpenCV itself drops confidences below 0.2.
 
     Raises:
         InputError: a file is missing or broken, or the weights belong to another network.
@@ -35,19 +32,17 @@ class DarknetDetector:
         check_input_size(input_size)
         self._cfg, self._weights = cfg, weights
         self._confidence, self._nms, self._size = confidence, nms, input_size
-        self._of_thread = threading.local()  # OpenCV's networks keep state and must not be shared
-        self._of_thread.network = _read_darknet(cfg, weights)
+        self._local = threading.local()  # OpenCV's networks keep state and must not be shared
+        self._local.network = _read_darknet(cfg, weights)
         classes = self._predict([np.zeros((*input_size, 3), np.uint8)]).shape[-1] - 5
         if classes not in PERSON_CLASS:
-            raise InputError(f"{cfg}: a network of {classes} classes, and which of them is the person is known only "
-                             "for 1 class, 20 (PASCAL VOC) and 80 (COCO); use one of those")
+            raise InputError(f"{cfg}: a network of {classes} classes, and none of them is known to be the person; "
+                             "use one of 1 class, 20 (PASCAL VOC) or 80 (COCO)")
         self._person = 5 + PERSON_CLASS[classes]
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Returns the persons of each image (uint8 `[h, w, 3]`, RGB)."""
-        return list(self._detect_all(images))
-
-    def _detect_all(self, images: Sequence[np.ndarray]) -> Iterator[Detections]:
+        """Returns the persons of every image (uint8 `[h, w, 3]`, RGB)."""
+        detections = []
         for start in range(0, len(images), _BATCH):
             batch = images[start:start + _BATCH]
             canvases, scales = zip(*(letterbox(image, self._size, _GREY) for image in batch), strict=True)
@@ -55,13 +50,14 @@ class DarknetDetector:
                 rows = rows[rows[:, self._person] >= self._confidence]
                 x, y, width, height = rows[:, :4].T * np.array([self._size[1], self._size[0]] * 2)[:, None] / scale
                 boxes = np.stack([y - height / 2, y + height / 2, x - width / 2, x + width / 2], axis=1)
-                yield suppress(boxes, rows[:, self._person], self._nms)
+                detections.append(suppress(boxes, rows[:, self._person], self._nms))
+        return detections
 
     def _predict(self, canvases: Sequence[np.ndarray]) -> np.ndarray:
         """Runs the network: `[B, candidates, 5 + classes]` with centre, size (fractions), objectness, classes."""
-        if not hasattr(self._of_thread, "network"):
-            self._of_thread.network = _read_darknet(self._cfg, self._weights)
-        network = self._of_thread.network
+        if not hasattr(self._local, "network"):
+            self._local.network = _read_darknet(self._cfg, self._weights)
+        network = self._local.network
         network.setInput(cv2.dnn.blobFromImages(canvases, 1 / 255))
         outputs = network.forward(network.getUnconnectedOutLayersNames())
         return np.concatenate([out.reshape(len(canvases), -1, out.shape[-1]) for out in outputs], axis=1)
@@ -70,7 +66,7 @@ class DarknetDetector:
 def _read_darknet(cfg: Path, weights: Path) -> cv2.dnn.Net:
     for path in (cfg, weights):
         if not path.is_file():
-            raise InputError(f"{path}: no such file; give the network as darknet:<cfg>,<weights>")
+            raise InputError(f"{path}: no such file; name the network as darknet:<cfg>,<weights>")
     try:
         network = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
     except cv2.error as error:
@@ -78,19 +74,14 @@ def _read_darknet(cfg: Path, weights: Path) -> cv2.dnn.Net:
                          "the .cfg is complete and belongs to the .weights") from error
     layers = [network.getLayer(name) for name in network.getLayerNames()]
     if not any(layer.type == "Region" for layer in layers):
-        raise InputError(f"{cfg}: no [yolo] or [region] layer, so not a detector; give a YOLO network")
-    # OpenCV reads past the end of a short file without a word, and then every box is NaN.
+        raise InputError(f"{cfg}: has no [yolo] or [region] layer, so it is not a detector; choose a YOLO network")
+    # OpenCV reads past the end of a short file without an error, and then all boxes are NaN.
     parameters = sum(blob.size for layer in layers if layer.type != "Region" for blob in layer.blobs)
-    header = _header_bytes(weights)
-    found, expected = weights.stat().st_size, header + 4 * parameters
-    if found != expected:
-        raise InputError(f"{weights}: {found} bytes, but {cfg} asks for {expected}; the file is truncated or belongs "
-                         "to another network: fetch it again or give its own .cfg")
-    return network
-
-
-def _header_bytes(weights: Path) -> int:
-    """Darknet's header: three int32 (version major, minor, revision), then a counter of 4 or, since 0.2, 8 bytes."""
     with weights.open("rb") as file:
         major, minor = np.frombuffer(file.read(8).ljust(8, b"\0"), "<i4")
-    return 20 if major * 10 + minor >= 2 else 16
+    # The header: three int32 (version major, minor, revision), then a counter of 4 or, since 0.2, 8 bytes.
+    size, expected = weights.stat().st_size, (20 if major * 10 + minor >= 2 else 16) + 4 * parameters
+    if size != expected:
+        raise InputError(f"{weights}: {size} bytes, but {cfg} needs {expected}; the file is truncated or belongs to "
+                         "another network: fetch it again or name its own .cfg")
+    return network

@@ -1,6 +1,6 @@
-"""Reads the outputs of exported detectors: which family a network belongs to, and its boxes in pixels of its input.
+"""Exported detectors: the family of a network, how images go in, and how its outputs become boxes.
 
-A family is recognised by the shapes of the outputs for one input, never by a file's name.
+The shapes of the outputs for one input tell the family, never a file's name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.redetect_link.detectors.boxes import PERSON_CLASS, Detections, suppress
+from data_prep.redetect_link.detectors.boxes import PERSON_CLASS, Detections, letterbox, resize, suppress
 
 GREY = 114  # around an image that does not fill the network's input, as in YOLOX and Ultralytics
 _STRIDES = (8, 16, 32)
@@ -22,32 +22,19 @@ class Scored(NamedTuple):
     boxes: np.ndarray
     scores: np.ndarray
 
-    def persons(self, person: int, confidence: float, scale: tuple[float, float], nms: float) -> Detections:
-        """Boxes of one class in pixels of the image.
-
-        Args:
-            person: index of the class.
-            confidence: lowest score that counts.
-            scale: by how much the image's rows and columns were scaled to fit the input.
-            nms: see `suppress`.
-        """
-        scores = self.scores[:, person]
-        kept = scores >= confidence
-        return suppress(self.boxes[kept] / np.repeat(scale, 2), scores[kept], nms)
-
 
 @dataclass(frozen=True)
 class Family:
-    """How the networks of one family are fed and read.
+    """The inputs and outputs of the networks of one family.
 
     Attributes:
-        name: for people.
-        classes: how many.
+        name: for messages.
+        classes: their number, 0 if the outputs do not tell it.
         read: (outputs of one image, height and width of the input) -> `Scored`.
-        bgr: whether it wants blue first.
+        bgr: whether the first channel is blue.
         mean, deviation: of its inputs, in grey values 0 to 255, in the order of its channels.
-        stretched: an image is stretched to the input instead of keeping its aspect ratio.
-        confidence: the lowest score that counts, unless another is asked for.
+        stretched: whether an image is stretched to the input; otherwise its aspect ratio is kept.
+        confidence: default for the lowest score of a detection.
     """
 
     name: str
@@ -60,27 +47,65 @@ class Family:
     confidence: float = 0.3
 
     def tensor(self, canvases: Sequence[np.ndarray]) -> np.ndarray:
-        """Images uint8 `[H, W, 3]`, RGB, as the network takes them: float32 `[B, 3, H, W]`."""
+        """The network's input, float32 `[B, 3, H, W]`, from images uint8 `[H, W, 3]`, RGB."""
         images = np.stack(canvases).astype(np.float32)
         images = images[..., ::-1] if self.bgr else images
         images = (images - np.float32(self.mean)) / np.float32(self.deviation)
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
+class ExportedDetector:
+    """A network of one family. A subclass loads it, sets `device` and defines `_run`.
+
+    Args:
+        family, person: see `recognise` and `person_class`.
+        confidence: lowest score of a detection; None: the family's default.
+        nms: highest intersection over union of two detections.
+        size: height and width of the input.
+        batch: images per call of `_run`.
+    """
+
+    device: str
+
+    def __init__(self, family: Family, person: int, confidence: float | None, nms: float, size: tuple[int, int],
+                 batch: int):
+        self._family, self._person, self._nms, self._size, self._batch = family, person, nms, size, batch
+        self._confidence = family.confidence if confidence is None else confidence
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Returns the persons of every image (uint8 `[h, w, 3]`, RGB)."""
+        detections = []
+        for start in range(0, len(images), self._batch):
+            canvases, scales = zip(*map(self._fit, images[start:start + self._batch]), strict=True)
+            outputs = self._run(self._family.tensor(canvases))
+            for row, scale in enumerate(scales):
+                boxes, scores = self._family.read([output[row] for output in outputs], self._size)
+                scores = scores[:, self._person]
+                sure = scores >= self._confidence
+                detections.append(suppress(boxes[sure] / np.repeat(scale, 2), scores[sure], self._nms))
+        return detections
+
+    def _fit(self, image: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+        """An image of the input's size, and the scales of its rows and columns."""
+        if self._family.stretched:
+            return resize(image, self._size), (self._size[0] / image.shape[0], self._size[1] / image.shape[1])
+        canvas, scale = letterbox(image, self._size, GREY)
+        return canvas, (scale, scale)
+
+    def _run(self, tensor: np.ndarray) -> list[np.ndarray]:
+        """The outputs for float32 `[B, 3, H, W]`, B at most `batch`, with one entry per image."""
+        raise NotImplementedError
+
+
 def person_class(classes: int, names: Mapping[int, str] | None = None) -> int | None:
-    """Index of the person among the classes, by their names where a file has them; None if it cannot be told."""
-    if names and any(name != str(index) for index, name in names.items()):  # numbers stand for names not given
+    """Index of the person among the classes, by their names where a file has them; None if unknown."""
+    if names and any(name != str(index) for index, name in names.items()):  # numbers replace missing names
         return next((index for index, name in names.items() if name == "person"), 0 if classes == 1 else None)
     return PERSON_CLASS.get(classes)
 
 
 def recognise(outputs: Sequence[np.ndarray], size: tuple[int, int]) -> Family | None:
-    """The family of a network, by its outputs for one empty image.
-
-    Args:
-        outputs: each `[1, ...]`.
-        size: height and width of the input.
-    """
+    """The family of a network, by its outputs `[1, ...]` for an empty image of a size (height, width)."""
     if len(outputs) == 2 * len(_STRIDES) and all(output.ndim == 3 for output in outputs):
         return _nanodet(outputs)
     if len(outputs) == 1 and outputs[0].ndim == 4 and outputs[0].shape[1] > 5:
@@ -108,7 +133,7 @@ def _corners(centre_x, centre_y, width, height) -> np.ndarray:
 
 
 def _cells(size: tuple[int, int]) -> np.ndarray:
-    """Column, row and stride of every cell of the three maps, float `[cells, 3]`."""
+    """Column, row and stride of the cells of the three maps, float `[cells, 3]`."""
     grids = []
     for stride in _STRIDES:
         rows, columns = np.mgrid[:size[0] // stride, :size[1] // stride]
@@ -136,7 +161,7 @@ def _read_centres(outputs: Sequence[np.ndarray], _: tuple[int, int]) -> Scored:
 
 
 def _read_yolox(outputs: Sequence[np.ndarray], size: tuple[int, int]) -> Scored:
-    """As `_read_centres`, but centres relative to their cells and logarithms of sizes, in strides."""
+    """`_read_centres` with centres relative to their cells and logarithms of sizes, in strides."""
     table, cells = outputs[0], _cells(size)
     centres = (table[:, :2] + cells[:, :2]) * cells[:, 2:]
     sizes = np.exp(table[:, 2:4]) * cells[:, 2:]
@@ -144,7 +169,7 @@ def _read_yolox(outputs: Sequence[np.ndarray], size: tuple[int, int]) -> Scored:
 
 
 def _is_decoded(table: np.ndarray, size: tuple[int, int]) -> bool:
-    """Whether the centres of a YOLOX output are pixels already: then they grow with their cells."""
+    """Whether the centres of a YOLOX output are in pixels: then they grow with their cells."""
     cells = _cells(size)
     expected = (cells[:, :2] + 0.5) * cells[:, 2:]
     raw, pixels = np.abs(table[:, :2]), np.abs(table[:, :2] - expected)
@@ -166,15 +191,13 @@ def _read_fastestdet(outputs: Sequence[np.ndarray], size: tuple[int, int]) -> Sc
 def _nanodet(outputs: Sequence[np.ndarray]) -> Family | None:
     """Two tables a stride, probabilities `[n, classes]` and distributions of four distances `[n, 4 * bins]`.
 
-    The tables come in any order; both of a stride have the same n, and the distributions are those of equal width
-    that are no probabilities.
+    The tables come in any order. Both tables of a stride have the same n; the one with values outside 0 to 1 holds the
+    distributions.
     """
     pairs = [sorted((index for index, output in enumerate(outputs) if output.shape[1] == cells),
                     key=lambda index: outputs[index].min() < 0 or outputs[index].max() > 1)
              for cells in sorted({output.shape[1] for output in outputs}, reverse=True)]
-    if len(pairs) != len(_STRIDES) or any(len(pair) != 2 for pair in pairs):
-        return None
-    if any(outputs[pair[1]].shape[2] % 4 for pair in pairs):
+    if [len(pair) for pair in pairs] != [2] * len(_STRIDES) or any(outputs[pair[1]].shape[2] % 4 for pair in pairs):
         return None
 
     def read(tables: Sequence[np.ndarray], size: tuple[int, int]) -> Scored:

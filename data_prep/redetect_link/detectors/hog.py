@@ -1,4 +1,4 @@
-"""OpenCV's people detector, which needs no file."""
+"""OpenCV's people detector; it needs no file."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import numpy as np
 from cfaan_jax.errors import InputError
 from data_prep.redetect_link.detectors.boxes import Detections, resize, suppress
 
-# Rows and columns of OpenCV's HOG window, and the margins around the person in it. The SVM was trained with 16 pixels
-# on every side; two fewer at the sides leave arms and legs in the picture.
+# Rows and columns of OpenCV's HOG window, and the margins around the person in it. The SVM was trained with margins of
+# 16 pixels; two fewer at the sides keep arms and legs in the picture.
 _WINDOW, _MARGINS = (128, 64), (16, 14)
 _SCALE_STEP = 1.05
 
@@ -19,17 +19,14 @@ _SCALE_STEP = 1.05
 class HogDetector:
     """OpenCV's people detector: histograms of oriented gradients and a linear SVM (Dalal and Triggs, CVPR 2005).
 
-    The SVM looks at windows of 128 x 64 pixels with a person of about 96 x 36 in their core, so an image is
-    scaled to a height at which a person has at least that size, and a window is shrunk to its core. Around a tight
-    crop it needs a border, which the alignment adds.
+    The SVM classifies windows of 128 x 64 pixels with a person of about 96 x 36 in their core. Images are scaled to a
+    height at which a person has at least that size, and a window is shrunk to its core. A tight crop needs a border,
+    which the alignment adds.
 
     Args:
-        confidence: lowest distance to the SVM's plane that counts.
-        nms: largest intersection over union of two boxes that are both kept; low, because the SVM answers at
-            several scales around one person.
-        input_size: `(height, width)`; images are scaled to this height, the width follows. The default halves a
-            crop of 256 rows with its border of 48 pixels. Up to 256 rows there is a window every 4 pixels, in
-            larger images, full frames, every 8.
+        confidence, nms: see `detectors.create`; `nms` is low, because the SVM responds at several scales.
+        input_size: `(height, width)`; images are scaled to this height, the width follows. The default halves a crop of
+            256 rows with its border of 48 pixels. There is a window every 4 pixels up to 256 rows, else every 8.
     """
 
     device = "CPU"
@@ -44,14 +41,14 @@ class HogDetector:
         self._hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Returns the persons of each image (uint8 `[h, w, 3]`, RGB)."""
+        """Returns the persons of every image (uint8 `[h, w, 3]`, RGB)."""
         with ThreadPoolExecutor(cv2.getNumThreads()) as pool:
             return list(pool.map(self._detect_one, images))
 
     def _detect_one(self, image: np.ndarray) -> Detections:
         full = resize(image, (self._rows, max(1, round(image.shape[1] * self._rows / image.shape[0]))))
         boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
-        # Level by level, because OpenCV's own detectMultiScale does it in threads that mix up which score is whose.
+        # Level by level: the threads of OpenCV's detectMultiScale mix up the scores of boxes.
         for shrink in _SCALE_STEP ** np.arange(1 + int(math.log(self._rows / _WINDOW[0], _SCALE_STEP))):
             rows, columns = round(full.shape[0] / shrink), max(1, round(full.shape[1] / shrink))
             level = cv2.resize(full, (columns, rows), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,1 @@
+"""Video files: `files` finds them and reads their frames, `tracking` follows the persons in them and cuts them out."""
