@@ -41,7 +41,7 @@ def search(extractor: FeatureExtractor, records: str | Path, weights: str, plain
               for name in ("names", "track_ids", "pids", "camids")}
     about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=Path(weights).name, seed=None,
                   weights=weights, clips=extractor.clips, distance=extractor.distance)
-    if plain or len(labels["pids"]) < whitening.FEWEST:
+    if plain or len(labels["pids"]) < whitening.MIN_TRACKLETS:
         features = np.concatenate([extractor(part).features for part in parts])
     else:
         features, about = extractor.whitened(*parts).features, replace(about, distance="cosine", whitened=True)

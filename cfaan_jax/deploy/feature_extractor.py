@@ -216,9 +216,9 @@ class FeatureExtractor:
             InputError: as a call of the extractor does, or fewer than 10 tracklets.
         """
         names, found, opened_sets = [], [], [self._opened(each) for each in sets]
-        if (count := sum(map(len, opened_sets))) < whitening.FEWEST:
-            raise InputError(f"{count} tracklets are too few to fit features to them: give at least "
-                             f"{whitening.FEWEST}, all that are to be compared, or take the features as they are")
+        if (count := sum(map(len, opened_sets))) < whitening.MIN_TRACKLETS:
+            raise InputError(f"{count} tracklets are too few to whiten features with: give all that are compared, at "
+                             f"least {whitening.MIN_TRACKLETS}, or take the features as they are")
         for opened in opened_sets:
             for batch in evaluate.of_clips(self._model, opened, **self._how):
                 real = batch.tracklets >= 0

@@ -51,7 +51,7 @@ def test_mat_of_other_data_is_refused(tmp_path):
     ("track_id,pid,second_pid,pid\n10,5,5,6\n", "once; wrong: pid"),
     ("track_id,pid,second_pid\n10,1_0,10\n", "are not three whole numbers"),
     ("track_id,pid,second_pid\n10,99999999999999999999999,5\n", "are not three whole numbers"),
-    ("track_id,pid,second_pid\n10,-7,-7\n", "identity -7 means nothing"),
+    ("track_id,pid,second_pid\n10,-7,-7\n", "-7 is not an identity"),
 ])
 def test_malformed_csv_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
@@ -80,7 +80,7 @@ def test_track_ids_that_repeat_cannot_be_corrected(tmp_path):
 def test_malformed_mat_is_refused(tmp_path):
     with pytest.raises(InputError, match="instead of track_test_info"):
         corrections.read(mat_file(tmp_path, np.zeros((2, 6)), key="other"))
-    with pytest.raises(InputError, match="is 2x4; six columns"):
+    with pytest.raises(InputError, match="is 2x4; it must have six columns"):
         corrections.read(mat_file(tmp_path, np.zeros((2, 4))))
     with pytest.raises(InputError, match="not whole numbers"):
         corrections.read(mat_file(tmp_path, np.full((2, 6), 0.5)))

@@ -77,7 +77,7 @@ def test_distances_do_not_depend_on_the_size_of_features(size):
 
 
 @pytest.mark.parametrize("change, expected", [
-    (dict(query=np.ones((2, 4))), "features of shape"), (dict(gallery=np.ones((0, 3))), "neither empty"),
+    (dict(query=np.ones((2, 4))), "features have shapes"), (dict(gallery=np.ones((0, 3))), "neither empty"),
     (dict(gallery=np.array([[0, np.nan, 0]])), "row 2 is not finite"), (dict(k1=0), "k1=0"),
     (dict(k1=2.5), "k1=2.5.*whole numbers"), (dict(k2="3"), "k2=3.*whole numbers"),
     (dict(lambda_value=1.5), "lambda_value=1.5")])

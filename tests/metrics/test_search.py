@@ -111,7 +111,7 @@ def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", x=1)
     (tmp_path / "text.npz").write_text("no archive")
     for name in ("other.npz", "text.npz", "missing.npz"):
-        with pytest.raises(InputError, match=f"{name}: no readable features"):
+        with pytest.raises(InputError, match=f"{name}: not a file of features"):
             Search.load(tmp_path / name)
 
 
