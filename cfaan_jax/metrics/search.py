@@ -16,7 +16,7 @@ from cfaan_jax.metrics.protocols import JUNK, Protocol
 from cfaan_jax.metrics.ranking import Identities, View
 from cfaan_jax.metrics.reranking import rerank
 from cfaan_jax.metrics.scores import Score, score_all
-from cfaan_jax.runtime.files import check_types, parse_json, read_npz, atomic_file
+from cfaan_jax.runtime.files import atomic_file, check_types, parse_json, read_npz
 
 _LARGEST_MATRIX = 1 << 30  # bytes
 
