@@ -15,21 +15,21 @@ from cfaan_jax.metrics.ranking import Identities, Ranks, Strips, View, rank
 
 @dataclass(frozen=True)
 class Score:
-    """What one protocol says of a distance matrix; all figures are shares between 0 and 1.
+    """Result of one protocol for a distance matrix; all metrics are shares between 0 and 1.
 
     Attributes:
         protocol: its name.
-        cmc: float64 [max_rank]; entry k-1 is the share of queries with a right answer among the first k rows. The curve
-            goes on level where fewer than max_rank rows are left.
+        cmc: float64 [max_rank]; entry k-1 is the share of queries with a right answer at rank k or better. It is
+            constant beyond the size of the gallery.
         mAP: mean average precision.
         ap: float64 [num_valid], average precision of the valid queries.
         inp: float64 [num_valid], their inverse negative penalty: right answers divided by the rank of the last one.
         first: int [num_valid], the rank of their first right answer, from 1.
         mINP: mean of `inp`, as `mAP` is of `ap`.
-        valid: int [num_valid], which queries these are.
+        valid: int [num_valid], the valid queries' numbers.
         num_valid: number of queries with at least one right answer in the gallery.
         num_queries: number of all queries.
-        gallery_size: rows of the gallery, those ignored for some or all queries included.
+        gallery_size: rows of the gallery, including those that queries ignore.
     """
 
     protocol: str

@@ -73,7 +73,7 @@ def test_what_fails_leaves_the_older_pages(tmp_path):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="holds no such pages"):
+    with pytest.raises(InputError, match="holds something else than these pages"):
         write(tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
@@ -81,6 +81,6 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
 def test_other_pages_are_not_replaced(tmp_path):
     write(tmp_path / "report")
     other = pages(tmp_path / "report", {"review.html": "Review"}, "about")
-    with pytest.raises(InputError, match="holds no such pages"), other:
+    with pytest.raises(InputError, match="holds something else than these pages"), other:
         pass
     assert (tmp_path / "report/index.html").exists()

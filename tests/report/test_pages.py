@@ -15,7 +15,7 @@ from selenium.webdriver import ActionChains, Keys
 from cfaan_jax import models
 from cfaan_jax.data.clips import test_clips
 from cfaan_jax.data.records import MANIFEST, RecordSet, load_manifest
-from cfaan_jax.evaluate.evaluate import results, score_table
+from cfaan_jax.evaluate.results import result_rows, score_table
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import attention, evaluation
@@ -66,7 +66,7 @@ def evaluated(tmp_path_factory) -> evaluation.Evaluation:
     model = models.create("cfaan", num_classes=2, clip_length=T, image_size=SIZE, width=8, depths=(1, 1, 1, 1),
                           scales=2, heads=2)
     scores = found.score(["mars", "mars_revised"])
-    return evaluation.Evaluation(found, scores, score_table(results(found, scores, None)), model, config)
+    return evaluation.Evaluation(found, scores, score_table(result_rows(found, scores, None)), model, config)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_the_scores_are_those_that_are_printed(browser, evaluated):
 
 def test_ranked_lists(browser, evaluated):
     browser.open("ranked.html")
-    found, score = evaluated.found, evaluated.score
+    found, score = evaluated.search, evaluated.score
     rising = score.valid[np.argsort(score.ap, kind="stable")]
     assert browser.texts(".list h3") == [" ".join(str(found.names[query]).split()) for query in rising]
     [answers] = found.nearest([int(rising[0])], protocols.get("mars"))
@@ -157,7 +157,7 @@ def test_a_choice_of_queries_says_that_it_is_one(tmp_path, evaluated):
     folder = evaluation.write(replace(evaluated, config=config), tmp_path).parent
     html = (folder / "ranked.html").read_text(encoding="utf-8")
     assert html.count('<section class="list"') == 3
-    assert "Only 3 of the 4 valid queries are listed here: the 2 with the lowest" in " ".join(html.split())
+    assert "Only 3 of the 4 valid queries are listed: the 2 with the lowest" in " ".join(html.split())
     assert not (folder / "attention.js").exists() and "<canvas>" not in (folder / "frames.html").read_text()
 
 
@@ -244,7 +244,7 @@ def maps(evaluated) -> list[dict]:
     """Attention of the first example by scale: `[T, rows, columns, length]` by axis."""
     query = RecordSet.open(evaluated.config.data.records, "query")
     worst = int(evaluated.score.valid[np.argsort(evaluated.score.ap, kind="stable")[0]])
-    return attention.of_clips(evaluated.model, 0, [(query, worst)], [test_clips(4, T, "test")[0]], SIZE)[0]
+    return attention.clip_attention(evaluated.model, 0, [(query, worst)], [test_clips(4, T, "test")[0]], SIZE)[0]
 
 
 def together(maps: dict, t: int, y: int, x: int) -> dict[str, np.ndarray]:
@@ -309,7 +309,7 @@ def test_the_policy_lets_nothing_out(chromium, report):
 
 
 def test_the_bytes_in_a_page_are_the_attention(maps):
-    for packed, scale in zip(attention.packed(maps), maps, strict=True):
+    for packed, scale in zip(attention.pack(maps), maps, strict=True):
         for axis in "hwt":
             stored = np.frombuffer(base64.b64decode(packed[axis]), np.uint8).reshape(scale[axis].shape).astype(float)
             found = stored / stored.sum(-1, keepdims=True)
