@@ -14,14 +14,7 @@ from cfaan_jax.report import attention, curves, details, frames_page
 from cfaan_jax.report.frames import FRAMES_IN_STRIP, TrackletFrames, write_strip
 from cfaan_jax.report.page import PageFolder, pages
 from cfaan_jax.report.ranked_lists import Entry, RankedList, draw
-from cfaan_jax.report.ranked_queries import (
-    RankedQuery,
-    Selection,
-    distance_name,
-    distance_text,
-    label_text,
-    select,
-)
+from cfaan_jax.report.ranked_queries import RankedQuery, Selection, distance_name, distance_text, label_text, select
 from cfaan_jax.runtime.text_tables import TableContent
 
 _FEW = 12  # queries in the pictures and on the page of frames

@@ -5,8 +5,6 @@ tracks. Two co-visible tracks, in view at the same time, show two people for cer
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,34 +46,26 @@ class CoVisible(NamedTuple):
     identities: np.ndarray
 
 
-class _Span(NamedTuple):
-    pid: int
-    video: str
-    first: int
-    last: int
-
-
 def co_visible(search: Search, records: str | Path) -> CoVisible | None:
     """What was in view at the same time; None where frames are not named as frames of a video."""
-    frames, spans = TrackletFrames(search, records), []
-    by_identity: dict[tuple[int, str], list[_Span]] = defaultdict(list)
-    for row, pid in enumerate(search.pids.tolist()):
+    frames, spans, queries = TrackletFrames(search, records), [], search.num_queries
+    for row in range(len(search.pids)):
         sources = frames.record(row).sources
         first, last = _FRAME.fullmatch(sources[0]), _FRAME.fullmatch(sources[-1])
         if first is None or last is None:
             return None
-        spans.append(_Span(pid, first[1], int(first[2]), int(last[2])))
-        by_identity[pid, first[1]].append(spans[-1])
-    whole = {key: _Span(*key, min(span.first for span in parts), max(span.last for span in parts))
-             for key, parts in by_identity.items()}
-    return CoVisible(_overlap(spans, search.num_queries),
-                     _overlap([whole[span.pid, span.video] for span in spans], search.num_queries))
+        spans.append((first[1], int(first[2]), int(last[2])))
+    videos, first, last = (np.array(column) for column in zip(*spans, strict=True))
+    # From the first to the last frame of an identity in a video.
+    _, group = np.unique([search.pids.astype(str), videos], axis=1, return_inverse=True)
+    starts, ends = np.full(len(group), first.max()), np.zeros(len(group), int)
+    np.minimum.at(starts, group, first)
+    np.maximum.at(ends, group, last)
+    return CoVisible(_overlap(videos, first, last, queries), _overlap(videos, starts[group], ends[group], queries))
 
 
-def _overlap(spans: Sequence[_Span], num_queries: int) -> np.ndarray:
-    _, videos, first, last = (np.array(column) for column in zip(*spans, strict=True))
-    return ((videos[:num_queries, None] == videos) & (first[:num_queries, None] <= last)
-            & (first <= last[:num_queries, None]))
+def _overlap(videos: np.ndarray, first: np.ndarray, last: np.ndarray, queries: int) -> np.ndarray:
+    return ((videos[:queries, None] == videos) & (first[:queries, None] <= last) & (first <= last[:queries, None]))
 
 
 def rank1_queries(search: Search, others: np.ndarray) -> int:

@@ -15,11 +15,11 @@ def record(sources: tuple[str, ...]):
     return replace(tiny_records.tracklet("walk", "query", 0, 1, 1, frames), sources=sources)
 
 
-def test_raw_frames_are_found_by_their_sources(tmp_path):
+def test_raw_frames_are_read_by_their_sources(tmp_path):
     tiny_records.write(tmp_path, [record(("a", "b", "c"))])
     stored = read_stored(RecordSet.open(tmp_path, "query"), 0, range(3))
-    found = RawQueries(tmp_path, ["walk"]).sources_of(record(("c", "a")), [1, 0, 0])
-    for frame, k in zip(found, (0, 2, 2), strict=True):
+    frames = RawQueries(tmp_path, ["walk"]).sources_of(record(("c", "a")), [1, 0, 0])
+    for frame, k in zip(frames, (0, 2, 2), strict=True):
         np.testing.assert_array_equal(frame, stored[k])
 
 

@@ -45,8 +45,8 @@ def test_pictures(tmp_path):
     frame = np.full((40, 20, 3), (200, 30, 60), np.uint8)
     with pages(tmp_path / "report", SITE, "about") as site:
         assert site.picture("tracklet-7", frame) == "frames/tracklet-7.jpg"
-    found = np.asarray(Image.open(tmp_path / "report/frames/tracklet-7.jpg"))
-    assert found.shape == frame.shape and np.abs(found.astype(int) - frame).max() <= 4
+    stored = np.asarray(Image.open(tmp_path / "report/frames/tracklet-7.jpg"))
+    assert stored.shape == frame.shape and np.abs(stored.astype(int) - frame).max() <= 4
 
 
 def test_pages_take_the_place_of_older_ones_whole(tmp_path):

@@ -58,15 +58,15 @@ def evaluated(tmp_path_factory) -> evaluation.Evaluation:
     labels = {name: np.concatenate([getattr(part, name) for part in parts])
               for name in ("names", "track_ids", "pids", "camids")}
     features = np.random.default_rng(1).standard_normal((11, 8)).astype(np.float32)
-    found = Search(features, 4, **labels, about=About(HOSTILE[0], HOSTILE[2], True, "cfaan", 0, "last", "test"))
+    search = Search(features, 4, **labels, about=About(HOSTILE[0], HOSTILE[2], True, "cfaan", 0, "last", "test"))
     config = ConfigDict({
         "model": {"name": "cfaan", "order": "hwt"},
         "data": {"records": str(aligned), "clip_length": T, "image_size": SIZE},
         "eval": {"corrections": "", "report_lists": 100, "raw_records": str(raw), "attention_block": 0}})
     model = models.create("cfaan", num_classes=2, clip_length=T, image_size=SIZE, width=8, depths=(1, 1, 1, 1),
                           scales=2, heads=2)
-    scores = found.score(["mars", "mars_revised"])
-    return evaluation.Evaluation(found, scores, score_table(result_rows(found, scores, None)), model, config)
+    scores = search.score(["mars", "mars_revised"])
+    return evaluation.Evaluation(search, scores, score_table(result_rows(search, scores, None)), model, config)
 
 
 @pytest.fixture(scope="module")
@@ -134,17 +134,17 @@ def test_the_scores_are_those_that_are_printed(browser, evaluated):
 
 def test_ranked_lists(browser, evaluated):
     browser.open("ranked.html")
-    found, score = evaluated.search, evaluated.score
+    search, score = evaluated.search, evaluated.score
     rising = score.valid[np.argsort(score.ap, kind="stable")]
-    assert browser.texts(".list h3") == [" ".join(str(found.names[query]).split()) for query in rising]
-    [answers] = found.nearest([int(rising[0])], protocols.get("mars"))
+    assert browser.texts(".list h3") == [" ".join(str(search.names[query]).split()) for query in rising]
+    [answers] = search.nearest([int(rising[0])], protocols.get("mars"))
     cards = browser.all(".list")[0].find_elements("css selector", ".card:not(.query)")
     for card, answer in zip(cards, answers, strict=True):
         sign = {"right": "✓", "wrong": "✗", "ignored": "–"}[answer.kind]
         label, _, distance = card.find_element("css selector", "figcaption").text.split("\n")
         assert label == f"{sign} {answer.kind}" and answer.kind in card.get_attribute("class")
         assert float(distance) == pytest.approx(1 + answer.distance, abs=1e-3)
-        assert card.get_attribute("title") == found.names[answer.row]
+        assert card.get_attribute("title") == search.names[answer.row]
     kinds = {kind: browser.all(f".card.{kind}")[0].value_of_css_property("border-top-style")
              for kind in ("right", "wrong", "ignored")}
     assert kinds == {"right": "solid", "wrong": "dashed", "ignored": "dotted"}
@@ -272,8 +272,8 @@ def test_a_click_shows_the_attention_of_that_point(browser, maps, scale):
         shares = [float(each.split()[0]) for each in browser.texts(".example:first-of-type .share")]
         np.testing.assert_allclose(shares, 100 * expected.sum((1, 2)), atol=0.5)
         for frame in range(T):
-            found = opacity(browser, frame, rows, columns)
-            np.testing.assert_allclose(found, 0.85 * expected[frame] / expected.max(), atol=0.02)
+            np.testing.assert_allclose(opacity(browser, frame, rows, columns),
+                                       0.85 * expected[frame] / expected.max(), atol=0.02)
 
 
 def click(browser: Browser, t: int, y: float, x: float) -> None:
@@ -312,6 +312,6 @@ def test_the_bytes_in_a_page_are_the_attention(maps):
     for packed, scale in zip(attention.pack(maps), maps, strict=True):
         for axis in "hwt":
             stored = np.frombuffer(base64.b64decode(packed[axis]), np.uint8).reshape(scale[axis].shape).astype(float)
-            found = stored / stored.sum(-1, keepdims=True)
-            assert np.abs(found - scale[axis]).max() <= 0.005 * scale[axis].max()
+            shares = stored / stored.sum(-1, keepdims=True)
+            assert np.abs(shares - scale[axis]).max() <= 0.005 * scale[axis].max()
             assert (packed["rows"], packed["columns"]) == scale[axis].shape[1:3]

@@ -172,10 +172,10 @@ def test_saved_files_correct_the_labels_alike(page, records, tmp_path):
     press(page, "s")
     choose_kind(page, suspects.AMBIGUOUS)
     press(page, "a")
-    found = search_of(records)
-    by_csv = corrections.read(saved(page, "save-csv", "corrections.csv")).apply(found.track_ids, found.pids)
+    search = search_of(records)
+    by_csv = corrections.read(saved(page, "save-csv", "corrections.csv")).apply(search.track_ids, search.pids)
     matrix = saved(page, "save-mat", "clean_tracks_test_info.mat")
-    by_mat = corrections.read(matrix).apply(found.track_ids, found.pids)
+    by_mat = corrections.read(matrix).apply(search.track_ids, search.pids)
     for one, other in zip(by_csv, by_mat, strict=True):
         np.testing.assert_array_equal(one, other)
     assert by_csv[0][4] == 2 and (by_csv[1] != by_csv[0]).sum() == 1

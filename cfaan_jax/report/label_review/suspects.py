@@ -72,7 +72,8 @@ def find(search: Search, crowded: np.ndarray | None = None) -> list[Suspect]:
     first: dict[int, tuple[str, float]] = {}
     for row, kind, weight in filter(None, turns):
         first.setdefault(row, (kind, weight))
-    return [Suspect(row, kind, weight, resemblance.own_tracklets(row), resemblance.others(row))
+    return [Suspect(row, kind, weight, resemblance.nearest(row, search.pids[row]),
+                    tuple(resemblance.nearest(row, identity) for identity in resemblance.likeliest[row]))
             for row, (kind, weight) in first.items()]
 
 
@@ -93,6 +94,7 @@ class _Resemblance:
 
     Attributes:
         own, best: bits, float64 [N]; minus infinity where there is no such tracklet.
+        likeliest: for every tracklet at most `_SHOWN` other identities, the most likely first.
     """
 
     def __init__(self, search: Search):
@@ -103,12 +105,14 @@ class _Resemblance:
         self._people = self._people[np.argsort(search.pids[self._people], kind="stable")]
         self._identities, self._starts = np.unique(search.pids[self._people], return_index=True)
         self.own, self.best = np.full((2, len(search.pids)), -np.inf)
-        self._likeliest: list[np.ndarray] = []  # other identities, by tracklet
+        self.likeliest: list[np.ndarray] = []
         for start in range(0, len(search.pids), _BLOCK):
             self._measure(np.arange(start, min(start + _BLOCK, len(search.pids))))
 
     def _measure(self, rows: np.ndarray) -> None:
-        evidence = self._evidence(rows)
+        cosine = self._features[rows] @ self._features[self._people].T
+        evidence = self._bits(cosine, self._camids[rows, None] == self._camids[None, self._people])
+        evidence[rows[:, None] == self._people[None]] = -np.inf  # a tracklet says nothing about itself
         support = np.stack([_mean_of_best(part) for part in np.split(evidence, self._starts[1:], axis=1)], axis=1)
         own = self._identities[None] == self._pids[rows, None]
         self.own[rows] = np.where(own, support, -np.inf).max(axis=1)
@@ -116,22 +120,10 @@ class _Resemblance:
         self.best[rows] = others.max(axis=1)
         for support in others:
             order = np.argsort(-support, kind="stable")[:_SHOWN]
-            self._likeliest.append(self._identities[order[np.isfinite(support[order])]])
+            self.likeliest.append(self._identities[order[np.isfinite(support[order])]])
 
-    def _evidence(self, rows: np.ndarray) -> np.ndarray:
-        """Bits for every row and tracklet of an identity, [R, P]; minus infinity for the tracklet itself."""
-        cosine = self._features[rows] @ self._features[self._people].T
-        evidence = self._bits(cosine, self._camids[rows, None] == self._camids[None, self._people])
-        evidence[rows[:, None] == self._people[None]] = -np.inf
-        return evidence
-
-    def own_tracklets(self, row: int) -> tuple[int, ...]:
-        return self._nearest(row, int(self._pids[row]))
-
-    def others(self, row: int) -> tuple[tuple[int, ...], ...]:
-        return tuple(self._nearest(row, identity) for identity in self._likeliest[row].tolist())
-
-    def _nearest(self, row: int, identity: int) -> tuple[int, ...]:
+    def nearest(self, row: int, identity: int) -> tuple[int, ...]:
+        """Rows of at most `_SHOWN` tracklets of an identity, the most similar to a tracklet first."""
         tracklets = self._people[self._pids[self._people] == identity]
         tracklets = tracklets[tracklets != row]
         bits = self._bits(self._features[tracklets] @ self._features[row], self._camids[tracklets] == self._camids[row])
