@@ -19,6 +19,7 @@ from cfaan_jax.metrics.scores import Score, score_all
 from cfaan_jax.runtime.files import atomic_file, check_types, parse_json, read_npz
 
 _LARGEST_MATRIX = 1 << 30  # bytes
+_LABELS = {"names": "U", "track_ids": "i", "pids": "i", "camids": "i"}  # and how their dtypes begin
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,7 @@ class Search:
     def save(self, path: Path) -> None:
         """Writes everything to one .npz file."""
         with atomic_file(path) as file:
-            np.savez(file, features=self.features, num_queries=self.num_queries, names=self.names,
-                     track_ids=self.track_ids, pids=self.pids, camids=self.camids, about=json.dumps(asdict(self.about)))
+            np.savez(file, **vars(self) | {"about": json.dumps(asdict(self.about))})
 
     @classmethod
     def load(cls, path: str | Path) -> "Search":
@@ -112,27 +112,25 @@ class Search:
     @classmethod
     def of_splits(cls, features: np.ndarray, query, gallery, about: About) -> "Search":
         """Features [N, D] of a query and a gallery split (`data.records.RecordSet`), with their labels."""
-        labels = {name: np.concatenate([getattr(query, name), getattr(gallery, name)])
-                  for name in ("names", "track_ids", "pids", "camids")}
+        labels = {name: np.concatenate([getattr(query, name), getattr(gallery, name)]) for name in _LABELS}
         return cls(features, len(query), **labels, about=about)
 
     def without(self, rows: np.ndarray) -> "Search":
         """The same search without the tracklets of `rows`, bool [N]."""
-        arrays = {name: getattr(self, name)[~rows] for name in ("features", "names", "track_ids", "pids", "camids")}
+        arrays = {name: getattr(self, name)[~rows] for name in ("features", *_LABELS)}
         return replace(self, num_queries=int((~rows[:self.num_queries]).sum()), **arrays)
 
     def _check(self) -> None:
         """ValueError for what `save` does not write: other types, arrays that do not fit, infinite numbers."""
-        kinds = {"features": "f4", "names": "U", "track_ids": "i", "pids": "i", "camids": "i"}
-        for name, kind in kinds.items():
+        for name, kind in ({"features": "f4"} | _LABELS).items():
             array = getattr(self, name)
             if not array.dtype.str[1:].startswith(kind) or array.ndim != 1 + (name == "features"):
                 raise ValueError(f"{name} of {array.dtype} and shape {list(array.shape)}")
         check_types(self.about)
         if self.about.distance not in DISTANCES or self.about.left_out < 0:
             raise ValueError(f"distance {self.about.distance}, {self.about.left_out} left out")
-        labels = [len(getattr(self, name)) for name in ("names", "track_ids", "pids", "camids")]
-        if self.features.ndim != 2 or not self.features.shape[1] or set(labels) != {len(self.features)}:
+        labels = [len(getattr(self, name)) for name in _LABELS]
+        if not self.features.shape[1] or set(labels) != {len(self.features)}:
             raise ValueError(f"features of shape {self.features.shape} for {labels} labels")
         if not 0 < self.num_queries < len(self.features):
             raise ValueError(f"{self.num_queries} of {len(self.features)} tracklets are queries")
