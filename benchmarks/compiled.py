@@ -13,7 +13,7 @@ from jax.stages import Compiled
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate.features import compiled_features
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.sharding import batch_sharding, replicated
 from cfaan_jax.train import optim
@@ -82,12 +82,12 @@ def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Com
 
 
 def evaluation_step(config: ConfigDict, mesh: Mesh) -> Compiled:
-    """The step of `evaluate.extract`: a batch of clips to features."""
+    """The step of `evaluate.features.extract`: a batch of clips to features."""
     model = nnx.eval_shape(lambda: create_model(config, CLASSES))
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(_placed(state, replicated(mesh)))
     clips = _batch(config, config.eval.batch, batch_sharding(mesh, config.eval.batch))
-    return evaluate.compiled_features(graphdef, structure, replicated(mesh)).lower(arrays, *clips).compile()
+    return compiled_features(graphdef, structure, replicated(mesh)).lower(arrays, *clips).compile()
 
 
 def costs(compiled: Compiled) -> Costs:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.extraction --out=extraction.json [--records=FOLDER] [--variant=c2d] [--batch=32] [--turns=3]
 
-    extraction      `evaluate.extract`: frames read and decoded, packed into batches, features, means over tracklets
+    extraction      `features.extract`: frames read and decoded, packed into batches, features, means over tracklets
     bare forward    as many batches of the same shape, which lie on the device, through the same compiled program
 
 The two are timed in turns, and the best turn counts, so that a busy moment does not. Without --records, tracklets are
@@ -23,7 +23,7 @@ from cfaan_jax.data.clips import MODES
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.tracklet_record import SPLITS
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate import features
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, put_on_mesh, replicated
@@ -66,10 +66,10 @@ def measure(split: RecordSet, flags) -> dict:
     tracklets = [batches[i]["tracklet"] for i in range(len(batches))]
     clips = sum(int((each >= 0).sum()) for each in tracklets)
     batch = put_on_mesh((batches[0]["frames"], batches[0]["rectangles"]), batch_sharding(mesh, flags.batch))
-    network = evaluate.features_of(model, replicated(mesh))
+    network = features.features_of(model, replicated(mesh))
 
     def extraction() -> None:
-        evaluate.extract(model, split, clips=flags.clips, clip_length=clip_length, image_size=image_size,
+        features.extract(model, split, clips=flags.clips, clip_length=clip_length, image_size=image_size,
                          batch_size=flags.batch, workers=flags.workers)
 
     def forward() -> None:

@@ -29,7 +29,8 @@ from benchmarks import command, mars_config, mars_sizes, seconds, whole
 from benchmarks.mars_records import first, write_records
 from benchmarks.scoring import drawn_search
 from cfaan_jax.data.loader import ClipBatches
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate.evaluate import test_records
+from cfaan_jax.evaluate.features import extract
 from cfaan_jax.experiment.checkpoint import Checkpoints, restore_model
 from cfaan_jax.experiment.config import CHECKPOINT_KINDS, save_or_check_config
 from cfaan_jax.metrics import protocols
@@ -140,14 +141,14 @@ def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line],
 def _tested(config: ConfigDict, workdir: Path, batches: int) -> list[Line]:
     """Features of a part of the gallery, by the clips of periodic evaluations and by those of the final one."""
     model, _ = restore_model(workdir, "last")
-    splits, clips = evaluate.test_records(config), batches * config.eval.batch
+    splits, clips = test_records(config), batches * config.eval.batch
     settings = {"clip_length": config.data.clip_length, "image_size": tuple(config.data.image_size),
                 "batch_size": config.eval.batch}
 
     def measured(mode: str, clips: int) -> tuple[float, int]:
         """Seconds, and how many batches they were for."""
         part = first(splits[1], clips, config.data.clip_length, mode)
-        took = seconds(lambda: evaluate.extract(model, part, clips=mode, workers=config.data.workers, **settings))
+        took = seconds(lambda: extract(model, part, clips=mode, workers=config.data.workers, **settings))
         return took, len(ClipBatches(part, mode, **settings))
 
     lines = [Line("evaluation step, compiled", 1, measured("test", 1)[0], 1)]

@@ -28,7 +28,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from benchmarks import command, whole, wholes
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate.features import features_of
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, put_on_mesh, replicated
@@ -190,7 +190,7 @@ def prepared(config: ConfigDict) -> Network:
                          "rectangles": np.tile(np.int32([0, clip_size[1], 0, clip_size[2]]), (clips, clip_size[0], 1)),
                          "labels": np.repeat(np.arange(config.data.identities, dtype=np.int32), config.data.tracklets)},
                         where)
-    features = evaluate.features_of(model, replicated(mesh))
+    features = features_of(model, replicated(mesh))
     flops = utilisation.forward_flops(model, clip_size)
     model.train()
     graphdef, *state = nnx.split(model, nnx.Param, ...)

@@ -18,7 +18,7 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.label_review import suspects
-from cfaan_jax.report.label_review.review import crowded
+from cfaan_jax.report.label_review.review import count_crowded
 from cfaan_jax.report.summary import mean
 from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.text_tables import show
@@ -51,7 +51,7 @@ def measure(run: Path, network: str) -> dict:
     truth = json.loads((run / "synthetic/truth.json").read_text())["tracklets"]
     found = Search.load(run / network / "features-last-all_sampled.npz")
     parts = [RecordSet.open(run / "records/aligned", split) for split in ("query", "gallery")]
-    order = [suspect.row for suspect in suspects.find(found, crowded(parts))]
+    order = [suspect.row for suspect in suspects.find(found, count_crowded(parts))]
     kinds = np.array([truth[name]["kind"] for name in found.names])
     recall = {fault: {str(n): float(np.isin(np.flatnonzero(kinds == fault), order[:n]).mean()) for n in LOOKED_AT}
               for fault in FAULTS}

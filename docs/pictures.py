@@ -18,7 +18,7 @@ from cfaan_jax.data.images import decoded
 from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report import curves
-from cfaan_jax.report.frames import fitted
+from cfaan_jax.report.frames import fit_into_cell
 from data_prep.redetect_link import detectors, linkers
 from data_prep.redetect_link.alignment import AlignedFrame, AlignmentSettings, align_tracklet
 
@@ -84,7 +84,7 @@ def _rows(rows: dict[str, Sequence[np.ndarray]]) -> Image.Image:
         top = i * (height + _GAP)
         ImageDraw.Draw(canvas).text((_GAP, top + height // 2 - 12), label, "black", ImageFont.load_default(18))
         for column, frame in enumerate(frames):
-            cell = fitted(frame, height, width, "lightgray")
+            cell = fit_into_cell(frame, height, width, "lightgray")
             canvas.paste(cell, (_LABELS + column * (width + _GAP), top))
     return canvas
 

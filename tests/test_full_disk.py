@@ -24,6 +24,7 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.deploy import extract
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate.results import result_rows
 from cfaan_jax.experiment import checkpoint
 from cfaan_jax.experiment.metric_log import MetricLog
 from cfaan_jax.metrics.search import About, Search
@@ -131,7 +132,7 @@ def test_features_of_an_evaluation(mine, tmp_path, capsys):
 
 def test_results_of_several_runs(mine, tmp_path, capsys):
     found = search_of(mine)
-    (tmp_path / "results.json").write_text(json.dumps(evaluate.results(found, found.score(["mars"]), None)))
+    (tmp_path / "results.json").write_text(json.dumps(result_rows(found, found.score(["mars"]), None)))
     fails_and_goes_on(lambda: summary.main([f"--out={tmp_path / 'all.json'}", str(tmp_path / "results.json")]),
                       tmp_path, capsys, tmp_path / "all.json")
 

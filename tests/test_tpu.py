@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate.features import compiled_features
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.sharding import data_mesh
 from cfaan_jax.train import optim
@@ -50,5 +50,5 @@ def test_the_evaluation_step_lowers(system):
     model.eval()
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(state)
-    features = evaluate.compiled_features(graphdef, structure, None)
+    features = compiled_features(graphdef, structure, None)
     assert "stablehlo.convolution" in lowered(features, arrays, frames, rectangles)

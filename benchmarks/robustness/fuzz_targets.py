@@ -26,10 +26,11 @@ from cfaan_jax.data.manifest import MANIFEST, load_manifest
 from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, decode, encode
 from cfaan_jax.errors import InputError
+from cfaan_jax.experiment import results_file
 from cfaan_jax.experiment.config import SECTIONS, check, load_config
 from cfaan_jax.experiment.metric_log import earlier_rows
 from cfaan_jax.metrics import corrections
-from cfaan_jax.report import curves, summary
+from cfaan_jax.report import curves
 from cfaan_jax.runtime import matlab
 from cfaan_jax.weights import files
 from data_prep.datasets import mars, mars_dl
@@ -220,7 +221,7 @@ def _safetensors(folder: Path):
 
 def _workdir(folder: Path):
     """The files of a run that are read again."""
-    readers = (lambda: summary.read_rows(folder / "results.json"), lambda: load_config(folder),
+    readers = (lambda: results_file.read_rows(folder / "results.json"), lambda: load_config(folder),
                lambda: load_manifest(folder), lambda: curves.training(folder / "metrics.csv", folder / "a.svg"))
     names = ("results.json", "config.json", MANIFEST, "metrics.csv")
 
@@ -233,8 +234,8 @@ def _workdir(folder: Path):
         else:
             readers[which]()
 
-    row = {"aligned": False, **dict.fromkeys((*summary.FIGURES, *summary._COUNTS), 1),
-           **dict.fromkeys(summary._TEXTS, "a")}
+    row = {"aligned": False, **dict.fromkeys((*results_file.METRICS, "seed", "gallery_size", "num_valid"), 1),
+           **dict.fromkeys(("model", "weights", "protocol", "clips", "distance", "dataset", "note"), "a")}
     config = dict.fromkeys(SECTIONS, {"a": [1, 2]})
     return [b"\0" + json.dumps([row]).encode(), b"\1" + json.dumps(config).encode(),
             b"\2" + json.dumps({"schema_version": 1, "counts": {}}).encode(),

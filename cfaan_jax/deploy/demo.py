@@ -19,7 +19,7 @@ import numpy as np
 from cfaan_jax.data.manifest import load_manifest
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.deploy.feature_extractor import FeatureExtractor
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate.results import result_rows, score_table
 from cfaan_jax.metrics import Score, whitening
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import matches, page
@@ -38,15 +38,13 @@ def search(extractor: FeatureExtractor, records: str | Path, weights: str, plain
         plain: leave the features as the network gives them, as it is done for too few tracklets.
     """
     manifest, parts = load_manifest(records), [RecordSet.open(records, split) for split in ("query", "gallery")]
-    labels = {name: np.concatenate([getattr(part, name) for part in parts])
-              for name in ("names", "track_ids", "pids", "camids")}
     about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=Path(weights).name, seed=None,
                   weights=weights, clips=extractor.clips, distance=extractor.distance)
-    if plain or len(labels["pids"]) < whitening.FEWEST:
+    if plain or sum(map(len, parts)) < whitening.MIN_TRACKLETS:
         features = np.concatenate([extractor(part).features for part in parts])
     else:
         features, about = extractor.whitened(*parts).features, replace(about, distance="cosine", whitened=True)
-    return Search(features, len(parts[0]), **labels, about=about)
+    return Search.of_splits(features, *parts, about)
 
 
 def score(found: Search) -> Score | None:
@@ -72,17 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.check:
         return
     found = search(extractor, flags.records, flags.weights, flags.plain)
-    scored, times = score(found), matches.view_times(found, flags.records)
+    scored, times = score(found), matches.co_visible(found, flags.records)
     written = matches.write(found, scored, times, flags.records, flags.out)
     if scored:
-        show(found.about.line(), *evaluate.score_table(evaluate.results(found, {_PROTOCOL: scored}, None)))
-        print(f"{(scored.first == 1).sum()} of {scored.num_valid} queries find their own identity first")
+        show(found.about.line(), *score_table(result_rows(found, {_PROTOCOL: scored}, None)))
+        print(f"rank-1: {(scored.first == 1).sum()} of {scored.num_valid} queries")
         if times is not None:
-            print(f"{matches.first_among(found, ~times.elsewhere)} do without the tracklets that were in view at the "
-                  "same time as the query: nobody is in two places at once")
-            print(f"{matches.first_among(found, times.together)} do among tracks that were in view at the same time, "
-                  "which are other people for certain")
+            print(f"rank-1 without co-visible tracklets: {matches.rank1_queries(found, ~times.tracklets)} of "
+                  f"{scored.num_valid} queries")
+            print(f"rank-1 among co-visible tracks: {matches.rank1_queries(found, times.identities)} of "
+                  f"{scored.num_valid} queries")
     else:
-        pairs = len(matches.both_ways(found))
-        print(f"{pairs} pairs of a query and a tracklet of another camera are nearest both ways")
+        print(f"{len(matches.mutual_neighbours(found))} pairs of a query and a tracklet of another camera are mutual "
+              "nearest neighbours")
     print(f"report: {written}")

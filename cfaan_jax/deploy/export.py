@@ -33,7 +33,8 @@ from cfaan_jax.deploy.exported import (
     checksum,
 )
 from cfaan_jax.errors import InputError
-from cfaan_jax.evaluate.evaluate import features_of, name_of
+from cfaan_jax.evaluate.evaluate import name_of
+from cfaan_jax.evaluate.features import features_of
 from cfaan_jax.models import VideoReID
 from cfaan_jax.models.heads import masked_average
 from cfaan_jax.runtime import distributed, lock

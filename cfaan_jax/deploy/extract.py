@@ -20,7 +20,7 @@ from cfaan_jax.data.storage import is_address
 from cfaan_jax.data.tracklet_record import SPLITS
 from cfaan_jax.deploy.feature_extractor import FeatureExtractor, Features
 from cfaan_jax.errors import InputError
-from cfaan_jax.metrics.search import DISTANCES, between, compared
+from cfaan_jax.metrics.distances import DISTANCES, normalize_for, pairwise
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed, lock
 from cfaan_jax.runtime.files import atomic_folder, parse_json
@@ -219,9 +219,9 @@ def search(query: Extracted, gallery: Extracted, count: int) -> TableContent:
         raise InputError(f"the query's features come from {query.about}, the gallery's from {gallery.about}; extract "
                          "both with one network")
     distance = query.about["distance"]
-    known, rows = compared(gallery.features, distance), []
-    for name, feature in zip(query.ids, compared(query.features, distance), strict=True):
-        distances = between(feature[None], known, distance)[0]
+    known, rows = normalize_for(distance, gallery.features), []
+    for name, feature in zip(query.ids, normalize_for(distance, query.features), strict=True):
+        distances = pairwise(distance, feature[None], known)[0]
         nearest = np.argsort(distances, kind="stable")[:count]
         figures = -distances[nearest] if distance == "cosine" else distances[nearest]
         rows += [[name, str(rank), gallery.ids[row], f"{figure:.4f}"]

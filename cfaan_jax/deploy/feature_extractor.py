@@ -12,7 +12,7 @@ from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.data.tracklets import ImageTracklets, Tracklet, crop_video
 from cfaan_jax.deploy.exported import DESCRIPTION, ExportedNetwork
 from cfaan_jax.errors import InputError
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate.features import check_finite, extract, iter_clip_features
 from cfaan_jax.experiment.checkpoint import restore_model
 from cfaan_jax.metrics import whitening
 from cfaan_jax.models import VideoReID
@@ -185,7 +185,7 @@ class FeatureExtractor:
             InputError: no tracklets, or a frame that is no image.
         """
         opened = self._opened(tracklets)
-        return Features(list(opened.names), evaluate.extract(self._model, opened, **self._how))
+        return Features(list(opened.names), extract(self._model, opened, **self._how))
 
     def whitened(self, *sets: Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet) -> Features:
         """Features fitted to the tracklets at hand without labels, see `metrics.whitening`; compare them by the cosine.
@@ -216,17 +216,17 @@ class FeatureExtractor:
             InputError: as a call of the extractor does, or fewer than 10 tracklets.
         """
         names, found, opened_sets = [], [], [self._opened(each) for each in sets]
-        if (count := sum(map(len, opened_sets))) < whitening.FEWEST:
-            raise InputError(f"{count} tracklets are too few to fit features to them: give at least "
-                             f"{whitening.FEWEST}, all that are to be compared, or take the features as they are")
+        if (count := sum(map(len, opened_sets))) < whitening.MIN_TRACKLETS:
+            raise InputError(f"{count} tracklets are too few to whiten features with: give all that are compared, at "
+                             f"least {whitening.MIN_TRACKLETS}, or take the features as they are")
         for opened in opened_sets:
-            for batch in evaluate.of_clips(self._model, opened, **self._how):
+            for batch in iter_clip_features(self._model, opened, **self._how):
                 real = batch.tracklets >= 0
                 found.append((batch.features[real], len(names) + batch.tracklets[real],
                               np.full(real.sum(), batch.frames)))
             names += opened.names
         features, tracklets, frames = (np.concatenate(each) for each in zip(*found, strict=True))
-        evaluate.check_finite(features, [names[place] for place in tracklets])
+        check_finite(features, [names[place] for place in tracklets])
         return Features(names, whitening.whitened(features, tracklets, frames))
 
     def _opened(self, tracklets: Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet) -> RecordSet | ImageTracklets:

@@ -5,8 +5,8 @@
 
 A strip holds the distances of some queries to the whole gallery, so ranks are exact and everything that takes a matrix
 of distances works on it. Every distance is computed once. Counting block by block what is nearer than the right answers
-would read the gallery less often, but needs these answers' distances beforehand, bit for bit those of the count; as a
-product's last bits may depend on where a row lies in its block, that means to compute all of them twice.
+would read the gallery less often, but needs their distances beforehand, to the last bit. A product's last bits may
+depend on where a row lies in its block, so every distance would be computed twice.
 """
 
 import mmap
@@ -24,11 +24,11 @@ from cfaan_jax.runtime.progress import Progress
 _BLOCK = 8192
 _SHORTEST = 1e-12
 _BFLOAT16_ON_DISK = np.dtype("V2")
-_AS_THEY_ARE = (np.float16, jnp.bfloat16, np.float32)
+_READ_UNCHANGED = (np.float16, jnp.bfloat16, np.float32)
 
 
 class CosineDistances:
-    """Minus the cosine of every query with every gallery feature, float32 [Q, G], of which some rows exist at a time.
+    """Minus the cosine of every query with every gallery feature, float32 [Q, G], computed some rows at a time.
 
     Examples:
         >>> import numpy as np
@@ -40,14 +40,13 @@ class CosineDistances:
         1.0
 
     Args:
-        queries, gallery: features [Q, D] and [G, D], any real numbers, not normalised; arrays, or files that
-            `np.load(..., mmap_mode="r")` maps, which stay on the disk. A .npy file does not know bfloat16: NumPy reads
-            raw pairs of bytes (dtype V2), which are taken for it.
-        memory: bytes for the distances that exist at a time. The gallery is read 4 x Q x G / memory times.
-        mesh: devices along an axis "data", over which each block of the gallery is divided; None = those of
-            this process.
+        queries, gallery: features [Q, D] and [G, D] of any real dtype, not normalised; arrays, or files that
+            `np.load(..., mmap_mode="r")` maps, which stay on the disk. A .npy file has no bfloat16: NumPy reads raw
+            pairs of bytes (dtype V2), which are taken as bfloat16.
+        memory: bytes for one strip. The gallery is read 4 x Q x G / memory times.
+        mesh: devices along an axis "data", over which a block of the gallery is divided; None = those of this process.
     Raises:
-        InputError: shapes that do not fit, no rows, no numbers; from `strips`: a feature that is not finite.
+        InputError: shapes that do not fit, no rows, not a real dtype; from `strips`: a feature that is not finite.
     """
 
     def __init__(self, queries: np.ndarray, gallery: np.ndarray, memory: int = 4 << 30, mesh: Mesh | None = None):
@@ -63,7 +62,7 @@ class CosineDistances:
         self._block = -(-min(_BLOCK, self.shape[1]) // devices) * devices
 
     def strips(self) -> Iterator[np.ndarray]:
-        """The rows in order, a strip [q, G] of them at a time; each takes the place of the one before it."""
+        """The rows in order, a strip [q, G] at a time; a strip overwrites the one before it."""
         strip = np.empty((self._height, self.shape[1]), np.float32)
         tops, lefts = range(0, self.shape[0], self._height), range(0, self.shape[1], self._block)
         label = f"distances of {self.shape[0]:,} queries to {self.shape[1]:,} features"
@@ -75,12 +74,12 @@ class CosineDistances:
                 for left in lefts:
                     block = _read(self._gallery, left, self._block)
                     block = jax.device_put(block, sharding.batch_sharding(self._mesh, self._block))
-                    found = top, left, *_minus_cosines(queries, block)
+                    computed = top, left, *_minus_cosines(queries, block)
                     if running is not None:  # read a block while the devices work on the one before it
-                        _take(strip, *running)
+                        _store(strip, *running)
                         progress.advance()
-                    running = found
-                _take(strip, *running)
+                    running = computed
+                _store(strip, *running)
                 progress.advance()
                 yield strip[:self.shape[0] - top]
 
@@ -97,18 +96,18 @@ def _features(values: np.ndarray, name: str) -> np.ndarray:
 
 def _read(features: np.ndarray, start: int, count: int) -> np.ndarray:
     """A copy of `count` rows, with zeros after the last one: blocks of one shape are computed by one program."""
-    kind = features.dtype if features.dtype in _AS_THEY_ARE else np.float32
+    dtype = features.dtype if features.dtype in _READ_UNCHANGED else np.float32
     rows = features[start:start + count]
-    block = np.zeros((count, features.shape[1]), kind)
+    block = np.zeros((count, features.shape[1]), dtype)
     block[:len(rows)] = rows
-    _forget(features)
+    _release_pages(features)
     return block
 
 
-def _forget(features: np.ndarray) -> None:
-    """Gives back the memory of a mapped file's pages, which would grow to all of it; they are read again if needed."""
+def _release_pages(features: np.ndarray) -> None:
+    """Frees the memory of a mapped file's pages, which would grow to the whole file; they are read again if needed."""
     while isinstance(features, np.ndarray):
-        if getattr(features, "mode", None) == "c":  # changes that are only in memory would be lost
+        if getattr(features, "mode", None) == "c":  # copy on write: changes would be lost
             return
         features = features.base
     if isinstance(features, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -119,24 +118,24 @@ def _forget(features: np.ndarray) -> None:
 def _minus_cosines(queries: jax.Array, block: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Distances [Q, B], and the lengths of the queries [Q] and of the block's features [B].
 
-    The lengths are divided out last: products of small whole numbers are exact, so what is equal stays equal.
+    The lengths are divided out last: products of small whole numbers are exact, so equal distances stay equal.
     """
-    queries, block = _of_size_one(queries.astype(jnp.float32)), _of_size_one(block.astype(jnp.float32))
+    queries, block = _scale_to_one(queries.astype(jnp.float32)), _scale_to_one(block.astype(jnp.float32))
     q_lengths, g_lengths = jnp.linalg.norm(queries, axis=1), jnp.linalg.norm(block, axis=1)
     products = jnp.matmul(queries, block.T, precision=jax.lax.Precision.HIGHEST)
     scale = jnp.maximum(q_lengths, _SHORTEST)[:, None] * jnp.maximum(g_lengths, _SHORTEST)
     return -products / scale, q_lengths, g_lengths
 
 
-def _of_size_one(rows: jax.Array) -> jax.Array:
-    """Rows times powers of two, which is exact, so that the squares of their numbers neither overflow nor vanish."""
+def _scale_to_one(rows: jax.Array) -> jax.Array:
+    """Rows times powers of two, which is exact, so that squares neither overflow nor vanish."""
     _, exponent = jnp.frexp(jnp.abs(rows).max(axis=1, keepdims=True))
     return jnp.ldexp(rows, -jnp.clip(exponent, -120, 120))
 
 
-def _take(strip: np.ndarray, top: int, left: int, distances: jax.Array, q_lengths: jax.Array,
-          g_lengths: jax.Array) -> None:
-    """Waits for a block and writes it into its place, without the rows and columns of padding."""
+def _store(strip: np.ndarray, top: int, left: int, distances: jax.Array, q_lengths: jax.Array,
+           g_lengths: jax.Array) -> None:
+    """Waits for a block and copies it into the strip, without the rows and columns of padding."""
     for name, first, lengths in (("query", top, q_lengths), ("gallery", left, g_lengths)):
         bad = ~np.isfinite(lengths)
         if bad.any():

@@ -14,7 +14,7 @@ class CameraPairs:
     Attributes:
         cameras: int [C], ascending.
         mAP: float64 [C, C].
-        queries: int [C, C], the valid ones.
+        queries: int [C, C], number of valid queries.
     """
 
     cameras: np.ndarray
@@ -22,23 +22,24 @@ class CameraPairs:
     queries: np.ndarray
 
 
-def camera_pairs(distmat: np.ndarray | Strips, gallery: View) -> CameraPairs:
+def camera_pairs(distmat: np.ndarray | Strips, view: View) -> CameraPairs:
     """Scores every pair of cameras as if the gallery held the tracklets of one camera only.
 
     Args:
         distmat: [Q, N].
-        gallery: who is seen where, and which columns are the gallery.
+        view: who is seen where, and which columns are the gallery.
     """
-    people = gallery.identities
-    cameras = np.unique(np.concatenate([people.q_camids, people.g_camids[gallery.place >= 0]]))
+    people, gallery = view
+    g_camids = people.g_camids[gallery]
+    cameras = np.union1d(people.q_camids, g_camids)
     mean, queries = np.full((len(cameras),) * 2, np.nan), np.zeros((len(cameras),) * 2, int)
-    views = [View(people, np.where(people.g_camids == camera, gallery.place, -1)) for camera in cameras]
+    views = [View(people, gallery[g_camids == camera]) for camera in cameras]
     for column, ranks in enumerate(rank(distmat, views)):
         if not len(ranks.query):
             continue
-        precision, cameras_of = ranks.average_precision(), people.q_camids[ranks.valid]
+        precision, q_camids = ranks.average_precision(), people.q_camids[ranks.valid]
         for row, camera in enumerate(cameras):
-            own = precision[cameras_of == camera]
-            queries[row, column] = len(own)
-            mean[row, column] = own.mean() if len(own) else np.nan
+            of_camera = precision[q_camids == camera]
+            queries[row, column] = len(of_camera)
+            mean[row, column] = of_camera.mean() if len(of_camera) else np.nan
     return CameraPairs(cameras, mean, queries)

@@ -1,9 +1,9 @@
-"""Corrected identities of the test tracklets: `corrections.csv` and the authors' `clean_tracks_test_info.mat`.
+"""Corrected identities of test tracklets (paper, section 4.5): `corrections.csv`, or `clean_tracks_test_info.mat`.
 
 The CSV has a header `track_id,pid,second_pid` (more columns may follow) and a line for every tracklet to correct: its
-row in `tracks_test_info` (0-based), its true identity (0 = distractor, -1 = junk) and, where it is ambiguous, the other
-identity it may show, otherwise its own again. The .mat holds `track_test_info` with a row for every test tracklet:
-first and last frame, identity, camera, corrected identity, second identity.
+row in `tracks_test_info` (0-based), its true identity (0 = distractor, -1 = junk), and its second identity: the other
+one that an ambiguous tracklet may show, otherwise the true one again. The .mat holds `track_test_info` with a row for
+every test tracklet: first and last frame, identity, camera, corrected identity, second identity.
 """
 
 import csv
@@ -18,13 +18,13 @@ from cfaan_jax.metrics.protocols import DISTRACTOR, JUNK
 from cfaan_jax.runtime.matlab import read_integers
 
 _COLUMNS = ("track_id", "pid", "second_pid")
-_IDENTITIES_OF_A_MARKER = 3
-_WHOLE = re.compile(r"-?[0-9]{1,9}")
+_MIN_IDENTITIES_OF_MARKER = 3
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
 class Corrections:
-    """Corrections of M tracklets, int64 [M] each; `stored` is the identity they replace where the file tells it."""
+    """Corrections of M tracklets, int64 [M]; `stored` is the identity that they replace, if the file holds it."""
 
     source: str
     track_ids: np.ndarray
@@ -33,26 +33,26 @@ class Corrections:
     stored: np.ndarray | None = None
 
     def apply(self, track_ids: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Corrected identities and second identities of the tracklets given, int64 [N] each.
+        """Corrected and second identities of all test tracklets, int64 [N] each.
 
         Args:
-            track_ids, pids: row in the data set's list, and identity as stored, of all test tracklets, int [N].
+            track_ids, pids: rows in the data set's list, and identities as stored, int [N].
         Raises:
-            InputError: a correction of a tracklet that is not there or had another identity; a shared marker.
+            InputError: a correction of an unknown tracklet or of one that had another identity; a shared marker.
         """
         row_of = {track: row for row, track in enumerate(np.asarray(track_ids).tolist())}
         if len(row_of) != len(track_ids):
-            raise InputError(f"{self.source}: two test tracklets share a track id; corrections need different ones")
+            raise InputError(f"{self.source}: two test tracklets share a track id, so they cannot be corrected")
         unknown = [track for track in self.track_ids.tolist() if track not in row_of]
         if unknown:
-            raise InputError(f"{self.source}: no test tracklet has track_id {_some(unknown)}; "
+            raise InputError(f"{self.source}: no test tracklet has track_id {_first_five(unknown)}; "
                              "it is the row in tracks_test_info, counted from 0")
         rows = np.array([row_of[track] for track in self.track_ids.tolist()], np.int64)
         corrected = np.array(pids, np.int64)
         if self.stored is not None and (corrected[rows] != self.stored).any():
             wrong = self.track_ids[corrected[rows] != self.stored].tolist()
-            raise InputError(f"{self.source}: track_id {_some(wrong)} had another identity than in the records; "
-                             "the file belongs to other data")
+            raise InputError(f"{self.source}: track_id {_first_five(wrong)} had another identity than in the records; "
+                             "give the file that belongs to this data set")
         corrected[rows] = self.pids
         second = corrected.copy()
         second[rows] = self.second
@@ -61,20 +61,20 @@ class Corrections:
 
 
 def read(path: str | Path) -> Corrections:
-    """Reads corrections from a .csv or .mat file (see the module); wrong content is an `InputError`."""
+    """Reads corrections from a .csv or .mat file (see the module); InputError for wrong content."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a corrections.csv or clean_tracks_test_info.mat")
     corrections = _read_mat(path) if path.suffix == ".mat" else _read_csv(path)
     tracks, counts = np.unique(corrections.track_ids, return_counts=True)
     if (counts > 1).any():
-        raise InputError(f"{path}: track_id {_some(tracks[counts > 1].tolist())} is corrected more than once")
+        raise InputError(f"{path}: track_id {_first_five(tracks[counts > 1].tolist())} is corrected more than once")
     return corrections
 
 
 def _read_csv(path: Path) -> Corrections:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a mark
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
             reader = csv.reader(file, skipinitialspace=True)
             lines = [(reader.line_num, line) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -84,54 +84,53 @@ def _read_csv(path: Path) -> Corrections:
     if missing:
         raise InputError(f"{path}: the first line must name each of the columns {','.join(_COLUMNS)} once; "
                          f"wrong: {','.join(missing)}")
-    places = [header.index(name) for name in _COLUMNS]
-    values = [_whole_numbers(path, number, line, places) for number, line in lines[1:] if any(map(str.strip, line))]
+    columns = [header.index(name) for name in _COLUMNS]
+    values = [_whole_numbers(path, number, line, columns) for number, line in lines[1:] if any(map(str.strip, line))]
     return Corrections(str(path), *np.array(values, np.int64).reshape(-1, 3).T)
 
 
-def _whole_numbers(path: Path, number: int, line: list[str], places: list[int]) -> list[int]:
-    given = [line[place].strip() if place < len(line) else "" for place in places]
-    if not all(map(_WHOLE.fullmatch, given)):
-        raise InputError(f"{path}, line {number}: {','.join(given)!r} are not three whole numbers below a thousand "
-                         "million")
-    values = [int(value) for value in given]
+def _whole_numbers(path: Path, number: int, line: list[str], columns: list[int]) -> list[int]:
+    cells = [line[column].strip() if column < len(line) else "" for column in columns]
+    if not all(map(_WHOLE_NUMBER.fullmatch, cells)):
+        raise InputError(f"{path}, line {number}: {','.join(cells)!r} are not three whole numbers below 10^9")
+    values = [int(cell) for cell in cells]
     if min(values[1:]) < JUNK:
-        raise InputError(f"{path}, line {number}: identity {min(values[1:])} means nothing; -1 is junk, 0 a distractor")
+        raise InputError(f"{path}, line {number}: {min(values[1:])} is not an identity; -1 is junk, 0 a distractor")
     return values
 
 
 def _read_mat(path: Path) -> Corrections:
     table = read_integers(path, "track_test_info")
     if table.ndim != 2 or table.shape[1] != 6:
-        raise InputError(f"{path}: track_test_info is {'x'.join(map(str, table.shape))}; six columns are needed: "
+        raise InputError(f"{path}: track_test_info is {'x'.join(map(str, table.shape))}; it must have six columns: "
                          "start, end, identity, camera, corrected identity, second identity")
     return Corrections(str(path), np.arange(len(table)), table[:, 4], table[:, 5], stored=table[:, 2])
 
 
 def refuse_shared_marker(pids: np.ndarray, second: np.ndarray, people: np.ndarray, source: str) -> None:
-    """An unambiguous tracklet's second identity is its own; a marker for "none" would make every pair a match.
+    """InputError where a number marks "not ambiguous": as a second identity it would make every pair a match.
 
-    Refused are 0 and negative numbers as the second identity of somebody else; and a number that is nobody's identity
-    and stands at tracklets of several people, more often than tracklets repeat their own.
+    An unambiguous tracklet's second identity is its own. Refused are 0 and negative numbers beside another identity;
+    and a number that is not an identity but the second one of several people, more often than tracklets repeat theirs.
 
     Args:
         pids, second: identities and second identities, int [N] each.
-        people: all identities that there are, int.
+        people: all identities of the data set, int.
         source: where they were read, for the message.
     """
-    odd = second != pids
-    suspects = [value for value in np.unique(second[odd]).tolist()
-                if value <= DISTRACTOR or value not in people and _is_common(value, pids, second)]
-    if suspects:
-        count = int((odd & (second == suspects[0])).sum())
-        raise InputError(f"{source}: second identity {suspects[0]} of {count} tracklets looks like a marker for "
-                         "'not ambiguous', by which they would all match each other; repeat their own identity there")
+    different = second != pids
+    markers = [value for value in np.unique(second[different]).tolist()
+               if value <= DISTRACTOR or value not in people and _is_common(value, pids, second)]
+    if markers:
+        count = int((different & (second == markers[0])).sum())
+        raise InputError(f"{source}: second identity {markers[0]} of {count} tracklets looks like a marker for "
+                         "'not ambiguous', so all would match each other; repeat the tracklet's own identity instead")
 
 
 def _is_common(value: int, pids: np.ndarray, second: np.ndarray) -> bool:
-    there = second == value
-    return len(np.unique(pids[there])) >= _IDENTITIES_OF_A_MARKER and there.sum() > (second == pids).sum()
+    rows = second == value
+    return len(np.unique(pids[rows])) >= _MIN_IDENTITIES_OF_MARKER and rows.sum() > (second == pids).sum()
 
 
-def _some(values: list[int]) -> str:
+def _first_five(values: list[int]) -> str:
     return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")

@@ -1,4 +1,4 @@
-"""How far a figure might be off: bootstrap intervals over identities."""
+"""Bootstrap intervals of mAP and rank-1, over identities."""
 
 import numpy as np
 
@@ -8,24 +8,23 @@ from cfaan_jax.metrics.scores import Score
 
 def intervals(score: Score, q_pids: np.ndarray, samples: int = 2000, level: float = 0.95,
               seed: int = 0) -> dict[str, tuple[float, float]]:
-    """Intervals of mAP and rank-1 by drawing identities, not queries: those of one person succeed and fail together.
+    """Intervals by resampling identities, not queries, because the queries of one person succeed and fail together.
 
     Args:
         score: under any protocol.
         q_pids: identities of all queries, int [Q].
-        samples: how often as many identities as there are, with repetition, are drawn.
+        samples: number of bootstrap samples, each of as many identities as there are, with replacement.
         level: share of the samples inside the interval.
-        seed: of the drawing.
-
+        seed: of the random numbers.
     Returns:
         {"mAP": (low, high), "rank1": (low, high)}.
     """
     right = (score.first == 1).astype(float)
     values, queries = np.stack([score.ap, right]), score.valid
-    if protocols.get(score.protocol).every_query:  # those without a match count as zero
-        everybody = np.zeros((2, score.num_queries))
-        everybody[:, queries] = values
-        values, queries = everybody, np.arange(score.num_queries)
+    if protocols.get(score.protocol).every_query:  # a query without a match counts as zero
+        every_query = np.zeros((2, score.num_queries))
+        every_query[:, queries] = values
+        values, queries = every_query, np.arange(score.num_queries)
     _, person = np.unique(np.asarray(q_pids)[queries], return_inverse=True)
     people = person.max() + 1
     sums = np.stack([np.bincount(person, weights=row, minlength=people) for row in values])

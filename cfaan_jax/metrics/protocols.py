@@ -1,8 +1,7 @@
-"""The evaluation protocols of MARS and DukeMTMC-VideoReID, by name.
+"""The evaluation protocols of MARS and DukeMTMC-VideoReID, by name (paper, sections 4.1 and 4.5).
 
-In this field the protocol moves the figures more than most methods do, so none is a default that goes without
-saying: each is a frozen definition of what the gallery is made of, how average precision (AP) is computed and over
-which queries is averaged.
+Section 4.1 reports rank-1 of the CMC and mAP. The protocol moves both more than most methods do, so every score names
+its protocol: what the gallery holds, how average precision (AP) is computed, and which queries are averaged.
 
 | name                | gallery                               | rows   | AP        | averaged over        |
 |---------------------|---------------------------------------|--------|-----------|----------------------|
@@ -16,10 +15,15 @@ which queries is averaged.
 `mars_matlab` is the data set's own MATLAB package; `mars_with_queries` is used by AP3D and TCLNet; `mars` by
 torchreid, FT-WFT, PiT and TF-CLIP; `cfaan_released` by the loader released with the CF-AAN paper.
 
-For each query some gallery rows are ignored, as if they were not there: junk (pid -1) always; tracklets of the
-query's own camera that show the query's identity; and under the revised rules (paper, section 4.5) also distractors
-(pid 0) of the query's camera, because nobody has checked that they do not show the same person. The revised rules
-take the corrected identities, and an ambiguous tracklet has two: a pair matches when they share either.
+The original rules (section 4.1) ignore for every query, as if the gallery did not hold them:
+- junk (pid -1);
+- tracklets of the query's identity under the query's own camera.
+
+The revised rules (section 4.5) take corrected identities, and also
+- ignore distractors (pid 0) under the query's camera, because some are duplicates of the query's identity;
+- give an ambiguous tracklet two identities: a pair matches when it shares either.
+
+`ranking.Identities.of_query` computes both.
 """
 
 from collections.abc import Sequence
@@ -34,7 +38,7 @@ JUNK, DISTRACTOR = -1, 0
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a protocol counts on the real data set; `valid` (queries with a match) is None where corrections decide."""
+    """Sizes on the real data set; `valid` (queries with a match) is None where it depends on the corrections."""
 
     queries: int
     gallery: int
@@ -46,14 +50,14 @@ class Protocol:
     """One way to score a ranking.
 
     Attributes:
-        name: as given to `score` and printed with every figure.
-        queries, junk, distractors: whether these rows belong to the gallery.
-        file_order: the gallery's rows are in the order of the data set's list (it decides between equal distances);
+        name: the argument of `score`, printed with every result.
+        queries, junk, distractors: whether the gallery holds these tracklets.
+        sizes: on the real data set.
+        file_order: the gallery is in the order of the data set's list, which decides between equal distances;
             otherwise the queries come first.
         trapezoid: average precision of the MATLAB package; otherwise the mean of the precisions at the matches.
         every_query: a query without a match counts as zero; otherwise it is left out.
         revised: corrected identities and the rules of section 4.5.
-        sizes: on the real data set.
     """
 
     name: str
@@ -67,7 +71,7 @@ class Protocol:
     revised: bool = False
 
     def revise(self) -> "Protocol":
-        """The same gallery under the revised rules."""
+        """The same gallery under the revised rules (section 4.5)."""
         return replace(self, name=f"{self.name}_revised", trapezoid=False, every_query=False, revised=True,
                        sizes=replace(self.sizes, valid=None))
 
@@ -85,33 +89,46 @@ _MARS = _with_revised(
 _DUKEV = _with_revised(
     Protocol("dukev", queries=False, junk=True, distractors=True, sizes=Sizes(702, 2636, None)))
 PROTOCOLS: dict[str, Protocol] = _MARS | _DUKEV
+_CHOICES = ", ".join(name for name, protocol in PROTOCOLS.items() if not protocol.revised) + ", or <name>_revised"
 _TEST_TRACKLETS = {"mars": 12180, "dukev": 702 + 2636}
 
 
 def get(name: str) -> Protocol:
-    """The protocol of that name; an unknown one is an `InputError` that lists them."""
+    """The protocol of that name; InputError for an unknown one."""
     if name not in PROTOCOLS:
-        raise InputError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}")
+        raise InputError(f"unknown protocol {name!r}; choose from {_CHOICES}")
     return PROTOCOLS[name]
 
 
 def resolve(names: str | Sequence[str], dataset: str = "mars") -> tuple[Protocol, ...]:
-    """Protocols from names, separated by commas where one string holds several, or "all" that suit the data set."""
-    given = [names] if isinstance(names, str) else names
-    if not all(isinstance(each, str) for each in given):
-        raise InputError(f"protocols {given!r}: names are needed; there are: all, {', '.join(PROTOCOLS)}")
-    suitable = _DUKEV if dataset == "dukev" else _MARS
-    names = [name.strip() for each in given for name in each.split(",") if name.strip()]
-    names = [name for each in names for name in (suitable if each == "all" else [each])]
-    if not names:
-        raise InputError(f"no protocol given; there are: all, {', '.join(PROTOCOLS)}")
-    return tuple(get(name) for name in dict.fromkeys(names))
+    """Protocols by name.
+
+    Args:
+        names: one or more strings of names separated by commas; "all" stands for every protocol of the data set.
+        dataset: whose protocols "all" are.
+    Returns:
+        Each protocol once, in the order of the names.
+    Raises:
+        InputError: a name is unknown or not a string, or there is none.
+    """
+    texts = [names] if isinstance(names, str) else names
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError(f"protocols {texts!r}: must be names; choose from all, {_CHOICES}")
+    single = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    if not single:
+        raise InputError(f"no protocol is named; choose from all, {_CHOICES}")
+    expanded = [name for text in single for name in (_protocols_of(dataset) if text == "all" else [text])]
+    return tuple(get(name) for name in dict.fromkeys(expanded))
 
 
 def sizes_apply(chosen: Sequence[Protocol], dataset: str, tracklets: int) -> bool:
-    """Whether a test split is the real data set's whole one, and the protocols are made for it."""
-    made_for = _DUKEV if dataset == "dukev" else _MARS
-    return _TEST_TRACKLETS.get(dataset) == tracklets and all(protocol.name in made_for for protocol in chosen)
+    """Whether a test split of so many tracklets is all of the real data set, and the protocols are made for it."""
+    return _TEST_TRACKLETS.get(dataset) == tracklets and all(
+        protocol.name in _protocols_of(dataset) for protocol in chosen)
+
+
+def _protocols_of(dataset: str) -> dict[str, Protocol]:
+    return _DUKEV if dataset == "dukev" else _MARS
 
 
 def gallery_rows(protocol: Protocol, query_pids: np.ndarray, gallery_pids: np.ndarray,
@@ -120,9 +137,9 @@ def gallery_rows(protocol: Protocol, query_pids: np.ndarray, gallery_pids: np.nd
 
     Args:
         query_pids, gallery_pids: identities AS STORED, also for the revised protocols, int [Q] and [G].
-        query_tracks, gallery_tracks: each tracklet's row in the data set's own list, int [Q] and [G].
+        query_tracks, gallery_tracks: rows of the tracklets in the data set's own list, int [Q] and [G].
     Returns:
-        int [N], numbers below Q + G: i < Q is query i, the others gallery tracklet i - Q.
+        int [N]: i < Q is query i, Q + i is gallery tracklet i.
     """
     pids = np.concatenate([query_pids, gallery_pids])
     keep = np.ones(len(pids), bool)

@@ -1,7 +1,7 @@
 """k-reciprocal re-ranking (Zhong et al., CVPR 2017), without a matrix of all pairs.
 
-The published code holds several N x N matrices for N queries and gallery rows; here only the nearest neighbours of
-every row are kept, and encodings are sparse.
+The published code holds several N x N matrices for N queries and gallery rows. This one holds the nearest neighbours of
+every row, and sparse encodings.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ _BLOCK_BYTES = 1 << 27
 
 
 def rerank(query: np.ndarray, gallery: np.ndarray, k1: int = 20, k2: int = 6, lambda_value: float = 0.3) -> np.ndarray:
-    """Distances between queries and gallery that take the neighbours of both into account.
+    """k-reciprocal re-ranked distances between queries and gallery (Zhong et al., CVPR 2017).
 
     Examples:
         >>> import numpy as np
@@ -24,11 +24,11 @@ def rerank(query: np.ndarray, gallery: np.ndarray, k1: int = 20, k2: int = 6, la
         ((2, 4), [0, 1])
 
     Args:
-        query, gallery: features [Q, D] and [G, D]; their squared Euclidean distance is the original one, divided for
-            each row by its largest. Give them unit length where the cosine decides.
-        k1: neighbours that are looked at for being reciprocal.
-        k2: neighbours over which encodings are averaged; 1: none.
-        lambda_value: share of the original distance in the result, the rest is the Jaccard distance.
+        query, gallery: features [Q, D] and [G, D], of length 1 if compared by the cosine. The original distance is
+            their squared Euclidean distance, divided by the largest of its row.
+        k1: number of neighbours that may be reciprocal.
+        k2: number of neighbours over which encodings are averaged; 1: none.
+        lambda_value: share of the original distance in the result; the rest is the Jaccard distance.
 
     Returns:
         float32 [Q, G].
@@ -40,22 +40,22 @@ def rerank(query: np.ndarray, gallery: np.ndarray, k1: int = 20, k2: int = 6, la
     neighbours, farthest = _neighbours(features, max(k1 + 1, k2))
     encodings = _encode(features, neighbours, farthest, k1)
     if k2 > 1:
-        encodings = _averaged(encodings, neighbours[:, :k2])
-    return _mixed(features, len(query), encodings, farthest, lambda_value)
+        encodings = _average(encodings, neighbours[:, :k2])
+    return _mix_distances(features, len(query), encodings, farthest, lambda_value)
 
 
 def _checked(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int, lambda_value: float) -> np.ndarray:
     """Queries and gallery as one float32 matrix [N, D]."""
     query, gallery = np.asarray(query), np.asarray(gallery)
     if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1] or not len(query) or not len(gallery):
-        raise InputError(f"features of shape {query.shape} and {gallery.shape}: give [queries, D] and [gallery, D], "
+        raise InputError(f"features have shapes {query.shape} and {gallery.shape}; give [queries, D] and [gallery, D], "
                          "neither empty")
     features = np.concatenate([query, gallery])
     if not np.isfinite(features).all():
         raise InputError(f"the feature of row {int((~np.isfinite(features)).any(1).argmax())} is not finite")
     if not all(isinstance(k, int | np.integer) and k >= 1 for k in (k1, k2)) or not 0 <= lambda_value <= 1:
-        raise InputError(f"k1={k1}, k2={k2}, lambda_value={lambda_value}: give two whole numbers of at least 1, and 0 "
-                         "to 1")
+        raise InputError(f"k1={k1}, k2={k2}, lambda_value={lambda_value}: k1 and k2 must be whole numbers >= 1, "
+                         "lambda_value from 0 to 1")
     # Only ratios of distances matter: divided by a power of two, which rounds nothing, their squares cannot overflow.
     return np.ldexp(features, -np.frexp(np.abs(features).max())[1]).astype(np.float32)
 
@@ -79,10 +79,9 @@ def _neighbours(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarra
         distances = _squared(features[rows], features)
         distances[np.arange(len(rows)), rows] = 0
         farthest[rows] = np.maximum(distances.max(1), np.finfo(np.float32).tiny)
-        found = np.argpartition(distances, count - 1, axis=1)[:, :count] if count < total else np.tile(
-            np.arange(total), (len(rows), 1))
-        order = np.lexsort((found, np.take_along_axis(distances, found, 1)), axis=1)
-        nearest[rows] = np.take_along_axis(found, order, 1)
+        columns = np.argpartition(distances, count - 1, axis=1)[:, :count]
+        order = np.lexsort((columns, np.take_along_axis(distances, columns, 1)), axis=1)
+        nearest[rows] = np.take_along_axis(columns, order, 1)
     return nearest, farthest
 
 
@@ -93,7 +92,7 @@ def _reciprocal(neighbours: np.ndarray, row: int, k: int) -> np.ndarray:
 
 
 def _encode(features: np.ndarray, neighbours: np.ndarray, farthest: np.ndarray, k1: int) -> sparse.csr_array:
-    """Every row as weights of its reciprocal neighbours and of theirs where these agree, [N, N]."""
+    """Every row as weights of its k-reciprocal neighbours, expanded by theirs where two thirds agree, [N, N]."""
     half = int(np.around(k1 / 2))
     smaller = [_reciprocal(neighbours, row, half) for row in range(len(features))]
     columns, weights = [], []
@@ -101,15 +100,15 @@ def _encode(features: np.ndarray, neighbours: np.ndarray, farthest: np.ndarray, 
         own = _reciprocal(neighbours, row, k1)
         theirs = [smaller[other] for other in own
                   if np.isin(smaller[other], own).sum() > 2 / 3 * len(smaller[other])]
-        found = np.unique(np.concatenate([own, *theirs]))
-        weight = np.exp(-_squared(features[row:row + 1], features[found])[0] / farthest[row])
-        columns.append(found)
+        neighbourhood = np.unique(np.concatenate([own, *theirs]))
+        weight = np.exp(-_squared(features[row:row + 1], features[neighbourhood])[0] / farthest[row])
+        columns.append(neighbourhood)
         weights.append(weight / weight.sum())
     starts = np.cumsum([0, *map(len, columns)])
     return sparse.csr_array((np.concatenate(weights), np.concatenate(columns), starts), (len(features),) * 2)
 
 
-def _averaged(encodings: sparse.csr_array, neighbours: np.ndarray) -> sparse.csr_array:
+def _average(encodings: sparse.csr_array, neighbours: np.ndarray) -> sparse.csr_array:
     """The mean of each row's and its neighbours' encodings."""
     total, count = neighbours.shape
     starts = np.arange(0, total * count + 1, count)
@@ -117,9 +116,9 @@ def _averaged(encodings: sparse.csr_array, neighbours: np.ndarray) -> sparse.csr
     return (mean @ encodings).tocsr()
 
 
-def _mixed(features: np.ndarray, queries: int, encodings: sparse.csr_array, farthest: np.ndarray,
-           share: float) -> np.ndarray:
-    """Jaccard distance of the encodings and original distance, weighted."""
+def _mix_distances(features: np.ndarray, queries: int, encodings: sparse.csr_array, farthest: np.ndarray,
+                   share: float) -> np.ndarray:
+    """Weighted sum of the Jaccard distance of the encodings and the original distance."""
     result = np.empty((queries, len(features) - queries), np.float32)
     by_column = encodings[queries:].tocsc()
     for row in range(queries):

@@ -15,21 +15,21 @@ from cfaan_jax.metrics.ranking import Identities, Ranks, Strips, View, rank
 
 @dataclass(frozen=True)
 class Score:
-    """What one protocol says of a distance matrix; all figures are shares between 0 and 1.
+    """Result of one protocol for a distance matrix; all metrics are shares between 0 and 1.
 
     Attributes:
         protocol: its name.
-        cmc: float64 [max_rank]; entry k-1 is the share of queries with a right answer among the first k rows. The curve
-            goes on level where fewer than max_rank rows are left.
+        cmc: float64 [max_rank]; entry k-1 is the share of queries with a right answer at rank k or better. It is
+            constant beyond the size of the gallery.
         mAP: mean average precision.
         ap: float64 [num_valid], average precision of the valid queries.
         inp: float64 [num_valid], their inverse negative penalty: right answers divided by the rank of the last one.
         first: int [num_valid], the rank of their first right answer, from 1.
         mINP: mean of `inp`, as `mAP` is of `ap`.
-        valid: int [num_valid], which queries these are.
+        valid: int [num_valid], the valid queries' numbers.
         num_valid: number of queries with at least one right answer in the gallery.
         num_queries: number of all queries.
-        gallery_size: rows of the gallery, those ignored for some or all queries included.
+        gallery_size: rows of the gallery, including those that queries ignore.
     """
 
     protocol: str
@@ -50,14 +50,14 @@ def score(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike, q_c
           max_rank: int = 50, check_sizes: bool = False) -> Score:
     """Scores distances [Q, G] between queries and exactly the gallery of one protocol.
 
-    Below, the second query finds its person behind somebody else; the first row of the gallery shows the first query's
-    person under the query's own camera, and is ignored.
+    In the example, the second query's person is at rank 2. The first row of the gallery is ignored: it shows the first
+    query's person under the query's own camera.
 
     Examples:
         >>> from cfaan_jax import metrics
-        >>> found = metrics.score([[0.0, 0.2, 0.3], [0.5, 0.2, 0.4]], q_pids=[1, 2], g_pids=[1, 1, 2], q_camids=[1, 1],
+        >>> result = metrics.score([[0.0, 0.2, 0.3], [0.5, 0.2, 0.4]], q_pids=[1, 2], g_pids=[1, 1, 2], q_camids=[1, 1],
         ...                       g_camids=[1, 2, 2], protocol="mars")
-        >>> found.cmc[:2].tolist(), found.mAP, found.first.tolist()
+        >>> result.cmc[:2].tolist(), result.mAP, result.first.tolist()
         ([0.5, 1.0], 0.75, [1, 2])
 
     Args:
@@ -89,8 +89,8 @@ def score_all(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike,
 
     Examples:
         >>> from cfaan_jax import metrics
-        >>> found = metrics.score_all([[0.1, 0.2]], [1], [0, 1], [1], [1, 2], protocols=["mars", "mars_revised"])
-        >>> {name: score.mAP for name, score in found.items()}
+        >>> scores = metrics.score_all([[0.1, 0.2]], [1], [0, 1], [1], [1, 2], protocols=["mars", "mars_revised"])
+        >>> {name: score.mAP for name, score in scores.items()}
         {'mars': 0.5, 'mars_revised': 1.0}
 
     Args:
@@ -101,77 +101,62 @@ def score_all(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike,
     Returns:
         A `Score` for each name.
     """
-    chosen = known.resolve(protocols)
-    distmat = _matrix(distmat)
-    given = _Given(distmat.shape, q_camids, g_camids)
-    original = given.identities(q_pids, g_pids, q_pids, g_pids, revised=False)
-    revised = None
-    if any(protocol.revised for protocol in chosen):
-        q_corrected = q_pids if q_corrected is None else q_corrected
-        g_corrected = g_pids if g_corrected is None else g_corrected
-        revised = given.identities(q_corrected, g_corrected, q_corrected if q_second is None else q_second,
-                                   g_corrected if g_second is None else g_second, revised=True)
-        people = np.concatenate([revised.q_pids, revised.g_pids])
-        refuse_shared_marker(people, np.concatenate([revised.q_second, revised.g_second]), people, "q_second, g_second")
+    chosen, distmat = known.resolve(protocols), _matrix(distmat)
     if not isinstance(max_rank, int | np.integer) or max_rank < 1:
         raise InputError(f"max_rank is {max_rank!r}; it must be a whole number of at least 1")
-
-    rows = [np.arange(distmat.shape[1]) if galleries is None else _rows(galleries, protocol, distmat.shape[1])
-            for protocol in chosen]
-    views = [View.of(revised if protocol.revised else original, selected)
-             for protocol, selected in zip(chosen, rows, strict=True)]
+    cameras = dict(q_camids=q_camids, g_camids=g_camids)
+    identities = {False: _identities(distmat.shape, False, q_pids=q_pids, g_pids=g_pids, **cameras,
+                                     q_second=q_pids, g_second=g_pids)}
+    if any(protocol.revised for protocol in chosen):
+        q_pids, g_pids = q_pids if q_corrected is None else q_corrected, g_pids if g_corrected is None else g_corrected
+        identities[True] = revised = _identities(
+            distmat.shape, True, q_pids=q_pids, g_pids=g_pids, **cameras,
+            q_second=q_pids if q_second is None else q_second, g_second=g_pids if g_second is None else g_second)
+        people = np.concatenate([revised.q_pids, revised.g_pids])
+        refuse_shared_marker(people, np.concatenate([revised.q_second, revised.g_second]), people, "q_second, g_second")
+    views = [View(identities[protocol.revised], _gallery(galleries, protocol, distmat.shape[1])) for protocol in chosen]
     scores = {}
-    for protocol, selected, ranks in zip(chosen, rows, rank(distmat, views), strict=True):
-        scores[protocol.name] = _summary(protocol, ranks, distmat.shape[0], len(selected), max_rank)
+    for protocol, view, ranks in zip(chosen, views, rank(distmat, views), strict=True):
+        scores[protocol.name] = _score_of_ranks(protocol, ranks, distmat.shape[0], len(view.columns), max_rank)
         if check_sizes:
             _check_sizes(protocol, scores[protocol.name])
     return scores
 
 
-def _matrix(distmat) -> np.ndarray | Strips:
+def _matrix(distmat: ArrayLike | Strips) -> np.ndarray | Strips:
     if isinstance(distmat, Strips):
         return distmat
     distmat = np.asarray(distmat)
-    if distmat.ndim != 2 or distmat.dtype.kind not in "fiu":
+    if distmat.ndim != 2 or distmat.dtype.kind not in "fiu" or 0 in distmat.shape:
         raise InputError(f"distmat has shape {distmat.shape} and dtype {distmat.dtype}; it must be a real matrix "
-                         "[queries, gallery]")
-    if 0 in distmat.shape:
-        missing = "query" if len(distmat) == 0 else "gallery"
-        raise InputError(f"distmat has shape {distmat.shape}: there is no {missing}")
+                         "[queries, gallery], not empty")
     return distmat
 
 
-class _Given:
-    """Turns arrays given by the caller into checked integers."""
-
-    def __init__(self, shape: tuple[int, int], q_camids, g_camids):
-        self._shape = shape
-        self._cameras = self._integers(0, q_camids, "q_camids"), self._integers(1, g_camids, "g_camids")
-
-    def _integers(self, axis: int, values, name: str) -> np.ndarray:
-        values = np.asarray(values)
-        if values.shape != (self._shape[axis],):
-            raise InputError(f"{name} has shape {values.shape}; distmat {self._shape} needs ({self._shape[axis]},)")
-        whole = values.astype(np.int64)
-        if not np.array_equal(whole, values):
-            raise InputError(f"{name} holds values that are no whole numbers")
-        return whole
-
-    def identities(self, q_pids, g_pids, q_second, g_second, revised: bool) -> Identities:
-        return Identities(self._integers(0, q_pids, "q_pids"), self._integers(1, g_pids, "g_pids"), *self._cameras,
-                          self._integers(0, q_second, "q_second"), self._integers(1, g_second, "g_second"), revised)
+def _identities(shape: tuple[int, int], revised: bool, **labels: ArrayLike) -> Identities:
+    """Labels by the names of the fields of `Identities`, checked against the shape of the distances."""
+    arrays = {}
+    for name, values in labels.items():
+        values, length = np.asarray(values), shape[name.startswith("g_")]
+        if values.shape != (length,):
+            raise InputError(f"{name} has shape {values.shape}; distmat {shape} needs ({length},)")
+        arrays[name] = values.astype(np.int64)
+        if not np.array_equal(arrays[name], values):
+            raise InputError(f"{name} holds values that are not whole numbers")
+    return Identities(**arrays, revised=revised)
 
 
-def _rows(galleries: Mapping[str, np.ndarray], protocol: Protocol, columns: int) -> np.ndarray:
-    rows = np.asarray(galleries[protocol.name])
-    if len(rows) == 0:
+def _gallery(galleries: Mapping[str, np.ndarray] | None, protocol: Protocol, count: int) -> np.ndarray:
+    """The columns of a protocol's gallery, of `count` in all."""
+    columns = np.arange(count) if galleries is None else np.asarray(galleries[protocol.name])
+    if len(columns) == 0:
         raise InputError(f"the gallery of protocol {protocol.name} is empty")
-    if rows.min() < 0 or rows.max() >= columns or len(np.unique(rows)) != len(rows):
-        raise InputError(f"the gallery of protocol {protocol.name} must be different columns out of {columns}")
-    return rows
+    if columns.min() < 0 or columns.max() >= count or len(np.unique(columns)) != len(columns):
+        raise InputError(f"the gallery of protocol {protocol.name} must be different columns out of {count}")
+    return columns
 
 
-def _summary(protocol: Protocol, ranks: Ranks, queries: int, gallery: int, max_rank: int) -> Score:
+def _score_of_ranks(protocol: Protocol, ranks: Ranks, queries: int, gallery: int, max_rank: int) -> Score:
     valid = len(ranks.valid)
     if valid == 0:
         raise InputError(f"protocol {protocol.name}: none of the {queries} queries has a right answer (the same person "

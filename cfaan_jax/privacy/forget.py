@@ -137,7 +137,7 @@ def _look_into(folder: Path, folders: list[str], files: list[str], places: Place
         places.records.append(folder)
     if extract.format_of(folder):
         places.extracted.append(folder)
-    if page.is_one(folder):
+    if page.holds_pages(folder):
         places.pages.append(folder)
     places.features += [folder / name for name in files if name.startswith("features-") and name.endswith(".npz")]
     if folder.name == "report":

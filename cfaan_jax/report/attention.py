@@ -1,4 +1,4 @@
-"""Attention inside a CF-AA block, small enough to lie in a page."""
+"""Attention inside a CF-AA block (paper, section 3.2), packed for a page."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -16,48 +16,48 @@ from cfaan_jax.models.axial import AxialSettings
 
 
 def exists(config: ConfigDict) -> bool:
-    """Whether the network of a config has blocks whose attention can be shown."""
+    """Whether the network of a config has CF-AA blocks."""
     return SYSTEMS[config.model.name].hooks is AxialSettings
 
 
-def of_clips(model: VideoReID, block: int, places: Sequence[tuple[RecordSet, int]], indices: Sequence[np.ndarray],
-             image_size: tuple[int, int]) -> list[list[dict[str, np.ndarray]]]:
-    """Attention inside a block for one clip of each tracklet.
+def clip_attention(model: VideoReID, block: int, located: Sequence[tuple[RecordSet, int]],
+                   indices: Sequence[np.ndarray], image_size: tuple[int, int]) -> list[list[dict[str, np.ndarray]]]:
+    """Attention inside a block for one clip of each of N tracklets.
 
     Args:
         model: a network with CF-AA blocks; it is not changed.
         block: see `VideoReID.axial_block`.
-        places: N tracklets, each a record set and the position in it.
-        indices: int `[T]` each, the frames of the clip.
-        image_size: (H, W) that the network sees.
+        located: record set and position of every tracklet.
+        indices: the frames of every clip, int `[T]`.
+        image_size: (H, W) of the network's input.
     Returns:
-        For each clip and scale float32 `[T, rows, columns, length]` by axis, see `CoarseToFineBlock.attention`.
+        For every clip and scale float32 `[T, rows, columns, length]` by axis, see `CoarseToFineBlock.attention`.
     """
     clips = np.stack([read_clip(records, position, frames, image_size)[0]
-                      for (records, position), frames in zip(places, indices, strict=True)])
+                      for (records, position), frames in zip(located, indices, strict=True)])
     whole = np.broadcast_to(np.array([0, image_size[0], 0, image_size[1]], np.int32), (*clips.shape[:2], 4))
     graphdef, state = nnx.split(model)
 
     @jax.jit
-    def maps(state: nnx.State, frames: jax.Array) -> list[dict[str, jax.Array]]:
+    def attention(state: nnx.State, frames: jax.Array) -> list[dict[str, jax.Array]]:
         network = nnx.merge(graphdef, state)
         network.eval()
         return network.attention(prepare(frames, whole, network.stride)[0], block)
 
-    found = jax.tree.map(np.asarray, maps(state, clips))
-    return [jax.tree.map(lambda array, clip=clip: array[clip], found) for clip in range(len(clips))]
+    maps = jax.tree.map(np.asarray, attention(state, clips))
+    return [jax.tree.map(lambda array, clip=clip: array[clip], maps) for clip in range(len(clips))]
 
 
-def packed(scales: Sequence[Mapping[str, np.ndarray]]) -> list[dict]:
-    """The maps of one clip for a script: by scale the size of the map and, by axis, bytes in base64.
+def pack(scales: Sequence[Mapping[str, np.ndarray]]) -> list[dict]:
+    """The attention of one clip for a script: by scale the size of the map and, by axis, bytes in base64.
 
-    A byte is the share of the largest attention of its position, so that a line sums to 1 again, to within half a per
-    cent of its largest value, when it is divided by its sum. Bytes lie in the order `[T, rows, columns, length]`.
+    A byte is the share of the largest attention of its position; a script divides a line by its sum. The error is half
+    a per cent of the line's largest value. Bytes are in the order `[T, rows, columns, length]`.
     """
     return [{"rows": scale["h"].shape[-1], "columns": scale["w"].shape[-1],
-             **{axis: base64.b64encode(_bytes(values)).decode() for axis, values in scale.items()}}
+             **{axis: base64.b64encode(_to_bytes(values)).decode() for axis, values in scale.items()}}
             for scale in scales]
 
 
-def _bytes(attention: np.ndarray) -> bytes:
+def _to_bytes(attention: np.ndarray) -> bytes:
     return np.rint(255 * attention / attention.max(axis=-1, keepdims=True)).astype(np.uint8).tobytes()

@@ -1,8 +1,9 @@
-"""Curves of a training run and of the scores that came of it, as SVG files for a light and for a dark page."""
+"""Curves of training and of scores, as SVG files for a light and a dark page."""
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
@@ -16,108 +17,101 @@ from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
 from cfaan_jax.runtime.files import write_atomic
 
-# One panel each: its label and the columns of metrics.csv in it. The columns that stand nowhere here are losses.
+# Label of every panel, and its columns of metrics.csv; columns in none of them are losses.
 _PANELS = (("accuracy on the batch", ("accuracy",)), ("learning rate", ("learning_rate",)),
            ("periodic evaluation", ("mAP", "rank1")))
-_NEEDED = ("step", "epoch", *(name for _, names in _PANELS for name in names))
-_INK = "#010203"  # a colour that nothing else has, in whose place comes that of the text around
+_REQUIRED = ("step", "epoch", *(name for _, names in _PANELS for name in names))
+_INK = "#010203"  # stands for the colour of the page's text, which replaces it
 _STYLE = {f"{part}color": _INK for part in ("text.", "axes.label", "axes.edge", "xtick.", "ytick.", "grid.")}
 _STYLE |= {"legend.framealpha": 0, "svg.hashsalt": "the same file every time"}
 _LIGHT_AND_DARK = "<style>svg{color:#1b1f24}@media (prefers-color-scheme:dark){svg{color:#e6e9ec}}</style>"
 
 
-@matplotlib.rc_context(_STYLE)
+@contextmanager
+def _figure(path: Path, width: float = 8, height: float = 4.5) -> Iterator[Figure]:
+    """A figure of so many inches that is written to an SVG file at the end."""
+    with matplotlib.rc_context(_STYLE):
+        figure, text = Figure(figsize=(width, height), layout="constrained"), io.StringIO()
+        yield figure
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue().replace(_INK, "currentColor")
+    write_atomic(path, svg.replace("<defs>", f"{_LIGHT_AND_DARK}<defs>", 1))
+
+
 def cmc(scores: Mapping[str, Score], path: Path) -> None:
-    """Writes the CMC curve of every protocol, each with its sizes."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, score in scores.items():
-        label = f"{name}: mAP {score.mAP:.1%}, gallery {score.gallery_size:,}, {score.num_valid:,} valid queries"
-        axes.plot(np.arange(1, len(score.cmc) + 1), 100 * score.cmc, label=label,
-                  linestyle="--" if name.endswith("_revised") else "-")
-    axes.set(xlabel="rank", ylabel="queries with a right answer so far (%)", xlim=(1, None), ylim=(0, 101))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
-    _save(figure, path)
+    """Writes the CMC curves of all protocols, with their sizes."""
+    with _figure(path) as figure:
+        axes = figure.subplots()
+        for name, score in scores.items():
+            label = f"{name}: mAP {score.mAP:.1%}, gallery {score.gallery_size:,}, {score.num_valid:,} valid queries"
+            axes.plot(np.arange(1, len(score.cmc) + 1), 100 * score.cmc, label=label,
+                      linestyle="--" if name.endswith("_revised") else "-")
+        axes.set(xlabel="rank", ylabel="queries with a right answer up to this rank (%)", xlim=(1, None), ylim=(0, 101))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower right")
 
 
-@matplotlib.rc_context(_STYLE)
 def precision(score: Score, path: Path) -> None:
     """Writes a histogram of the average precision of the valid queries."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.hist(100 * score.ap, bins=np.linspace(0, 100, 21), edgecolor=_INK, linewidth=0.5)
-    axes.axvline(100 * score.ap.mean(), color=_INK, linestyle="--", label=f"mean {score.ap.mean():.1%}")
-    axes.set(xlabel="average precision (%)", ylabel="valid queries", xlim=(0, 100))
-    axes.grid(alpha=0.3, axis="y")
-    axes.set_axisbelow(True)
-    axes.legend(fontsize=8)
-    _save(figure, path)
+    with _figure(path) as figure:
+        axes = figure.subplots()
+        axes.hist(100 * score.ap, bins=np.linspace(0, 100, 21), edgecolor=_INK, linewidth=0.5)
+        axes.axvline(100 * score.ap.mean(), color=_INK, linestyle="--", label=f"mean {score.ap.mean():.1%}")
+        axes.set(xlabel="average precision (%)", ylabel="valid queries", xlim=(0, 100))
+        axes.grid(alpha=0.3, axis="y")
+        axes.set_axisbelow(True)
+        axes.legend(fontsize=8)
 
 
-@matplotlib.rc_context(_STYLE)
 def cameras(pairs: CameraPairs, path: Path) -> None:
     """Writes the mAP and the number of valid queries of every pair of cameras."""
-    figure = Figure(figsize=(1.2 + 0.9 * len(pairs.cameras), 1 + 0.8 * len(pairs.cameras)), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(100 * pairs.mAP, vmin=0, vmax=100, cmap="viridis")
-    for row, column in zip(*np.nonzero(pairs.queries), strict=True):
-        mean = 100 * pairs.mAP[row, column]
-        axes.text(column, row, f"{mean:.1f}\n({pairs.queries[row, column]})", ha="center", va="center", fontsize=8,
-                  color="black" if mean > 60 else "white")
-    ticks = np.arange(len(pairs.cameras))
-    axes.set_xticks(ticks, pairs.cameras)
-    axes.set_yticks(ticks, pairs.cameras)
-    axes.set(xlabel="camera of the gallery", ylabel="camera of the query")
-    _save(figure, path)
+    count = len(pairs.cameras)
+    with _figure(path, 1.2 + 0.9 * count, 1 + 0.8 * count) as figure:
+        axes = figure.subplots()
+        axes.imshow(100 * pairs.mAP, vmin=0, vmax=100, cmap="viridis")
+        for row, column in zip(*np.nonzero(pairs.queries), strict=True):
+            mean = 100 * pairs.mAP[row, column]
+            axes.text(column, row, f"{mean:.1f}\n({pairs.queries[row, column]})", ha="center", va="center", fontsize=8,
+                      color="black" if mean > 60 else "white")
+        axes.set_xticks(np.arange(count), pairs.cameras)
+        axes.set_yticks(np.arange(count), pairs.cameras)
+        axes.set(xlabel="camera of the gallery", ylabel="camera of the query")
 
 
-@matplotlib.rc_context(_STYLE)
 def training(metrics_csv: Path, path: Path) -> None:
-    """Writes the figures in a run's metrics.csv against its epochs.
-
-    Raises:
-        InputError: the file has no readable row.
-    """
+    """Writes the curves of a run's metrics.csv over its epochs; InputError where it has no readable row."""
     columns = _read(metrics_csv)
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    panels = (("loss", [name for name in columns if name not in (*_NEEDED, *METERS)]), *_PANELS)
-    for axes, (label, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-        for name in names:
-            _by_epoch(axes, columns["epoch"], columns[name], name)
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.grid(alpha=0.3)
-        axes.set_visible(bool(axes.lines))
-        if len(axes.lines) > 1:
-            axes.legend(fontsize=8)
-    _save(figure, path)
+    panels = (("loss", [name for name in columns if name not in (*_REQUIRED, *METERS)]), *_PANELS)
+    with _figure(path, 10, 6) as figure:
+        for axes, (label, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+            for name in names:
+                _by_epoch(axes, columns["epoch"], columns[name], name)
+            axes.set(xlabel="epoch", ylabel=label)
+            axes.grid(alpha=0.3)
+            axes.set_visible(bool(axes.lines))
+            if len(axes.lines) > 1:
+                axes.legend(fontsize=8)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            names = dict.fromkeys(("loss", *_NEEDED, *(reader.fieldnames or ())))
+            names = dict.fromkeys(("loss", *_REQUIRED, *(reader.fieldnames or ())))
             rows = list(reader)
         columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names if name is not None}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{path}: no readable training figures ({type(error).__name__}: {error}); delete it, or "
-                         "restore what training wrote") from error
+        raise InputError(f"{path}: not a readable log of training ({type(error).__name__}: {error}); delete it, "
+                         "or restore the file that training wrote") from error
     if not rows:
-        raise InputError(f"{path}: holds no row yet; train first")
+        raise InputError(f"{path}: holds no row; train first")
     return columns
 
 
 def _by_epoch(axes: Axes, epochs: np.ndarray, values: np.ndarray, name: str) -> None:
     """Plots the mean of every epoch, since single steps of a PK sampler scatter widely."""
-    there = ~np.isnan(values)
-    if there.any():
-        numbers = np.unique(epochs[there])
-        means = [values[there & (epochs == number)].mean() for number in numbers]
+    present = ~np.isnan(values)
+    if present.any():
+        numbers = np.unique(epochs[present])
+        means = [values[present & (epochs == number)].mean() for number in numbers]
         axes.plot(numbers, means, label=name, marker="." if len(numbers) < 30 else None)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    write_atomic(path, text.getvalue().replace(_INK, "currentColor").replace("<defs>", f"{_LIGHT_AND_DARK}<defs>", 1))

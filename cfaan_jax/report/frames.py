@@ -12,8 +12,8 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.page import PageFolder
 
-IN_STRIP = 3  # frames of a tracklet in a strip
-_HEIGHT, _WIDTH = 192, 96  # of one of them
+FRAMES_IN_STRIP = 3
+_HEIGHT, _WIDTH = 192, 96  # of a frame in a strip
 _REMEDY = "config.eval.raw_records must name the same data set packed with --detector=none, or nothing"
 
 
@@ -24,20 +24,26 @@ class TrackletFrames:
         parts: the record sets of queries and gallery.
     """
 
-    def __init__(self, found: Search, directory: str | Path):
-        self._queries = found.num_queries
-        searched = found.names[:found.num_queries], found.names[found.num_queries:]
-        self.parts = [records.only(np.isin(records.names, names)) for records, names in  # damaged ones may be left out
-                      zip((RecordSet.open(directory, split) for split in ("query", "gallery")), searched, strict=True)]
+    def __init__(self, search: Search, directory: str | Path):
+        self._queries = search.num_queries
+        names = search.names[:search.num_queries], search.names[search.num_queries:]
+        splits = (RecordSet.open(directory, split) for split in ("query", "gallery"))
+        self.parts = [records.only(np.isin(records.names, names_of_split))  # without damaged ones that were left out
+                      for records, names_of_split in zip(splits, names, strict=True)]
 
-    def place(self, row: int) -> tuple[RecordSet, int]:
-        """The split in which a tracklet lies, and where."""
+    def locate(self, row: int) -> tuple[RecordSet, int]:
+        """The split of a tracklet, and its position in it."""
         query, gallery = self.parts
         return (query, row) if row < self._queries else (gallery, row - self._queries)
 
+    def record(self, row: int) -> TrackletRecord:
+        """The record of a tracklet."""
+        records, position = self.locate(row)
+        return records.record(position)
+
     def spread(self, row: int, count: int) -> list[np.ndarray]:
-        """Frames uint8 `[h, w, 3]` RGB from the middles of `count` equal parts; a short tracklet repeats none."""
-        records, position = self.place(row)
+        """Frames uint8 `[h, w, 3]` RGB from the middles of `count` equal parts; a short tracklet gives fewer."""
+        records, position = self.locate(row)
         return read_stored(records, position, spread(range(records.lengths[position]), count))
 
 
@@ -48,25 +54,31 @@ def spread(items: Sequence, count: int) -> list:
 
 
 def read_stored(records: RecordSet, position: int, indices: Sequence[int]) -> list[np.ndarray]:
-    """Frames of one tracklet, uint8 `[h, w, 3]` RGB each, in the sizes in which they are stored."""
+    """Frames of one tracklet, uint8 `[h, w, 3]` RGB, in the sizes in which they are stored."""
     sizes = records.image_sizes(position)
     return [read_clip(records, position, np.array([k]), tuple(sizes[k]))[0][0] for k in indices]
 
 
-def fitted(frame: np.ndarray, height: int, width: int, background: str) -> Image.Image:
-    """The frame scaled into a cell with its aspect ratio kept."""
-    image = Image.fromarray(frame)
-    scale = min(width / image.width, height / image.height)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+def fit_into_cell(frame: np.ndarray, height: int, width: int, background: str) -> Image.Image:
+    """The frame scaled into a cell without changing its aspect ratio."""
     cell = Image.new("RGB", (width, height), background)
-    cell.paste(image.resize(size, Image.Resampling.BILINEAR), ((width - size[0]) // 2, (height - size[1]) // 2))
+    scale = min(width / frame.shape[1], height / frame.shape[0])
+    size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
+    scaled = Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)
+    cell.paste(scaled, ((width - size[0]) // 2, (height - size[1]) // 2))
     return cell
 
 
-def strip(site: PageFolder, row: int, frames: TrackletFrames) -> dict:
-    """Some frames of a tracklet side by side, as one file: its name and the number of frames."""
-    cells = [np.asarray(fitted(frame, _HEIGHT, _WIDTH, "gray")) for frame in frames.spread(row, IN_STRIP)]
-    return {"file": site.picture(f"tracklet-{row}", np.concatenate(cells, axis=1)), "frames": len(cells)}
+def side_by_side(frames: Sequence[np.ndarray], height: int, width: int, background: str) -> np.ndarray:
+    """Frames in cells from left to right, uint8 `[height, n width, 3]` RGB."""
+    return np.concatenate([np.asarray(fit_into_cell(frame, height, width, background)) for frame in frames], axis=1)
+
+
+def write_strip(site: PageFolder, row: int, frames: TrackletFrames) -> dict:
+    """Writes some frames of a tracklet side by side; returns the file's name and the number of frames."""
+    shown = frames.spread(row, FRAMES_IN_STRIP)
+    picture = site.picture(f"tracklet-{row}", side_by_side(shown, _HEIGHT, _WIDTH, "gray"))
+    return {"file": picture, "frames": len(shown)}
 
 
 class RawQueries:
@@ -86,11 +98,11 @@ class RawQueries:
             if name not in self._positions:
                 raise InputError(f"{directory}: there is no query {name}; {_REMEDY}")
 
-    def beside(self, record: TrackletRecord, indices: Sequence[int]) -> list[np.ndarray]:
-        """The frames from which frames `indices` of a record were made, uint8 `[h, w, 3]` RGB each."""
+    def sources_of(self, record: TrackletRecord, indices: Sequence[int]) -> list[np.ndarray]:
+        """The frames from which frames `indices` of a record were cut, uint8 `[h, w, 3]` RGB."""
         position = self._positions[record.name]
         places = {source: k for k, source in enumerate(self._records.record(position).sources)}
-        wanted = [record.sources[k] for k in indices]
-        if missing := [source for source in wanted if source not in places]:
+        sources = [record.sources[k] for k in indices]
+        if missing := [source for source in sources if source not in places]:
             raise InputError(f"{self._records.directory}: query {record.name} has no frame {missing[0]}; {_REMEDY}")
-        return read_stored(self._records, position, [places[source] for source in wanted])
+        return read_stored(self._records, position, [places[source] for source in sources])

@@ -1,6 +1,6 @@
-"""Pages: a folder of static files that opens from disk, asks nothing of the network and can be sent as it is.
+"""Pages: a folder of static files that opens from disk, needs no network and can be sent as it is.
 
-Every page extends `templates/base.html`, which gives it `style.css`, light and dark, links to its neighbours, and a
+Every page extends `templates/base.html`, which gives it `style.css`, light and dark, links to the other pages, and a
 Content-Security-Policy that lets it load files of its own folder only. Data for a script is a script itself, because a
 page opened from disk may not fetch.
 """
@@ -20,14 +20,14 @@ from PIL import Image
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime.files import atomic_folder, parse_json
 
-_TEMPLATES = [Path(__file__).parent / folder for folder in ("templates", "label_review")]
+_TEMPLATES = Path(__file__).parent / "templates"
 _STYLE = "style.css"
-_CONTENT = "files.json"  # lists what was written here, so that nothing else is ever lost
+_CONTENT = "files.json"  # lists the files of the pages, so that no other file is ever deleted
 _JPEG_QUALITY = 85
 
 
 class PageFolder:
-    """A folder of pages that is being written; what writes a file gives the name by which a page refers to it.
+    """A folder of pages that is being written; what writes a file returns the name by which a page refers to it.
 
     Attributes:
         files: of all pages.
@@ -35,13 +35,15 @@ class PageFolder:
     Args:
         path: an empty folder.
         site: file and label of every page, for the links between them.
-        about: what every page says under its heading.
+        about: the line under the heading of every page.
+        templates: folder of templates and static files beside the shared ones.
     """
 
-    def __init__(self, path: Path, site: Mapping[str, str], about: str):
+    def __init__(self, path: Path, site: Mapping[str, str], about: str, templates: Path = _TEMPLATES):
         self._path, self.files, self._written = path, tuple(site), []
-        self._environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
-                                               undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        self._loader = jinja2.FileSystemLoader([templates, _TEMPLATES])
+        self._environment = jinja2.Environment(loader=self._loader, autoescape=True, undefined=jinja2.StrictUndefined,
+                                               trim_blocks=True, lstrip_blocks=True)
         self._environment.globals.update(site=dict(site), about=about)
         self.static(_STYLE)
 
@@ -51,25 +53,25 @@ class PageFolder:
         Args:
             name: one of the files in `site`.
             scripts: names of script files, in the order in which they run.
-            **values: for the template; text is escaped there.
+            **values: for the template, which escapes text.
         """
         html = self._environment.get_template(name).render(file=name, scripts=scripts, **values)
-        return self._write(name, html.encode())
+        return self._write(name, html)
 
     def static(self, name: str) -> str:
         """Copies a file that lies beside the templates."""
-        return self._write(name, next(path for folder in _TEMPLATES if (path := folder / name).exists()).read_bytes())
+        return self._write(name, self._loader.get_source(self._environment, name)[0])
 
     def data(self, name: str, value) -> str:
-        """Writes a script that sets `pageData[name]`; `value` is anything that JSON can hold.
+        """Writes a script that sets `pageData[name]` to a value of JSON's types.
 
         No character in it can end a script or a comment, wherever the text is put.
         """
-        key, value = (htmlsafe_json_dumps(each) for each in (name, value))
-        return self._write(f"{name}.js", f"(globalThis.pageData ??= {{}})[{key}] = {value};\n".encode())
+        key, value = htmlsafe_json_dumps(name), htmlsafe_json_dumps(value)
+        return self._write(f"{name}.js", f"(globalThis.pageData ??= {{}})[{key}] = {value};\n")
 
     def picture(self, name: str, frame: np.ndarray) -> str:
-        """Writes uint8 `[h, w, 3]` RGB as a JPEG file; give it a number for a name, never one from the data."""
+        """Writes uint8 `[h, w, 3]` RGB as a JPEG file; `name` must not come from the data."""
         name = f"frames/{name}.jpg"
         path = self.file(name)
         path.parent.mkdir(exist_ok=True)
@@ -82,31 +84,31 @@ class PageFolder:
         return self._path / name
 
     def close(self) -> None:
-        """Writes down which files belong here."""
+        """Writes the list of the files that belong to these pages."""
         content = {"first": self.files[0], "files": sorted(set(self._written))}
         (self._path / _CONTENT).write_text(json.dumps(content))
 
-    def _write(self, name: str, content: bytes) -> str:
-        self.file(name).write_bytes(content)
+    def _write(self, name: str, text: str) -> str:
+        self.file(name).write_bytes(text.encode())
         return name
 
 
 @contextmanager
-def pages(folder: Path, site: Mapping[str, str], about: str) -> Iterator[PageFolder]:
-    """Opens a folder of pages that is there, and takes the place of an older one, when all of it is written.
+def pages(folder: Path, site: Mapping[str, str], about: str, templates: Path = _TEMPLATES) -> Iterator[PageFolder]:
+    """Opens a folder of pages, which replaces an older one when it is complete.
 
     Args:
-        folder: where. Files that somebody put beside older pages stay there.
-        site, about: see `PageFolder`.
+        folder: to write. Files of others beside older pages stay.
+        site, about, templates: see `PageFolder`.
     Raises:
-        InputError: something else lies there, or nothing can be written there.
+        InputError: see `check`.
     """
     folder = folder.absolute()
     foreign = check(folder, next(iter(site)))
     with atomic_folder(folder) as path:
-        one = PageFolder(path, site, about)
-        yield one
-        one.close()
+        page_folder = PageFolder(path, site, about, templates)
+        yield page_folder
+        page_folder.close()
         for name in foreign:
             if not (path / name).exists():
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -114,42 +116,50 @@ def pages(folder: Path, site: Mapping[str, str], about: str) -> Iterator[PageFol
 
 
 def check(folder: Path, first: str) -> list[str]:
-    """Files in a folder that were not written with its pages; InputError where `pages` would refuse it.
+    """Files in a folder that do not belong to its pages.
 
     Args:
-        folder: where pages are to be.
-        first: file of the first of them.
+        folder: to write pages into.
+        first: file of the first page.
+    Raises:
+        InputError: the folder holds something else than these pages, or it cannot be written.
     """
-    foreign = _foreign(folder, first)
+    foreign = []
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        own, first_there = _listed(folder)
+        if first_there != first:
+            raise _not_pages(folder)
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+        foreign = sorted(files - own)
     try:
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder.absolute().parent, os.W_OK)
     except OSError:
         writable = False
     if not writable:
-        raise InputError(f"{folder}: nothing can be written there; name another folder")
+        raise InputError(f"{folder}: cannot be written; name another folder")
     return foreign
 
 
 def delete(folder: Path) -> None:
-    """Deletes the pages in a folder, what they show, and the folder if nothing else lies in it.
+    """Deletes the pages in a folder with their files, and the folder if nothing else lies in it.
 
     Raises:
         InputError: it holds no pages.
     """
     own, _ = _listed(folder)
-    # From the files that are there: what a list of them says may lie anywhere.
-    there = sorted(folder.rglob("*"), reverse=True)  # a folder behind what lies in it
-    for path in there:
+    # Names come from the folder, not from the list: the list may name files anywhere.
+    paths = sorted(folder.rglob("*"), reverse=True)  # a folder after its files
+    for path in paths:
         if not path.is_dir() and path.relative_to(folder).as_posix() in own - {_CONTENT}:
             path.unlink()
-    (folder / _CONTENT).unlink()  # the last one: until then the same call finishes it
-    for path in (*there, folder):
+    (folder / _CONTENT).unlink()  # last, so that the same call can finish what was interrupted
+    for path in (*paths, folder):
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
 
 
-def is_one(folder: Path) -> bool:
+def holds_pages(folder: Path) -> bool:
     """Whether a folder holds pages."""
     try:
         return bool(_listed(folder))
@@ -157,26 +167,15 @@ def is_one(folder: Path) -> bool:
         return False
 
 
-def _foreign(folder: Path, first: str) -> list[str]:
-    """Files in a folder of pages that were not written with them."""
-    if not folder.exists() or folder.is_dir() and not any(folder.iterdir()):
-        return []
-    own, found = _listed(folder)
-    if found != first:
-        raise _no_pages(folder)
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    return sorted(there - own)
-
-
 def _listed(folder: Path) -> tuple[set[str], str]:
-    """The files that were written with the pages in a folder, and the first page."""
+    """The files that belong to the pages in a folder, and the first page."""
     try:
         content = parse_json((folder / _CONTENT).read_text())
         return {_CONTENT, *content["files"]}, content["first"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise _no_pages(folder) from None
+        raise _not_pages(folder) from None
 
 
-def _no_pages(folder: Path) -> InputError:
-    return InputError(f"{folder} is there and holds no such pages, so it is not replaced; name another folder or move "
-                      "this one away")
+def _not_pages(folder: Path) -> InputError:
+    return InputError(f"{folder} holds something else than these pages, so it is not replaced; name another folder or "
+                      "move this one")

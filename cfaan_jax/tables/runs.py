@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.config import CHECKPOINT_KINDS, FREE, flatten, load_config, no_such_field
-from cfaan_jax.report.summary import read_rows
+from cfaan_jax.experiment.results_file import read_rows
 from configs import mars, quickstart
 
 TRACKLETS = ("raw", "aligned")

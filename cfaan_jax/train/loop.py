@@ -21,6 +21,7 @@ from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment import environment
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress, restore_model
 from cfaan_jax.experiment.config import CHECKPOINT_KINDS, check, create_model, initial_model, save_or_check_config
+from cfaan_jax.experiment.results_file import rows_of
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed, lock
@@ -205,7 +206,7 @@ def _divergence(sampler: IdentitySampler, names: list[str], checkpoints: Checkpo
 
 def _unscored(config: ConfigDict, workdir: str | Path, checkpoints: Checkpoints) -> list[str]:
     """The checkpoints without a row of this `config.eval` in the results.json that the first process sees."""
-    scored = {row["weights"] for row in evaluate.results_of(workdir)
+    scored = {row["weights"] for row in rows_of(workdir)
               if (row["clips"], row["distance"]) == (config.eval.clips, config.eval.distance)}
     kinds = [kind for kind in CHECKPOINT_KINDS if checkpoints.step(kind) is not None]
     for kind in kinds:

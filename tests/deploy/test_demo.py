@@ -39,8 +39,8 @@ def lists(html: str) -> dict[str, list[tuple[str, str]]]:
 
 def test_known_identities_give_figures(by_colour, records_directory, tmp_path, capsys):
     html, printed = page(records_directory, tmp_path, capsys)
-    assert "4 of 4 queries find their own identity first" in printed and "| mars" in printed
-    assert "<strong>4 of 4</strong> find" in html and "nearest both ways" not in html
+    assert "rank-1: 4 of 4 queries" in printed and "| mars" in printed
+    assert "Rank-1: <strong>4 of 4</strong>" in html and "Mutual nearest" not in html
     found = lists(html)
     assert set(found) == {"query-0", "query-1", "query-2", "query-3"}
     for answers in found.values():
@@ -49,14 +49,14 @@ def test_known_identities_give_figures(by_colour, records_directory, tmp_path, c
 
 def test_features_are_fitted_where_enough_tracklets_say_how(by_colour, records_directory, tmp_path, capsys):
     html, printed = page(records_directory, tmp_path, capsys)
-    assert "whitened by the clips within tracklets" in printed and "whitened by the clips within tracklets" in html
+    assert "whitening (within-class covariance)" in printed and "whitening (within-class covariance)" in html
     html, printed = page(records_directory, tmp_path, capsys, "--plain")
-    assert "4 of 4 queries find their own identity first" in printed and "whitened" not in printed + html
+    assert "rank-1: 4 of 4 queries" in printed and "whitening" not in printed + html
     rng = np.random.default_rng(0)
     few = [tiny_records.tracklet(f"{split}{pid}", split, pid, pid, camid, [tiny_records.frame(rng, pid)] * 2)
            for camid, split in enumerate(("query", "gallery"), start=1) for pid in range(1, 4)]
     html, printed = page(tiny_records.write(tmp_path / "few", few), tmp_path, capsys)
-    assert "3 of 3 queries find their own identity first" in printed and "whitened" not in printed + html
+    assert "rank-1: 3 of 3 queries" in printed and "whitening" not in printed + html
 
 
 def test_unknown_identities_give_pairs_and_no_figures(by_colour, tmp_path, capsys):
@@ -72,9 +72,9 @@ def test_unknown_identities_give_pairs_and_no_figures(by_colour, tmp_path, capsy
     html, printed = page(tiny_records.write(tmp_path / "records", tracklets), tmp_path, capsys)
     found = lists(html)
     assert {name: answers[0] for name, answers in found.items()} == {
-        "a1": ("both", "c1"), "a2": ("both", "b2"), "a3": ("both", "c3")}
+        "a1": ("mutual", "c1"), "a2": ("mutual", "b2"), "a3": ("mutual", "c3")}
     assert all(len(answers) == 5 for answers in found.values())
-    pairs = sum(kind == "both" for answers in found.values() for kind, _ in answers)
+    pairs = sum(kind == "mutual" for answers in found.values() for kind, _ in answers)
     assert f"{pairs} pairs of a query and a tracklet of another camera" in printed and "mAP" not in printed + html
 
 
@@ -89,20 +89,20 @@ def test_answers_from_another_time_may_be_the_same_person(by_colour, tmp_path, c
                                              [tiny_records.frame(rng, person) for _ in ends])
             tracklets.append(replace(tracklet, sources=tuple(f"yard.avi#{frame:06}" for frame in ends)))
     html, printed = page(tiny_records.write(tmp_path / "records", tracklets), tmp_path, capsys)
-    assert "3 do among tracks that were in view at the same time" in printed and "<strong>3 of 3</strong>" in html
-    assert "3 do without the tracklets that were in view at the same time as the query" in printed
+    assert "rank-1 among co-visible tracks: 3 of 3 queries" in printed and "<strong>3 of 3</strong>" in html
+    assert "rank-1 without co-visible tracklets: 3 of 3 queries" in printed
     # The first half of track 3 is seen with the second of track 1, and the first of track 2 with the second of track 3.
     assert {name: dict(map(reversed, answers)) for name, answers in lists(html).items()} == {
-        "T1C1": {"T1C2": "right", "T2C2": "perhaps", "T3C2": "wrong"},
-        "T2C1": {"T1C2": "perhaps", "T2C2": "right"},
+        "T1C1": {"T1C2": "right", "T2C2": "unsure", "T3C2": "wrong"},
+        "T2C1": {"T1C2": "unsure", "T2C2": "right"},
         "T3C1": {"T2C2": "wrong", "T3C2": "right"}}
 
 
-def test_both_ways_is_within_pairs_of_cameras():
+def test_mutual_neighbours_are_within_pairs_of_cameras():
     angles = np.array([0.0, 0.5, 0.1, 0.2, 3.0])  # two queries, two tracklets of camera 2, one of camera 3
     found = Search(np.stack([np.cos(angles), np.sin(angles)], axis=1), 2, np.array(list("abcde")), np.arange(5),
                    np.arange(1, 6), np.array([1, 1, 2, 2, 3]), About("tiny", "", False, "none", None, "none", "test"))
-    assert matches.both_ways(found) == {(0, 2), (1, 4)}
+    assert matches.mutual_neighbours(found) == {(0, 2), (1, 4)}
 
 
 def test_what_cannot_be_is_refused_before_anything_is_computed(by_colour, records_directory, tmp_path, capsys):

@@ -17,7 +17,7 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.deploy import export
 from cfaan_jax.deploy.exported import ExportedNetwork
 from cfaan_jax.errors import InputError
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate import features
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime import lock
 from configs import mars
@@ -71,7 +71,7 @@ def test_a_process_without_this_package_gets_the_same_features(made, tmp_path):
     subprocess.run([sys.executable, "-I", "-c", ALONE, *(made[variant][1] for variant in VARIANTS)], cwd=tmp_path,
                    check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
     for variant in VARIANTS:
-        same(np.load(tmp_path / f"{variant}.npy"), evaluate.features_of(made[variant][0])(*given[variant]))
+        same(np.load(tmp_path / f"{variant}.npy"), features.features_of(made[variant][0])(*given[variant]))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -83,7 +83,7 @@ def test_the_onnx_file_gives_the_same_features_for_any_number_of_clips(made, var
     for count in (1, 5):
         frames, rectangles = clips(count)
         [found] = session.run(None, {"frames": frames, "rectangles": rectangles})
-        same(found, evaluate.features_of(model)(frames, rectangles))
+        same(found, features.features_of(model)(frames, rectangles))
 
 
 def test_without_an_onnx_file_the_reason_is_told(made, monkeypatch):
@@ -113,7 +113,7 @@ def test_the_description_says_how_to_compare(made):
 def test_an_extractor_from_an_export_gives_the_features_of_an_evaluation(made, records_directory, variant, how):
     model, folder = made[variant]
     gallery = RecordSet.open(records_directory, "gallery")
-    expected = evaluate.extract(model, gallery, clips=how, clip_length=4, image_size=(64, 32), batch_size=8)
+    expected = features.extract(model, gallery, clips=how, clip_length=4, image_size=(64, 32), batch_size=8)
     same(FeatureExtractor.from_export(folder, batch_size=8, clips=how)(gallery).features, expected)
 
 
@@ -121,7 +121,7 @@ def test_weights_fill_a_network_of_other_weights(made):
     model, folder = made["p3d"]
     other = create_model(shrunk("p3d"), num_classes=3)
     weights.load_torch(other, folder / "network.safetensors")
-    np.testing.assert_array_equal(*(evaluate.features_of(each)(*clips(2)) for each in (model, other)))
+    np.testing.assert_array_equal(*(features.features_of(each)(*clips(2)) for each in (model, other)))
 
 
 @pytest.mark.parametrize("broken, file", [

@@ -11,7 +11,7 @@ import safetensors.numpy
 from cfaan_jax import FeatureExtractor, models, weights
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate import features
 from tests import tiny_records
 
 SETTINGS = dict(clip_length=2, image_size=(64, 32))
@@ -36,7 +36,7 @@ def gallery(records_directory):
 @pytest.fixture(scope="module")
 def expected(model, gallery):
     """What an evaluation computes."""
-    return evaluate.extract(model, gallery, clips="all_sampled", batch_size=8, **SETTINGS)
+    return features.extract(model, gallery, clips="all_sampled", batch_size=8, **SETTINGS)
 
 
 def files(gallery, folder):
@@ -61,7 +61,7 @@ def test_whitened_features_are_those_of_the_clips_of_all_sets(extractor, model, 
     means, within, names = [], 0, []
     for part in parts:
         for name in part.names:
-            batches = evaluate.of_clips(model, part.only(np.array(part.names) == name), clips="all_sampled",
+            batches = features.iter_clip_features(model, part.only(np.array(part.names) == name), clips="all_sampled",
                                         batch_size=8, **SETTINGS)
             clips = np.concatenate([batch.features[batch.tracklets >= 0] for batch in batches]).astype(np.float64)
             means.append(clips.mean(0))
@@ -77,7 +77,7 @@ def test_whitened_features_are_those_of_the_clips_of_all_sets(extractor, model, 
 
 def test_too_few_tracklets_are_not_whitened(extractor, gallery, tmp_path):
     [name, *_] = paths = files(gallery, tmp_path)
-    with pytest.raises(InputError, match="1 tracklets are too few to fit features to them: give at least 10"):
+    with pytest.raises(InputError, match="1 tracklets are too few to whiten features with.*at least 10"):
         extractor.whitened({name: paths[name]})
     with pytest.raises(InputError, match="0 tracklets are too few"):
         extractor.whitened()
@@ -150,7 +150,7 @@ def test_re_detect_and_link_gives_what_packed_records_give(model, gallery, tmp_p
     aligning = FeatureExtractor(model, batch_size=8, detector="hog", linker="largest", **SETTINGS)
     found = aligning({name: paths[name] for name in names})
     np.testing.assert_array_equal(
-        found.features, evaluate.extract(model, packed, clips="all_sampled", batch_size=8, **SETTINGS))
+        found.features, features.extract(model, packed, clips="all_sampled", batch_size=8, **SETTINGS))
 
 
 @pytest.mark.parametrize("tracklets, words", [

@@ -9,7 +9,7 @@ import pytest
 
 from cfaan_jax.deploy import export, saved_model
 from cfaan_jax.errors import InputError
-from cfaan_jax.evaluate import evaluate
+from cfaan_jax.evaluate.features import features_of
 from cfaan_jax.experiment.config import create_model
 from tests.deploy.test_export import clips, same, shrunk
 
@@ -32,7 +32,7 @@ def test_tensorflow_alone_gets_the_same_features(tmp_path, variant, length):
     np.savez(tmp_path / "given.npz", frames=frames, rectangles=rectangles)
     subprocess.run([sys.executable, "-I", "-c", ALONE, written, tmp_path / "given.npz", tmp_path / "found.npy"],
                    check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"})
-    same(np.load(tmp_path / "found.npy"), evaluate.features_of(model)(frames, rectangles))
+    same(np.load(tmp_path / "found.npy"), features_of(model)(frames, rectangles))
 
 
 def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):

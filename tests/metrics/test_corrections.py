@@ -51,7 +51,7 @@ def test_mat_of_other_data_is_refused(tmp_path):
     ("track_id,pid,second_pid,pid\n10,5,5,6\n", "once; wrong: pid"),
     ("track_id,pid,second_pid\n10,1_0,10\n", "are not three whole numbers"),
     ("track_id,pid,second_pid\n10,99999999999999999999999,5\n", "are not three whole numbers"),
-    ("track_id,pid,second_pid\n10,-7,-7\n", "identity -7 means nothing"),
+    ("track_id,pid,second_pid\n10,-7,-7\n", "-7 is not an identity"),
 ])
 def test_malformed_csv_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
@@ -77,19 +77,16 @@ def test_track_ids_that_repeat_cannot_be_corrected(tmp_path):
         corrections.read(csv_file(tmp_path, "track_id,pid,second_pid\n1,5,5\n")).apply(np.array([1, 1]), PIDS[:2])
 
 
-def test_malformed_mat_is_refused(tmp_path):
+def test_malformed_or_missing_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="instead of track_test_info"):
         corrections.read(mat_file(tmp_path, np.zeros((2, 6)), key="other"))
-    with pytest.raises(InputError, match="is 2x4; six columns"):
+    with pytest.raises(InputError, match="is 2x4; it must have six columns"):
         corrections.read(mat_file(tmp_path, np.zeros((2, 4))))
     with pytest.raises(InputError, match="not whole numbers"):
         corrections.read(mat_file(tmp_path, np.full((2, 6), 0.5)))
     (tmp_path / "broken.mat").write_bytes(b"not a matrix")
     with pytest.raises(InputError, match="broken.mat: not a readable MATLAB file"):
         corrections.read(tmp_path / "broken.mat")
-
-
-def test_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="nowhere.csv: no such file"):
         corrections.read(tmp_path / "nowhere.csv")
 
@@ -112,13 +109,10 @@ def test_marker_above_every_identity_is_refused(tmp_path):
 
 
 def test_ambiguous_identities_are_no_marker():
-    """One real person may be the second identity of many, and a person without a tracklet that of one or two."""
+    """One real person may be the second identity of many, and a person without a tracklet that of several."""
     pids = np.array([1, 2, 3, 4, 0, -1])
     corrections.refuse_shared_marker(pids, np.array([4, 4, 4, 4, 4, -1]), pids, "labels")
     corrections.refuse_shared_marker(pids, np.array([77, 77, 3, 4, 0, -1]), pids, "labels")
     corrections.refuse_shared_marker(pids[:2], np.array([77, 77]), pids, "labels")
-
-
-def test_a_person_without_tracklets_may_be_the_second_identity_of_several():
     pids = np.array([1, 2, 3, 4, 5, 6, 0])
     corrections.refuse_shared_marker(pids, np.array([77, 77, 77, 4, 5, 6, 0]), pids, "labels")

@@ -66,7 +66,7 @@ def test_camera_pairs_are_scores_of_a_part_of_the_gallery(seed):
     distances, labels = case(seed, cameras=4)
     people = Identities(*(labels[name] for name in ("q_pids", "g_pids", "q_camids", "g_camids")), labels["q_pids"],
                         labels["g_pids"], revised=False)
-    pairs = camera_pairs(distances, View.of(people, np.arange(distances.shape[1])))
+    pairs = camera_pairs(distances, View(people, np.arange(distances.shape[1])))
     assert pairs.cameras.tolist() == [1, 2, 3, 4] and np.isnan(np.diag(pairs.mAP)).all()
     for i, camera in enumerate(pairs.cameras):
         for j, other in enumerate(pairs.cameras):

@@ -43,10 +43,10 @@ def test_resolve():
     assert len(everything) == 8 and "dukev" not in everything
     assert [protocol.name for protocol in protocols.resolve("all", "dukev")] == ["dukev", "dukev_revised"]
     assert [protocol.name for protocol in protocols.resolve("dukev,all,mars")] == ["dukev", *everything]
-    with pytest.raises(InputError, match=r"protocols \(1,\): names are needed"):
+    with pytest.raises(InputError, match=r"protocols \(1,\): must be names"):
         protocols.resolve((1,))
-    with pytest.raises(InputError, match="unknown protocol 'mrs'; there are: mars_matlab, "):
+    with pytest.raises(InputError, match="unknown protocol 'mrs'; choose from mars_matlab, "):
         protocols.resolve("mars,mrs")
     for nothing in ((), ("",), " , "):
-        with pytest.raises(InputError, match="no protocol given"):
+        with pytest.raises(InputError, match="no protocol is named"):
             protocols.resolve(nothing)

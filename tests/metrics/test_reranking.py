@@ -12,10 +12,10 @@ CASES = np.load(FOLDER / "re_ranking.npz")
 
 @pytest.mark.parametrize("case", sorted({name.partition("/")[0] for name in CASES.files if "/" in name}))
 def test_distances_are_the_references(case):
-    given = {name: CASES[f"{case}/{name}"] for name in ("query", "gallery", "k1", "k2", "lambda_value", "final_dist")}
-    found = metrics.rerank(given["query"], given["gallery"], k1=int(given["k1"]), k2=int(given["k2"]),
-                           lambda_value=float(given["lambda_value"]))
-    np.testing.assert_allclose(found, given["final_dist"], rtol=0, atol=0.005)  # the reference computes in float16
+    arrays = {name: CASES[f"{case}/{name}"] for name in ("query", "gallery", "k1", "k2", "lambda_value", "final_dist")}
+    distances = metrics.rerank(arrays["query"], arrays["gallery"], k1=int(arrays["k1"]), k2=int(arrays["k2"]),
+                           lambda_value=float(arrays["lambda_value"]))
+    np.testing.assert_allclose(distances, arrays["final_dist"], rtol=0, atol=0.005)  # the reference computes in float16
 
 
 def plain(query, gallery, k1, k2, share):
@@ -31,13 +31,13 @@ def plain(query, gallery, k1, k2, share):
 
     encoding = np.zeros_like(original)
     for i in range(len(features)):
-        own, found = set(reciprocal(i, k1)), set(reciprocal(i, k1))
+        own, expanded = set(reciprocal(i, k1)), set(reciprocal(i, k1))
         for j in own:
             theirs = set(reciprocal(j, int(np.around(k1 / 2))))
             if len(theirs & own) > 2 / 3 * len(theirs):
-                found |= theirs
-        found = sorted(found)
-        encoding[i, found] = np.exp(-original[i, found]) / np.exp(-original[i, found]).sum()
+                expanded |= theirs
+        expanded = sorted(expanded)
+        encoding[i, expanded] = np.exp(-original[i, expanded]) / np.exp(-original[i, expanded]).sum()
     encoding = np.stack([encoding[order[i, :k2]].mean(0) for i in range(len(features))])
     queries = len(query)
     common = np.minimum(encoding[:queries, None], encoding[None, queries:]).sum(-1)
@@ -52,8 +52,8 @@ def test_distances_are_those_of_a_plain_reading(seed, queries, gallery, k1, k2, 
     centres = rng.normal(size=(6, 8))
     features = centres[rng.integers(0, 6, queries + gallery)] + 0.5 * rng.normal(size=(queries + gallery, 8))
     query, gallery = features[:queries].astype(np.float32), features[queries:].astype(np.float32)
-    found = metrics.rerank(query, gallery, k1=k1, k2=k2, lambda_value=share)
-    np.testing.assert_allclose(found, plain(query, gallery, k1, k2, share), atol=2e-5)
+    distances = metrics.rerank(query, gallery, k1=k1, k2=k2, lambda_value=share)
+    np.testing.assert_allclose(distances, plain(query, gallery, k1, k2, share), atol=2e-5)
 
 
 def test_blocks_change_nothing(monkeypatch):
@@ -64,20 +64,21 @@ def test_blocks_change_nothing(monkeypatch):
 
 
 def test_equal_features_are_equally_near():
-    found = metrics.rerank(np.ones((2, 3)), np.ones((4, 3)))
-    assert np.isfinite(found).all() and np.ptp(found) < 1e-6
+    distances = metrics.rerank(np.ones((2, 3)), np.ones((4, 3)))
+    assert np.isfinite(distances).all() and np.ptp(distances) < 1e-6
 
 
 @pytest.mark.parametrize("size", [1e20, 3e38, 1e-30, 2.0**70])
 def test_distances_do_not_depend_on_the_size_of_features(size):
     features = np.random.default_rng(0).normal(size=(30, 5))
     features /= np.abs(features).max()
-    found = metrics.rerank((features[:10] * size).astype(np.float32), (features[10:] * size).astype(np.float32), k1=5)
-    np.testing.assert_allclose(found, metrics.rerank(features[:10], features[10:], k1=5), atol=1e-5)
+    scaled = (features * size).astype(np.float32)
+    distances = metrics.rerank(scaled[:10], scaled[10:], k1=5)
+    np.testing.assert_allclose(distances, metrics.rerank(features[:10], features[10:], k1=5), atol=1e-5)
 
 
 @pytest.mark.parametrize("change, expected", [
-    (dict(query=np.ones((2, 4))), "features of shape"), (dict(gallery=np.ones((0, 3))), "neither empty"),
+    (dict(query=np.ones((2, 4))), "features have shapes"), (dict(gallery=np.ones((0, 3))), "neither empty"),
     (dict(gallery=np.array([[0, np.nan, 0]])), "row 2 is not finite"), (dict(k1=0), "k1=0"),
     (dict(k1=2.5), "k1=2.5.*whole numbers"), (dict(k2="3"), "k2=3.*whole numbers"),
     (dict(lambda_value=1.5), "lambda_value=1.5")])

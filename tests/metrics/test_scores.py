@@ -171,9 +171,7 @@ def random_split(seed=3, queries=12, rest=80, levels=30):
                 second=np.where(pids > 0, np.where(rng.random(queries + rest) < 0.2, 3, pids), pids))
 
 
-@pytest.mark.parametrize("block_bytes", [1 << 25, 1])
-def test_score_all_equals_one_score_after_another(block_bytes, monkeypatch):
-    monkeypatch.setattr(ranking, "_BLOCK_BYTES", block_bytes)
+def test_score_all_equals_one_score_after_another():
     data = random_split()
     n, pids, camids, tracks = (data[key] for key in ("queries", "pids", "camids", "tracks"))
     corrected = np.where(np.arange(len(pids)) % 7 == 0, 3, pids)
@@ -204,16 +202,16 @@ def valid_arguments():
 
 
 @pytest.mark.parametrize("changes, message", [
-    (dict(protocol="market"), "unknown protocol 'market'.*mars_with_queries.*dukev_revised"),
-    (dict(distmat=np.zeros((1, 0)), g_pids=[], g_camids=[]), "no gallery"),
-    (dict(distmat=np.zeros((0, 2)), q_pids=[], q_camids=[]), "no query"),
+    (dict(protocol="market"), "unknown protocol 'market'.*mars_with_queries.*dukev, or <name>_revised"),
+    (dict(distmat=np.zeros((1, 0)), g_pids=[], g_camids=[]), "shape .1, 0.*not empty"),
+    (dict(distmat=np.zeros((0, 2)), q_pids=[], q_camids=[]), "shape .0, 2.*not empty"),
     (dict(distmat=np.array([[0.1, np.nan]])), "query 0 hold NaN"),
     (dict(distmat=np.array([0.1, 0.2])), "real matrix"),
     (dict(distmat=np.array([["a", "b"]])), "real matrix"),
     (dict(g_pids=[1, 2, 3]), "g_pids has shape .3,.*needs .2,."),
     (dict(q_camids=[1, 1]), "q_camids has shape .2,.*needs .1,."),
     (dict(g_second=[1]), "g_second has shape"),
-    (dict(g_pids=[1.5, 2]), "g_pids holds values that are no whole numbers"),
+    (dict(g_pids=[1.5, 2]), "g_pids holds values that are not whole numbers"),
     (dict(g_pids=[2, 2]), "none of the 1 queries has a right answer"),
     (dict(g_camids=[1, 1]), "none of the 1 queries has a right answer"),
     (dict(max_rank=0), "max_rank is 0"),
@@ -243,9 +241,8 @@ def test_galleries_must_be_columns_of_the_matrix():
             metrics.score_all(**valid_arguments(), protocols=["mars"], galleries={"mars": np.array(rows, int)})
 
 
-def test_memory_is_bounded_by_blocks_of_queries(monkeypatch):
-    """Rank 300 queries against 20,000 rows (24 MB) in blocks of 1 MB."""
-    monkeypatch.setattr(ranking, "_BLOCK_BYTES", 1 << 20)
+def test_ranking_needs_little_memory_beside_the_distances():
+    """Ranks 300 queries against 20,000 rows (24 MB)."""
     rng = np.random.default_rng(0)
     distmat = rng.random((300, 20_000), np.float32)
     g_pids, g_camids = rng.integers(0, 500, 20_000), rng.integers(2, 6, 20_000)

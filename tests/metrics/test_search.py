@@ -28,24 +28,24 @@ def corrections_file(tmp_path, lines):
 
 
 def test_distances_are_minus_the_cosine():
-    found = small_search()
-    np.testing.assert_allclose(found.distances()[0], -np.cos(np.radians([0, 90, 5, 10, 20, 30, 88])), atol=1e-6)
-    assert found.distances().dtype == np.float32
+    search = small_search()
+    np.testing.assert_allclose(search.distances()[0], -np.cos(np.radians([0, 90, 5, 10, 20, 30, 88])), atol=1e-6)
+    assert search.distances().dtype == np.float32
 
 
 def test_euclidean_distances_are_squared_and_of_features_as_they_are():
-    found = small_search(about=replace(ABOUT, distance="euclidean"))
-    found.features[1:] *= 2
-    expected = ((found.features[:2, None] - found.features[None]) ** 2).sum(-1)
-    np.testing.assert_allclose(found.distances(), expected, atol=1e-5)
-    nearest = found.nearest([0], protocols.get("mars"), count=1)[0][0]
+    search = small_search(about=replace(ABOUT, distance="euclidean"))
+    search.features[1:] *= 2
+    expected = ((search.features[:2, None] - search.features[None]) ** 2).sum(-1)
+    np.testing.assert_allclose(search.distances(), expected, atol=1e-5)
+    nearest = search.nearest([0], protocols.get("mars"), count=1)[0][0]
     assert nearest.distance == pytest.approx(expected[0, nearest.row], abs=1e-5)
-    assert "euclidean distance" in found.about.line() and "distance" not in ABOUT.line()
+    assert "euclidean distance" in search.about.line() and "distance" not in ABOUT.line()
 
 
 def test_a_zero_feature_is_far_from_everything_but_no_error():
-    found = small_search(features=np.zeros((7, 2), np.float32))
-    assert not found.distances().any()
+    search = small_search(features=np.zeros((7, 2), np.float32))
+    assert not search.distances().any()
 
 
 def test_scores_by_hand():
@@ -75,11 +75,6 @@ def test_corrections_change_the_revised_protocols_only(tmp_path):
     assert scores["mars_matlab_revised"].ap.tolist() == [1, 1]
 
 
-def test_corrections_of_other_tracklets_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no test tracklet has track_id 70"):
-        small_search().score("mars", corrections_file(tmp_path, "70,9,9\n"))
-
-
 def test_nearest_by_hand():
     lists = small_search().nearest([0, 1], protocols.get("mars_matlab"), count=4)
     first, second = ([(each.row, each.kind) for each in answers] for answers in lists)
@@ -97,22 +92,23 @@ def test_nearest_under_the_revised_rules(tmp_path):
 
 
 def test_round_trip(tmp_path):
-    found = small_search()
-    found.save(tmp_path / "features.npz")
+    search = small_search()
+    search.save(tmp_path / "features.npz")
     again = Search.load(tmp_path / "features.npz")
-    assert again.about == found.about and again.num_queries == 2
+    assert again.about == search.about and again.num_queries == 2
     for name in ("features", "names", "track_ids", "pids", "camids"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
-        assert getattr(again, name).dtype == getattr(found, name).dtype
+        np.testing.assert_array_equal(getattr(again, name), getattr(search, name))
+        assert getattr(again, name).dtype == getattr(search, name).dtype
     assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
 
 
 def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", x=1)
     (tmp_path / "text.npz").write_text("no archive")
-    for name in ("other.npz", "text.npz", "missing.npz"):
-        with pytest.raises(InputError, match=f"{name}: no readable features"):
-            Search.load(tmp_path / name)
+    (tmp_path / "empty.npz").touch()
+    for name, reason in (("other", "no array"), ("text", "not an .npz"), ("empty", "not an .npz"), ("gone", "No such")):
+        with pytest.raises(InputError, match=f"{name}.npz: not a file of features .*{reason}"):
+            Search.load(tmp_path / f"{name}.npz")
 
 
 def test_sizes_are_checked_on_the_whole_of_mars_only():
@@ -166,15 +162,8 @@ def test_stored_features_that_do_not_fit_are_refused(tmp_path, change, message):
         Search.load(tmp_path / "features.npz")
 
 
-@pytest.mark.parametrize("content", [b"", b"text"])
-def test_files_of_another_kind_are_refused(tmp_path, content):
-    (tmp_path / "features.npz").write_bytes(content)
-    with pytest.raises(InputError, match="not an .npz file"):
-        Search.load(tmp_path / "features.npz")
-
-
 @pytest.mark.parametrize("factor", [1e-30, 1e30])
 def test_cosines_do_not_depend_on_the_scale(factor):
-    found = small_search()
-    scaled = small_search(features=(found.features * np.float32(factor)))
-    np.testing.assert_allclose(scaled.distances(), found.distances(), atol=1e-6)
+    search = small_search()
+    scaled = small_search(features=(search.features * np.float32(factor)))
+    np.testing.assert_allclose(scaled.distances(), search.distances(), atol=1e-6)

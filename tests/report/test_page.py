@@ -45,8 +45,8 @@ def test_pictures(tmp_path):
     frame = np.full((40, 20, 3), (200, 30, 60), np.uint8)
     with pages(tmp_path / "report", SITE, "about") as site:
         assert site.picture("tracklet-7", frame) == "frames/tracklet-7.jpg"
-    found = np.asarray(Image.open(tmp_path / "report/frames/tracklet-7.jpg"))
-    assert found.shape == frame.shape and np.abs(found.astype(int) - frame).max() <= 4
+    stored = np.asarray(Image.open(tmp_path / "report/frames/tracklet-7.jpg"))
+    assert stored.shape == frame.shape and np.abs(stored.astype(int) - frame).max() <= 4
 
 
 def test_pages_take_the_place_of_older_ones_whole(tmp_path):
@@ -73,7 +73,7 @@ def test_what_fails_leaves_the_older_pages(tmp_path):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="holds no such pages"):
+    with pytest.raises(InputError, match="holds something else than these pages"):
         write(tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
@@ -81,6 +81,6 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
 def test_other_pages_are_not_replaced(tmp_path):
     write(tmp_path / "report")
     other = pages(tmp_path / "report", {"review.html": "Review"}, "about")
-    with pytest.raises(InputError, match="holds no such pages"), other:
+    with pytest.raises(InputError, match="holds something else than these pages"), other:
         pass
     assert (tmp_path / "report/index.html").exists()

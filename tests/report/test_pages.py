@@ -16,7 +16,7 @@ from cfaan_jax import models
 from cfaan_jax.data.clips import test_clips
 from cfaan_jax.data.manifest import MANIFEST, load_manifest
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.evaluate.evaluate import results, score_table
+from cfaan_jax.evaluate.results import result_rows, score_table
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import attention, evaluation
@@ -59,15 +59,15 @@ def evaluated(tmp_path_factory) -> evaluation.Evaluation:
     labels = {name: np.concatenate([getattr(part, name) for part in parts])
               for name in ("names", "track_ids", "pids", "camids")}
     features = np.random.default_rng(1).standard_normal((11, 8)).astype(np.float32)
-    found = Search(features, 4, **labels, about=About(HOSTILE[0], HOSTILE[2], True, "cfaan", 0, "last", "test"))
+    search = Search(features, 4, **labels, about=About(HOSTILE[0], HOSTILE[2], True, "cfaan", 0, "last", "test"))
     config = ConfigDict({
         "model": {"name": "cfaan", "order": "hwt"},
         "data": {"records": str(aligned), "clip_length": T, "image_size": SIZE},
         "eval": {"corrections": "", "report_lists": 100, "raw_records": str(raw), "attention_block": 0}})
     model = models.create("cfaan", num_classes=2, clip_length=T, image_size=SIZE, width=8, depths=(1, 1, 1, 1),
                           scales=2, heads=2)
-    scores = found.score(["mars", "mars_revised"])
-    return evaluation.Evaluation(found, scores, score_table(results(found, scores, None)), model, config)
+    scores = search.score(["mars", "mars_revised"])
+    return evaluation.Evaluation(search, scores, score_table(result_rows(search, scores, None)), model, config)
 
 
 @pytest.fixture(scope="module")
@@ -135,17 +135,17 @@ def test_the_scores_are_those_that_are_printed(browser, evaluated):
 
 def test_ranked_lists(browser, evaluated):
     browser.open("ranked.html")
-    found, score = evaluated.found, evaluated.score
+    search, score = evaluated.search, evaluated.score
     rising = score.valid[np.argsort(score.ap, kind="stable")]
-    assert browser.texts(".list h3") == [" ".join(str(found.names[query]).split()) for query in rising]
-    [answers] = found.nearest([int(rising[0])], protocols.get("mars"))
+    assert browser.texts(".list h3") == [" ".join(str(search.names[query]).split()) for query in rising]
+    [answers] = search.nearest([int(rising[0])], protocols.get("mars"))
     cards = browser.all(".list")[0].find_elements("css selector", ".card:not(.query)")
     for card, answer in zip(cards, answers, strict=True):
         sign = {"right": "✓", "wrong": "✗", "ignored": "–"}[answer.kind]
         label, _, distance = card.find_element("css selector", "figcaption").text.split("\n")
         assert label == f"{sign} {answer.kind}" and answer.kind in card.get_attribute("class")
         assert float(distance) == pytest.approx(1 + answer.distance, abs=1e-3)
-        assert card.get_attribute("title") == found.names[answer.row]
+        assert card.get_attribute("title") == search.names[answer.row]
     kinds = {kind: browser.all(f".card.{kind}")[0].value_of_css_property("border-top-style")
              for kind in ("right", "wrong", "ignored")}
     assert kinds == {"right": "solid", "wrong": "dashed", "ignored": "dotted"}
@@ -158,7 +158,7 @@ def test_a_choice_of_queries_says_that_it_is_one(tmp_path, evaluated):
     folder = evaluation.write(replace(evaluated, config=config), tmp_path).parent
     html = (folder / "ranked.html").read_text(encoding="utf-8")
     assert html.count('<section class="list"') == 3
-    assert "Only 3 of the 4 valid queries are listed here: the 2 with the lowest" in " ".join(html.split())
+    assert "Only 3 of the 4 valid queries are listed: the 2 with the lowest" in " ".join(html.split())
     assert not (folder / "attention.js").exists() and "<canvas>" not in (folder / "frames.html").read_text()
 
 
@@ -245,7 +245,7 @@ def maps(evaluated) -> list[dict]:
     """Attention of the first example by scale: `[T, rows, columns, length]` by axis."""
     query = RecordSet.open(evaluated.config.data.records, "query")
     worst = int(evaluated.score.valid[np.argsort(evaluated.score.ap, kind="stable")[0]])
-    return attention.of_clips(evaluated.model, 0, [(query, worst)], [test_clips(4, T, "test")[0]], SIZE)[0]
+    return attention.clip_attention(evaluated.model, 0, [(query, worst)], [test_clips(4, T, "test")[0]], SIZE)[0]
 
 
 def together(maps: dict, t: int, y: int, x: int) -> dict[str, np.ndarray]:
@@ -273,8 +273,8 @@ def test_a_click_shows_the_attention_of_that_point(browser, maps, scale):
         shares = [float(each.split()[0]) for each in browser.texts(".example:first-of-type .share")]
         np.testing.assert_allclose(shares, 100 * expected.sum((1, 2)), atol=0.5)
         for frame in range(T):
-            found = opacity(browser, frame, rows, columns)
-            np.testing.assert_allclose(found, 0.85 * expected[frame] / expected.max(), atol=0.02)
+            np.testing.assert_allclose(opacity(browser, frame, rows, columns),
+                                       0.85 * expected[frame] / expected.max(), atol=0.02)
 
 
 def click(browser: Browser, t: int, y: float, x: float) -> None:
@@ -310,9 +310,9 @@ def test_the_policy_lets_nothing_out(chromium, report):
 
 
 def test_the_bytes_in_a_page_are_the_attention(maps):
-    for packed, scale in zip(attention.packed(maps), maps, strict=True):
+    for packed, scale in zip(attention.pack(maps), maps, strict=True):
         for axis in "hwt":
             stored = np.frombuffer(base64.b64decode(packed[axis]), np.uint8).reshape(scale[axis].shape).astype(float)
-            found = stored / stored.sum(-1, keepdims=True)
-            assert np.abs(found - scale[axis]).max() <= 0.005 * scale[axis].max()
+            shares = stored / stored.sum(-1, keepdims=True)
+            assert np.abs(shares - scale[axis]).max() <= 0.005 * scale[axis].max()
             assert (packed["rows"], packed["columns"]) == scale[axis].shape[1:3]

@@ -26,19 +26,19 @@ def picture(tmp_path):
 
 
 def test_every_kind_has_its_border(picture):
-    found = colours(picture)
+    counts = colours(picture)
     frame_of_one = 168 * 88 - 160 * 80  # pixels of one border
     legend = 13 * 13
     expected = {"query": 3, "right": 1, "wrong": 1, "ignored": 1}
     for kind, count in expected.items():
         # Single pixels of the letters' edges may have the same grey.
-        assert found[BORDERS[kind]] == pytest.approx(count * frame_of_one + legend, abs=100), kind
+        assert counts[BORDERS[kind]] == pytest.approx(count * frame_of_one + legend, abs=100), kind
 
 
 def test_frames_fill_their_cells_with_their_aspect_ratio(picture):
-    found = colours(picture)
-    assert found[(0, 0, 250)] == 3 * 160 * 80
-    assert found[(250, 0, 250)] == found[(250, 250, 0)] == found[(0, 250, 250)] == 160 * 80
+    counts = colours(picture)
+    assert counts[(0, 0, 250)] == 3 * 160 * 80
+    assert counts[(250, 0, 250)] == counts[(250, 250, 0)] == counts[(0, 250, 250)] == 160 * 80
 
 
 def test_a_wide_frame_is_fitted(tmp_path):

@@ -134,7 +134,7 @@ def test_each_key_does_what_it_says(page):
 def test_another_identity_is_typed(page):
     press(page, "i")
     press(page, "77\n")
-    assert "77 is no identity" in text(page, "typed-error")
+    assert "77 is not an identity" in text(page, "typed-error")
     press(page, "\b\b3\n")
     assert rows_of(page) == [[4, 3, 3]]
 
@@ -173,10 +173,10 @@ def test_saved_files_correct_the_labels_alike(page, records, tmp_path):
     press(page, "s")
     choose_kind(page, suspects.AMBIGUOUS)
     press(page, "a")
-    found = search_of(records)
-    by_csv = corrections.read(saved(page, "save-csv", "corrections.csv")).apply(found.track_ids, found.pids)
+    search = search_of(records)
+    by_csv = corrections.read(saved(page, "save-csv", "corrections.csv")).apply(search.track_ids, search.pids)
     matrix = saved(page, "save-mat", "clean_tracks_test_info.mat")
-    by_mat = corrections.read(matrix).apply(found.track_ids, found.pids)
+    by_mat = corrections.read(matrix).apply(search.track_ids, search.pids)
     for one, other in zip(by_csv, by_mat, strict=True):
         np.testing.assert_array_equal(one, other)
     assert by_csv[0][4] == 2 and (by_csv[1] != by_csv[0]).sum() == 1
@@ -209,8 +209,8 @@ def test_a_csv_is_read_on_the_page_and_a_bad_one_changes_nothing(page, tmp_path)
 
 
 def test_what_no_command_would_take_is_refused(page, tmp_path):
-    for number, (lines, message) in enumerate((("5,1,1\n5,1,1\n", "more than once"), ("5,2,0\n", "no identities"),
-                                               ("5,-7,-7\n", "no identities"), ("", "no row"),
+    for number, (lines, message) in enumerate((("5,1,1\n5,1,1\n", "more than once"), ("5,2,0\n", "not identities"),
+                                               ("5,-7,-7\n", "not identities"), ("", "no row"),
                                                (f"5,{10 ** 22},1\n", "three whole numbers"))):
         path = tmp_path / f"{number}.csv"
         path.write_text("track_id,pid,second_pid\n" + lines)
@@ -273,7 +273,7 @@ def test_a_given_review_is_added_to_what_the_browser_kept(page, records, tmp_pat
 
 def test_without_detections_nothing_is_said_about_two_persons(records_directory, tmp_path):
     parts = [RecordSet.open(records_directory, split) for split in ("query", "gallery")]
-    assert review.crowded(parts) is None
+    assert review.count_crowded(parts) is None
 
 
 def test_other_records_are_refused(records, records_directory, tmp_path):
@@ -288,15 +288,17 @@ def test_the_command_says_what_it_wrote_and_refuses_foreign_folders(records, tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("dear")
     flags = [str(features), f"--records={records}"]
-    assert review.main([*flags, f"--out={tmp_path / 'mine'}"]) == 2
-    assert (tmp_path / "mine/thesis.txt").read_text() == "dear" and "holds no such pages" in capsys.readouterr().err
+    with pytest.raises(InputError, match="mine holds something else than these pages"):
+        review.main([*flags, f"--out={tmp_path / 'mine'}"])
+    assert (tmp_path / "mine/thesis.txt").read_text() == "dear"
     (tmp_path / "out").mkdir()
     for _ in range(2):
-        assert review.main([*flags, f"--out={tmp_path / 'out'}", "--count=2"]) == 0
+        review.main([*flags, f"--out={tmp_path / 'out'}", "--count=2"])
         assert "2 tracklets to look at" in capsys.readouterr().out
     mine = tmp_path / "out/corrections.csv"
     mine.write_text("track_id,pid,second_pid\n")
-    assert review.main([*flags, f"--out={tmp_path / 'out'}", f"--corrections={mine}"]) == 0
+    review.main([*flags, f"--out={tmp_path / 'out'}", f"--corrections={mine}"])
     assert mine.read_text() == "track_id,pid,second_pid\n"
-    assert review.main([*flags, f"--out={features / 'below'}"]) == 2
-    assert review.main([*flags, f"--out={tmp_path / 'out'}", "--count=0"]) == 2
+    for wrong in ([f"--out={features / 'below'}"], [f"--out={tmp_path / 'out'}", "--count=0"]):
+        with pytest.raises(InputError):
+            review.main([*flags, *wrong])

@@ -32,15 +32,15 @@ def test_wrong_labels_and_duplicates_come_first():
 
 def test_junk_is_neither_suspect_nor_match():
     shown, pids = [0, 0, 1, 1, 0, 1], [1, 1, 2, 2, -1, -1]
-    found = suspects.find(search(pids, shown))
-    assert {suspect.row for suspect in found} == {0, 1, 2, 3}
-    assert all(row < 4 for suspect in found for row in sum(suspect.others, suspect.own))
+    doubtful = suspects.find(search(pids, shown))
+    assert {suspect.row for suspect in doubtful} == {0, 1, 2, 3}
+    assert all(row < 4 for suspect in doubtful for row in sum(suspect.others, suspect.own))
 
 
 def test_two_persons_by_the_share_of_frames():
     crowded = np.array([[1, 2], [10, 20], [1, 30], [0, 9], [9, 9], [0, 4]])
-    found = suspects.find(search([1, 1, 2, 2, 3, 3], [0, 0, 1, 1, 2, 2]), crowded)
-    weights = {suspect.row: suspect.weight for suspect in found if suspect.kind == suspects.AMBIGUOUS}
+    doubtful = suspects.find(search([1, 1, 2, 2, 3, 3], [0, 0, 1, 1, 2, 2]), crowded)
+    weights = {suspect.row: suspect.weight for suspect in doubtful if suspect.kind == suspects.AMBIGUOUS}
     assert max(weights, key=weights.get) == 4
     bound = suspects.lower_bound(*crowded.T)
     assert bound[4] > bound[1] > bound[0]  # one frame of two says less than ten of twenty
@@ -60,10 +60,10 @@ def test_evidence_is_that_of_the_two_nearest():
 
 def test_blocks_change_nothing(monkeypatch):
     shown = np.repeat(np.arange(8), 4)
-    found = search(shown + 1, shown)
-    whole = suspects.find(found)
+    labelled = search(shown + 1, shown)
+    whole = suspects.find(labelled)
     monkeypatch.setattr(suspects, "_BLOCK", 5)
-    parts = suspects.find(found)
+    parts = suspects.find(labelled)
     assert [(each.row, each.kind, each.own, each.others) for each in parts] == [
         (each.row, each.kind, each.own, each.others) for each in whole]
 
@@ -74,8 +74,9 @@ def test_cosines_under_one_camera_count_less():
     people, camids = np.repeat(np.arange(12), 4), np.tile([1, 1, 2, 3], 12)
     background = np.where(camids == 1, 3.0, 0.0)[:, None] * rng.normal(size=32)
     features = rng.normal(size=(12, 32))[people] + background + 0.3 * rng.normal(size=(48, 32))
-    found = Search(features.astype(np.float32), 0, np.arange(48).astype(str), np.arange(48), people + 1, camids, ABOUT)
-    resemblance = suspects._Resemblance(found)
+    tracks = np.arange(48)
+    resemblance = suspects._Resemblance(
+        Search(features.astype(np.float32), 0, tracks.astype(str), tracks, people + 1, camids, ABOUT))
     assert resemblance._bits(0.7, True) < resemblance._bits(0.7, False)
 
 
@@ -87,5 +88,5 @@ def test_sets_that_tell_nothing(pids, message):
 
 def test_each_tracklet_comes_once():
     crowded = np.array([[4, 4], [0, 4], [0, 4], [3, 4]])
-    found = suspects.find(search([1, 1, 2, 2], [0, 0, 1, 1]), crowded)
-    assert sorted(suspect.row for suspect in found) == [0, 1, 2, 3]
+    doubtful = suspects.find(search([1, 1, 2, 2], [0, 0, 1, 1]), crowded)
+    assert sorted(suspect.row for suspect in doubtful) == [0, 1, 2, 3]

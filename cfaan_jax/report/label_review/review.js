@@ -1,4 +1,4 @@
-// The label review page. Text from the data is only ever set as text.
+// The label review page. Text from the data is set as text only, never as HTML.
 "use strict";
 
 const { labels, suspects: { suspects, earlier, tracklets } } = pageData;
@@ -7,46 +7,46 @@ const question = get("question");
 const store = `label-review-${question.dataset.review}`;
 const stored = new Map(labels.map(([track, pid, camid, frames]) => [track, { pid, camid, frames }]));
 
-// decisions: track id -> [identity, second identity, what was decided]; skipped: track ids;
-// history: for each step the question that was shown, and what it changed, as [track id, decision before, whether it was
-// skipped before]; taken: the file of an earlier review that these decisions began with.
+// decisions: track id -> [identity, second identity, name of the action]; skipped: track ids;
+// history: for every step the question shown, and its changes as [track id, decision before, whether it was skipped
+// before]; taken: the file of an earlier review with which these decisions began.
 let state = { decisions: {}, skipped: {}, history: [], track: suspects.length ? suspects[0].track : null, filter: "", taken: "" };
 let chosen = 0; // which of the identities that the tracklet resembles
 
 const pidOf = (track) => (state.decisions[track] ?? [stored.get(track).pid])[0];
-const current = () => suspects.find((each) => each.track === state.track);
+const current = () => suspects.find((suspect) => suspect.track === state.track);
 const otherPid = () => { const rows = current().others[chosen]; return rows ? pidOf(rows[0]) : null; };
 const isDistractor = (suspect) => stored.get(suspect.track).pid === 0;
 
 const ACTIONS = [
-  { key: "s", name: "same person", needs: (each) => !isDistractor(each) && differs(),
-    says: () => `same person as identity ${otherPid()}`, act: (each) => [decided(each.track, otherPid())] },
-  { key: "w", name: "same person, whole identity", needs: (each) => !isDistractor(each) && differs(),
+  { key: "s", name: "same person", needs: (suspect) => !isDistractor(suspect) && differs(),
+    says: () => `same person as identity ${otherPid()}`, act: (suspect) => [decided(suspect.track, otherPid())] },
+  { key: "w", name: "same person, whole identity", needs: (suspect) => !isDistractor(suspect) && differs(),
     says: () => `identity ${stored.get(state.track).pid} is identity ${otherPid()}`,
-    act: (each) => ofIdentity(stored.get(each.track).pid).map((track) => decided(track, otherPid())) },
-  { key: "d", name: "duplicate in distractor", needs: (each) => isDistractor(each) && differs(),
-    says: () => `a duplicate of identity ${otherPid()}`, act: (each) => [decided(each.track, otherPid())] },
-  { key: "a", name: "ambiguous with", needs: (each) => !isDistractor(each) && differs(),
-    says: () => `ambiguous with identity ${otherPid()}`, act: (each) => [decided(each.track, pidOf(each.track), otherPid())] },
+    act: (suspect) => ofIdentity(stored.get(suspect.track).pid).map((track) => decided(track, otherPid())) },
+  { key: "d", name: "duplicate in distractor", needs: (suspect) => isDistractor(suspect) && differs(),
+    says: () => `a duplicate of identity ${otherPid()}`, act: (suspect) => [decided(suspect.track, otherPid())] },
+  { key: "a", name: "ambiguous with", needs: (suspect) => !isDistractor(suspect) && differs(),
+    says: () => `ambiguous with identity ${otherPid()}`, act: (suspect) => [decided(suspect.track, pidOf(suspect.track), otherPid())] },
   { key: "i", name: "another identity…", needs: () => true, says: () => "type it", act: null },
   { key: "n", name: "new identity", needs: () => true, says: () => "a person who has no identity yet",
-    act: (each) => [decided(each.track, unused())] },
+    act: (suspect) => [decided(suspect.track, unused())] },
   { key: "r", name: "label is right", needs: () => true, says: () => "the label is right",
-    act: (each) => [decided(each.track, stored.get(each.track).pid)] },
+    act: (suspect) => [decided(suspect.track, stored.get(suspect.track).pid)] },
   { key: "k", name: "skip", needs: () => true, says: () => "look at it later", act: null },
 ];
 
 function differs() { return otherPid() > 0 && otherPid() !== pidOf(state.track); }
 function decided(track, pid, second = pid) { return [track, [pid, second]]; }
 function ofIdentity(pid) { return labels.filter((row) => row[1] === pid).map((row) => row[0]); }
-function identities() { return new Set([...stored.values()].map((each) => each.pid).concat(Object.values(state.decisions).flatMap((each) => each.slice(0, 2)))); }
+function identities() { return new Set([...stored.values()].map((label) => label.pid).concat(Object.values(state.decisions).flatMap((decision) => decision.slice(0, 2)))); }
 function unused() { return Math.max(0, ...identities()) + 1; }
 
 function save() {
   try {
     localStorage.setItem(store, JSON.stringify(state));
   } catch (error) {
-    warn(`This browser did not keep the last decisions (${error.name}): save corrections.csv before you close or reload the page.`);
+    warn(`This browser did not store the last decisions (${error.name}): save corrections.csv before you close or reload the page.`);
   }
 }
 
@@ -77,22 +77,22 @@ function undo() {
     if (decision) state.decisions[track] = decision; else delete state.decisions[track];
     if (skipped) state.skipped[track] = true; else delete state.skipped[track];
   }
-  if (suspects.some((each) => each.track === step.track)) state.track = step.track;
+  if (suspects.some((suspect) => suspect.track === step.track)) state.track = step.track;
   update();
 }
 
 function visible() {
-  return suspects.filter((each) => (state.filter !== "open" || !state.decisions[each.track])
-    && (state.filter in { "": 0, open: 0 } || each.kind === state.filter));
+  return suspects.filter((suspect) => (state.filter !== "open" || !state.decisions[suspect.track])
+    && (state.filter in { "": 0, open: 0 } || suspect.kind === state.filter));
 }
 
 function move(step) {
   const shown = visible();
   const place = suspects.indexOf(current());
-  let ahead = step > 0 ? shown.find((each) => suspects.indexOf(each) > place)
-    : shown.findLast((each) => suspects.indexOf(each) < place);
-  if (!ahead && !shown.includes(current())) ahead = shown[0]; // what was passed over comes again
-  if (ahead) state.track = ahead.track;
+  let next = step > 0 ? shown.find((suspect) => suspects.indexOf(suspect) > place)
+    : shown.findLast((suspect) => suspects.indexOf(suspect) < place);
+  if (!next && !shown.includes(current())) next = shown[0]; // start again with those that were passed over
+  if (next) state.track = next.track;
   chosen = 0;
   update();
 }
@@ -115,7 +115,7 @@ function typed(second) {
   const pid = Number(text);
   const least = second ? 1 : -1;
   if (!/^-?\d+$/.test(text) || pid < least || (pid > 0 && !identities().has(pid))) {
-    get("typed-error").textContent = `${text || "nothing"} is no identity of the test tracklets` + (second ? "" : ", nor 0 or -1");
+    get("typed-error").textContent = `${text || "nothing"} is not an identity of the test tracklets` + (second ? "" : ", nor 0 or -1");
     return;
   }
   const track = state.track;
@@ -126,9 +126,9 @@ function typed(second) {
 }
 
 function element(tag, properties, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
 }
 
 function fill(figure, track) {
@@ -148,11 +148,11 @@ function who(pid) {
 
 function reason(suspect) {
   if (suspect.kind === "two persons") {
-    return `Two or more persons were found in at least ${Math.round(100 * suspect.weight)} % of its frames.`;
+    return `Two or more persons were detected in at least ${Math.round(100 * suspect.weight)} % of its frames.`;
   }
   const bits = Math.abs(suspect.weight).toFixed(1);
   return isDistractor(suspect)
-    ? `${suspect.weight < 0 ? `${bits} bits against` : `${bits} bits for`} its showing the first identity below.`
+    ? `${bits} bits of evidence ${suspect.weight < 0 ? "against" : "for"} the first identity below.`
     : `It resembles the first of the others ${bits} bits ${suspect.weight < 0 ? "less" : "more"} than its own identity.`;
 }
 
@@ -190,8 +190,8 @@ function show() {
   const shown = visible();
   question.hidden = !shown.length;
   get("empty").hidden = !question.hidden;
-  const done = suspects.filter((each) => state.decisions[each.track]).length;
-  const skipped = suspects.filter((each) => state.skipped[each.track]).length;
+  const done = suspects.filter((suspect) => state.decisions[suspect.track]).length;
+  const skipped = suspects.filter((suspect) => state.skipped[suspect.track]).length;
   get("progress").max = Math.max(1, suspects.length);
   get("progress").value = done;
   get("done").textContent = `${done} of ${suspects.length} decided${skipped ? `, ${skipped} skipped` : ""}`;
@@ -259,13 +259,13 @@ function readCsv(text) {
   if (places.includes(-1)) throw new Error("the first line does not name the columns track_id,pid,second_pid");
   const seen = new Set();
   return lines.slice(1).map(([number, line]) => {
-    const given = fields(line);
-    const row = places.map((place) => (/^-?\d{1,9}$/.test(given[place] ?? "") ? Number(given[place]) : NaN));
+    const cells = fields(line);
+    const row = places.map((place) => (/^-?\d{1,9}$/.test(cells[place] ?? "") ? Number(cells[place]) : NaN));
     if (row.some(Number.isNaN)) throw new Error(`line ${number} does not hold three whole numbers`);
     const [track, pid, second] = row;
     if (!stored.has(track)) throw new Error(`line ${number}: no test tracklet has track_id ${track}; they are counted from 0`);
     if (seen.has(track)) throw new Error(`line ${number}: track_id ${track} is corrected more than once`);
-    if (pid < -1 || (second !== pid && second < 1)) throw new Error(`line ${number}: ${pid},${second} are no identities`);
+    if (pid < -1 || (second !== pid && second < 1)) throw new Error(`line ${number}: ${pid},${second} are not identities`);
     seen.add(track);
     return row;
   });
@@ -282,7 +282,7 @@ async function load(event) {
     warn("");
     update();
   } catch (error) {
-    warn(`${file.name}: ${error.message}; nothing of it was taken.`);
+    warn(`${file.name}: ${error.message}; no row was read.`);
   }
 }
 
@@ -295,7 +295,7 @@ function onKey(event) {
   }
   if (event.target.matches("select, input")) return;
   const key = event.key.toLowerCase();
-  const action = ACTIONS.find((each) => each.key === key);
+  const action = ACTIONS.find((candidate) => candidate.key === key);
   if (action) { event.preventDefault(); if (!event.repeat) perform(action); } // a key that is held decides once
   else if (key === "u") undo();
   else if (event.key === "ArrowRight") move(1);
@@ -303,30 +303,30 @@ function onKey(event) {
   else if (/^[1-9]$/.test(event.key) && current()?.others[event.key - 1]) { chosen = event.key - 1; update(); }
 }
 
-// Takes over what was kept, as far as it belongs to these labels.
-function adopt(kept) {
-  if (!kept?.decisions || !Array.isArray(kept.history)) return false;
+// Takes over a stored state, as far as it belongs to these labels.
+function adopt(saved) {
+  if (!saved?.decisions || !Array.isArray(saved.history)) return false;
   const known = (entries) => Object.fromEntries(Object.entries(entries ?? {}).filter(([track]) => stored.has(Number(track))));
-  state = { ...state, ...kept, decisions: known(kept.decisions), skipped: known(kept.skipped) };
+  state = { ...state, ...saved, decisions: known(saved.decisions), skipped: known(saved.skipped) };
   if (![...get("filter").options].some((option) => option.value === state.filter)) state.filter = "";
   if (suspects.length && !current()) state.track = suspects[0].track;
   return true;
 }
 
 function restore() {
-  let kept = null;
+  let saved = null;
   try {
-    kept = JSON.parse(localStorage.getItem(store));
-  } catch { /* what cannot be read is as if it were not there */ }
-  const had = adopt(kept) && Object.keys(state.decisions).length;
+    saved = JSON.parse(localStorage.getItem(store));
+  } catch { /* start without decisions */ }
+  const had = adopt(saved) && Object.keys(state.decisions).length;
   const file = JSON.stringify(earlier);
   if (!earlier.length || state.taken === file) return;
   decide(rowsToDecisions(earlier), "read from a file");
   state.taken = file;
-  if (had) warn("This browser had kept decisions of its own; those of the file that this page was made with were added, and count where both decide.");
+  if (had) warn("This browser had stored decisions. Those of the file given with --corrections were added, and replace them where both decide.");
 }
 
-// Two windows with one review follow each other.
+// Two windows with the same review follow each other.
 function follow(event) {
   if (event.key !== store || !event.newValue) return;
   const { track, filter } = state;
@@ -337,7 +337,7 @@ function follow(event) {
 }
 
 function start() {
-  for (const kind of new Set(suspects.map((each) => each.kind))) get("filter").append(element("option", { value: kind }, kind));
+  for (const kind of new Set(suspects.map((suspect) => suspect.kind))) get("filter").append(element("option", { value: kind }, kind));
   restore();
   get("filter").onchange = () => {
     state.filter = get("filter").value;
@@ -352,11 +352,11 @@ function start() {
   get("save-csv").onclick = saveCsv;
   const whole = labels.every(([track], place) => track === place);
   get("save-mat").disabled = !whole;
-  get("save-mat").title = whole ? "the six columns of clean_tracks_test_info.mat" : "needs every tracklet of tracks_test_info, and these records hold only some";
+  get("save-mat").title = whole ? "the six columns of clean_tracks_test_info.mat" : "needs every tracklet of tracks_test_info; these records hold only some";
   get("save-mat").onclick = saveMat;
   get("load").onchange = load;
   get("clear").onclick = () => {
-    if (!confirm("Forget every decision made here? Files that you have saved stay.")) return;
+    if (!confirm("Delete all decisions? Files that you have saved stay.")) return;
     state = { ...state, decisions: {}, skipped: {}, history: [], taken: "" };
     update();
   };

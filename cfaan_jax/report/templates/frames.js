@@ -47,7 +47,7 @@ class Example {
     this.section = section;
     this.output = section.querySelector("output");
     this.frames = [...section.querySelectorAll(".frame")];
-    this.scales = packed.map(each => unpack(each, this.frames.length));
+    this.scales = packed.map(map => unpack(map, this.frames.length));
     this.chosen = null;  // [frame, and row and column as shares of height and width]
     this.frames.forEach((frame, t) => {
       const picture = frame.querySelector(".picture");

@@ -2,22 +2,23 @@ import numpy as np
 import pytest
 
 from cfaan_jax.metrics.search import About, Search
-from cfaan_jax.report.listed import choose, spread, who
+from cfaan_jax.report.frames import spread
+from cfaan_jax.report.ranked_queries import label_text, select
 
 ABOUT = About("synthetic", "", True, "cfaan", 0, "last", "test")
 
 
 @pytest.fixture(scope="module")
-def found():
+def search():
     rng = np.random.default_rng(0)
     pids = np.concatenate([np.arange(1, 31), np.arange(1, 31), [0, -1]])
     return Search(rng.standard_normal((62, 4)).astype(np.float32), 30, np.array([f"t{i}" for i in range(62)]),
                   np.arange(62), pids, np.repeat([1, 2], [30, 32]), ABOUT)
 
 
-def test_the_worst_and_a_spread_of_the_others(found):
-    score = found.score("mars")["mars"]
-    chosen = choose(found, score, None, 10)
+def test_the_worst_and_a_spread_of_the_others(search):
+    score = search.score("mars")["mars"]
+    chosen = select(search, score, None, 10)
     rising = np.sort(score.ap)
     assert [each.ap for each in chosen.worst] == rising[:5].tolist()
     assert [each.ap for each in chosen.typical] == rising[5:][[2, 7, 12, 17, 22]].tolist()
@@ -34,8 +35,8 @@ def test_the_worst_and_a_spread_of_the_others(found):
 
 
 @pytest.mark.parametrize("count, worst, typical", [(1, 1, 0), (2, 1, 1), (30, 15, 15), (1000, 15, 15)])
-def test_few_or_all_queries(found, count, worst, typical):
-    chosen = choose(found, found.score("mars")["mars"], None, count)
+def test_few_or_all_queries(search, count, worst, typical):
+    chosen = select(search, search.score("mars")["mars"], None, count)
     assert (len(chosen.worst), len(chosen.typical)) == (worst, typical)
     assert len({each.row for each in chosen.all()}) == worst + typical
 
@@ -44,6 +45,6 @@ def test_spread():
     assert spread(range(9), 3) == [1, 4, 7] and spread([1, 2], 5) == [1, 2] and spread([], 3) == []
 
 
-def test_who(found):
-    assert [who(found, row) for row in (4, 34, 60, 61)] == ["id 5, cam 1", "id 5, cam 2", "distractor, cam 2",
+def test_labels(search):
+    assert [label_text(search, row) for row in (4, 34, 60, 61)] == ["id 5, cam 1", "id 5, cam 2", "distractor, cam 2",
                                                             "junk, cam 2"]

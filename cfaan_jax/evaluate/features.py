@@ -1,0 +1,166 @@
+"""Features of tracklets: a compiled network, features of clips, their mean over a tracklet (paper, section 4.1)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Sharding
+
+from cfaan_jax.data.augment import prepare
+from cfaan_jax.data.loader import ClipBatches
+from cfaan_jax.data.records import RecordSet
+from cfaan_jax.errors import InputError
+from cfaan_jax.models import VideoReID
+from cfaan_jax.runtime import sharding
+from cfaan_jax.runtime.progress import Progress
+
+
+class ClipNetwork(Protocol):
+    """What gives features in the place of a `VideoReID`, such as an exported network.
+
+    Attributes:
+        any_length: whether it takes clips of any length.
+    """
+
+    any_length: bool
+
+    def __call__(self, frames: jax.Array, rectangles: jax.Array) -> jax.Array:
+        """Clip features float32 [B, D].
+
+        Args:
+            frames: uint8 [B, T, H, W, 3], RGB.
+            rectangles: int32 [B, T, 4], (y0, y1, x0, x1) of real pixels, end exclusive.
+        """
+
+    def tracklet_features(self, means: np.ndarray) -> jax.Array:
+        """Tracklet features [N, D'] from means over clip features [N, D]."""
+
+
+@lru_cache(maxsize=4)
+def compiled_features(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
+    """Features of one batch: (arrays of the network, frames, rectangles) -> [B, D]; the same for any weights.
+
+    The arrays come as a plain list, because a network's own containers cost 20 ms for each batch.
+    """
+
+    @partial(jax.jit, out_shardings=where)
+    def features(arrays: list[jax.Array], frames: jax.Array, rectangles: jax.Array) -> jax.Array:
+        model = nnx.merge(graphdef, jax.tree.unflatten(structure, arrays))
+        model.eval()
+        clips, cells = prepare(frames, rectangles, model.stride)
+        return model.clip_features(clips, cells)
+
+    return features
+
+
+def features_of(model: VideoReID | ClipNetwork,
+                where: Sharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The compiled network: (frames uint8 [B, T, H, W, 3], rectangles int32 [B, T, 4]) -> clip features [B, D].
+
+    Args:
+        model: is not changed.
+        where: sharding of its weights and of the features; None: that of the weights.
+    """
+    if not isinstance(model, nnx.Module):
+        return model
+    graphdef, state = nnx.split(model)
+    arrays, structure = jax.tree.flatten(state if where is None else sharding.put_on_mesh(state, where))
+    return partial(compiled_features(graphdef, structure, where), arrays)
+
+
+class ClipFeatures(NamedTuple):
+    """Features of a batch of clips, before `tracklet_features`.
+
+    Attributes:
+        tracklets: int64 [B], position of every clip's tracklet in the record set; -1 marks padding.
+        features: float32 [B, D].
+        frames: number of frames of every clip.
+    """
+
+    tracklets: np.ndarray
+    features: np.ndarray
+    frames: int
+
+
+def iter_clip_features(model: VideoReID | ClipNetwork, records: RecordSet, *, clips: str, clip_length: int,
+                       image_size: tuple[int, int], batch_size: int, workers: int = 2) -> Iterator[ClipFeatures]:
+    """Features of the clips of tracklets, batch by batch.
+
+    Clips of many tracklets share a batch, which is divided over all devices; all batches of clips of one length have
+    one shape. Every process gets all features.
+
+    Args:
+        model: is not changed.
+        records: the tracklets.
+        clips: which clips represent a tracklet (`data.clips.MODES`).
+        clip_length: T.
+        image_size: (H, W) of the network's input.
+        batch_size: clips in a batch, a multiple of the number of devices.
+        workers: reading threads.
+    Raises:
+        InputError: a batch that the devices do not divide, clips shorter than the network takes.
+    """
+    check_clips(model, clips)
+    mesh = sharding.data_mesh()
+    batch_sharding = sharding.batch_sharding(mesh, batch_size)
+    network = features_of(model, sharding.replicated(mesh))
+    batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers,
+                          sharding.local_rows(batch_sharding, batch_size))
+    with Progress(f"features of {len(records)} tracklets", len(batches)) as progress:
+        running = None
+        for batch in batches:
+            inputs = sharding.put_on_mesh((batch["frames"], batch["rectangles"]), batch_sharding)
+            features = network(*inputs)
+            if running is not None:  # fetch a batch's features only when the device has the next batch to work on
+                yield _fetch(running)
+                progress.advance()
+            running = ClipFeatures(batch["tracklet"], features, batch["frames"].shape[1])
+        yield _fetch(running)
+        progress.advance()
+
+
+def _fetch(batch: ClipFeatures) -> ClipFeatures:
+    return batch._replace(features=np.asarray(batch.features))
+
+
+def extract(model: VideoReID | ClipNetwork, records: RecordSet, **settings) -> np.ndarray:
+    """Evaluation features of tracklets: the mean over their clips (paper, section 4.1), not normalised.
+
+    A clip weighs as many times as it has frames; the last one of a tracklet may be shorter.
+
+    Args:
+        model, records, **settings: see `iter_clip_features`.
+    Returns:
+        float32 [N, D], in the order of the records.
+    Raises:
+        InputError: as `iter_clip_features`, or a feature that is not finite.
+    """
+    sums, frames = None, np.zeros(len(records), np.int64)
+    for tracklets, features, length in iter_clip_features(model, records, **settings):
+        real = tracklets >= 0
+        if sums is None:
+            sums = np.zeros((len(records), features.shape[1]))
+        np.add.at(sums, tracklets[real], length * features[real].astype(np.float64))
+        np.add.at(frames, tracklets[real], length)
+    means = (sums / frames[:, None]).astype(np.float32)
+    tracklet_features = np.asarray(model.tracklet_features(means))
+    check_finite(tracklet_features, records.names)
+    return tracklet_features
+
+
+def check_finite(features: np.ndarray, names: Sequence[str]) -> None:
+    """Raises InputError for features [N, D] that are not finite; `names` are those of their tracklets."""
+    broken = ~np.isfinite(features).all(axis=1)
+    if broken.any():
+        raise InputError(f"the feature of tracklet {names[int(broken.argmax())]} is not finite: training diverged, "
+                         "or the weights are of another network")
+
+
+def check_clips(model: VideoReID | ClipNetwork, clips: str) -> None:
+    """Raises InputError for a way of taking clips that gives shorter clips than the network takes."""
+    if clips == "dense_cut" and not model.any_length:
+        raise InputError("clips=dense_cut gives shorter clips, too, which this network does not take; choose dense or "
+                         "all_continuous")
