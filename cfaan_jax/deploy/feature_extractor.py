@@ -153,7 +153,7 @@ class FeatureExtractor:
         try:
             weights.load_torch(model, path, skip=[weights.classifier_of(model)])
         except InputError as error:
-            raise InputError(f"{error}\nit was opened as name={name!r} with network={network or {}}; there are "
+            raise InputError(f"{error}; it was opened as name={name!r} with network={network or {}}, and there are "
                              f"{', '.join(models.SYSTEMS)}") from None
         return cls(model, clip_length=clip_length, image_size=image_size, **options)
 
