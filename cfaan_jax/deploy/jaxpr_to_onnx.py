@@ -253,10 +253,6 @@ def _iota(graph: _Graph, params: dict) -> _Tensor:
     return _array(np.arange(length, dtype=params["dtype"]).reshape(shape))
 
 
-def _reshape(graph: _Graph, params: dict, tensor: _Tensor) -> str | np.ndarray:
-    return graph.reshaped(tensor, params["new_sizes"]).content
-
-
 def _reduction(kind: str) -> Callable:
     return lambda graph, params, tensor: graph.node(kind, tensor.content, np.int64(params["axes"]), keepdims=0)
 
@@ -264,10 +260,6 @@ def _reduction(kind: str) -> Callable:
 def _argmax(graph: _Graph, params: dict, tensor: _Tensor) -> str:
     index = graph.node("ArgMax", tensor.content, axis=params["axes"][0], keepdims=0)
     return _cast(graph, {"new_dtype": params["index_dtype"]}, index)
-
-
-def _concatenate(graph: _Graph, params: dict, *tensors: _Tensor) -> str:
-    return graph.node("Concat", *(tensor.content for tensor in tensors), axis=params["dimension"])
 
 
 def _stack(graph: _Graph, params: dict, *tensors: _Tensor) -> str:
@@ -363,7 +355,10 @@ _ELEMENTWISE = {
 }
 _OF_TENSORS = {"broadcast_in_dim": _broadcast_in_dim, "squeeze": _squeeze, "transpose": _transpose, "iota": _iota}
 _OF_BROADCAST = {
-    "reshape": _reshape, "reduce_sum": _reduction("ReduceSum"), "reduce_max": _reduction("ReduceMax"),
-    "argmax": _argmax, "concatenate": _concatenate, "stack": _stack, "split": _split, "slice": _slice, "pad": _pad,
+    "reshape": lambda graph, params, tensor: graph.reshaped(tensor, params["new_sizes"]).content,
+    "concatenate": lambda graph, params, *tensors: graph.node(
+        "Concat", *(tensor.content for tensor in tensors), axis=params["dimension"]),
+    "reduce_sum": _reduction("ReduceSum"), "reduce_max": _reduction("ReduceMax"),
+    "argmax": _argmax, "stack": _stack, "split": _split, "slice": _slice, "pad": _pad,
     "gather": _gather, "dot_general": _dot, "conv_general_dilated": _convolution,
 }
