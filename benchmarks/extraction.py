@@ -19,9 +19,9 @@ import jax
 from benchmarks import command, whole
 from benchmarks.drawn_records import LENGTH, draw
 from cfaan_jax import models
-from cfaan_jax.data import records
 from cfaan_jax.data.clips import MODES
 from cfaan_jax.data.loader import ClipBatches
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.tracklet_record import SPLITS
 from cfaan_jax.evaluate import features
 from cfaan_jax.experiment.config import create_model
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as drawn:
         tracklets = -(-flags.batch * flags.batches * _T // LENGTH)
         folder = flags.records or draw(Path(drawn), flags.split, tracklets)
-        found = measure(records.RecordSet.open(folder, flags.split), flags)
+        found = measure(RecordSet.open(folder, flags.split), flags)
     flags.out.write_text(json.dumps(found, indent=2) + "\n")
     show(f"{flags.variant}, {found['clips']} clips in {found['batches']} batches of {flags.batch}, "
          f"{jax.device_count()} x {found['device']}", ["what", "clips/s", "of the bare forward"],
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
           ["bare forward", f"{found['forward']:.2f}", "1.000"]])
 
 
-def measure(split: records.RecordSet, flags) -> dict:
+def measure(split: RecordSet, flags) -> dict:
     """Clips per second, padding left out, in the best of the turns."""
     config = mars.get_config(flags.variant)
     config.model.update(pretrained="none", compute=flags.compute)

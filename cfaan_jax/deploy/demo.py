@@ -1,12 +1,12 @@
-"""Who appears again: searches the tracklets of the first camera among those of the others, with any weights.
+"""Searches the tracklets of the first camera among those of the others and writes a page of the ranked lists.
 
     python -m cfaan_jax.demo runs/demo/records --weights=runs/mars --out=runs/demo/report
 
 `launch/demo.sh` makes such records from videos and then calls this. Weights are whatever `FeatureExtractor.open` takes.
-Where identities are known, as those of tracks that were cut into halves, figures come with the page.
+Metrics are computed where identities are known, as those of tracks that were cut into halves.
 
-Weights have rarely seen the camera at hand, so features are fitted to its tracklets: what differs between the clips of
-one tracklet counts less (cfaan_jax/metrics/whitening.py). --plain compares them as the network gives them.
+Features are whitened with the tracklets at hand (cfaan_jax/metrics/whitening.py), since most weights were trained on
+other cameras. --plain compares them as the network gives them.
 """
 
 import argparse
@@ -28,29 +28,29 @@ from cfaan_jax.runtime.text_tables import show
 _PROTOCOL = "mars"
 
 
-def search(extractor: FeatureExtractor, records: str | Path, weights: str, plain: bool = False) -> Search:
+def search_of(extractor: FeatureExtractor, records: str | Path, weights: str, plain: bool = False) -> Search:
     """Features and labels of the queries and the gallery of a record set.
 
     Args:
-        extractor: gives the features.
+        extractor: computes the features.
         records: folder of the record set.
-        weights: what the weights are called.
-        plain: leave the features as the network gives them, as it is done for too few tracklets.
+        weights: name of the weights.
+        plain: no whitening, as with fewer than `whitening.MIN_TRACKLETS` tracklets.
     """
-    manifest, parts = load_manifest(records), [RecordSet.open(records, split) for split in ("query", "gallery")]
+    manifest, splits = load_manifest(records), [RecordSet.open(records, split) for split in ("query", "gallery")]
     about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=Path(weights).name, seed=None,
                   weights=weights, clips=extractor.clips, distance=extractor.distance)
-    if plain or sum(map(len, parts)) < whitening.MIN_TRACKLETS:
-        features = np.concatenate([extractor(part).features for part in parts])
+    if plain or sum(map(len, splits)) < whitening.MIN_TRACKLETS:
+        features = np.concatenate([extractor(split).features for split in splits])
     else:
-        features, about = extractor.whitened(*parts).features, replace(about, distance="cosine", whitened=True)
-    return Search.of_splits(features, *parts, about)
+        features, about = extractor.whitened(*splits).features, replace(about, distance="cosine", whitened=True)
+    return Search.of_splits(features, *splits, about)
 
 
-def score(found: Search) -> Score | None:
-    """Figures, or None where no identity of a query is in the gallery."""
-    q = found.num_queries
-    return found.score(_PROTOCOL)[_PROTOCOL] if np.isin(found.pids[:q], found.pids[q:]).any() else None
+def score_of(search: Search) -> Score | None:
+    """The score; None if no identity of a query is in the gallery."""
+    q = search.num_queries
+    return search.score(_PROTOCOL)[_PROTOCOL] if np.isin(search.pids[:q], search.pids[q:]).any() else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,24 +63,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the page; an older one is replaced")
     parser.add_argument("--plain", action="store_true", help="compare features as the network gives them")
     parser.add_argument("--check", action="store_true",
-                        help="only see whether the weights open and the page can be written, before there are records")
+                        help="only check that the weights open and the page can be written; needs no records yet")
     flags = parser.parse_args(arguments)
     extractor = FeatureExtractor.open(flags.weights)
     page.check(flags.out, matches.PAGE)
     if flags.check:
         return
-    found = search(extractor, flags.records, flags.weights, flags.plain)
-    scored, times = score(found), matches.co_visible(found, flags.records)
-    written = matches.write(found, scored, times, flags.records, flags.out)
-    if scored:
-        show(found.about.line(), *score_table(result_rows(found, {_PROTOCOL: scored}, None)))
-        print(f"rank-1: {(scored.first == 1).sum()} of {scored.num_valid} queries")
-        if times is not None:
-            print(f"rank-1 without co-visible tracklets: {matches.rank1_queries(found, ~times.tracklets)} of "
-                  f"{scored.num_valid} queries")
-            print(f"rank-1 among co-visible tracks: {matches.rank1_queries(found, times.identities)} of "
-                  f"{scored.num_valid} queries")
+    search = search_of(extractor, flags.records, flags.weights, flags.plain)
+    score, visible = score_of(search), matches.co_visible(search, flags.records)
+    written = matches.write(search, score, visible, flags.records, flags.out)
+    if score:
+        show(search.about.line(), *score_table(result_rows(search, {_PROTOCOL: score}, None)))
+        counts = {"": (score.first == 1).sum()}
+        if visible is not None:
+            counts |= {" without co-visible tracklets": matches.rank1_queries(search, ~visible.tracklets),
+                       " among co-visible tracks": matches.rank1_queries(search, visible.identities)}
+        for condition, count in counts.items():
+            print(f"rank-1{condition}: {count} of {score.num_valid} queries")
     else:
-        print(f"{len(matches.mutual_neighbours(found))} pairs of a query and a tracklet of another camera are mutual "
+        print(f"{len(matches.mutual_neighbours(search))} pairs of a query and a tracklet of another camera are mutual "
               "nearest neighbours")
     print(f"report: {written}")

@@ -21,17 +21,8 @@ from ml_collections import ConfigDict
 
 from cfaan_jax import weights
 from cfaan_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from cfaan_jax.deploy.exported import (
-    CHECKSUM,
-    DESCRIPTION,
-    NETWORK,
-    ONNX,
-    SAVED_MODEL,
-    WEIGHTS,
-    Description,
-    ExportedNetwork,
-    checksum,
-)
+from cfaan_jax.deploy import exported
+from cfaan_jax.deploy.exported import Description, ExportedNetwork
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate.evaluate import name_of
 from cfaan_jax.evaluate.features import features_of
@@ -42,26 +33,27 @@ from cfaan_jax.runtime.files import atomic_folder
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TOLERANCE = 1e-4  # of the largest value of a feature
-_CLIPS = 3  # that an export is compared on
+_CLIPS = 3  # in the comparison of features
 
 
 def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) -> Path:
-    """Writes the files of a network, after each was read back and gave the network's own features on random clips.
+    """Writes the files of a network, after all of them gave the network's own features on random clips.
 
-    Of several processes the first one alone does it. Where `network.onnx` cannot be had, a line says why.
+    The first of several processes does it. Without onnx and onnxruntime, or a conversion, a line says why there is no
+    `network.onnx`.
 
     Args:
         model: the network.
-        config: with which it was trained.
-        folder: takes the place of an older one; nothing is left of one that cannot be finished.
-        which: what its weights are called.
+        config: of its training.
+        folder: replaces an older export; nothing is left of an unfinished one.
+        which: name of its weights.
 
     Returns:
         the folder.
 
     Raises:
         InputError: features from a file differ from those of the network by more than `TOLERANCE`, another process
-            writes there, or something else lies there.
+            writes there, or the folder holds other files.
     """
     folder = Path(folder)
     with distributed.exclusive(lock.path_for(folder), "exports"):
@@ -71,12 +63,13 @@ def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) 
 
 
 def _check_folder(folder: Path) -> None:
-    """InputError for a folder that holds anything else than an export, which writing one would delete."""
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if others := there - {NETWORK, WEIGHTS, ONNX, DESCRIPTION, SAVED_MODEL}:
-        raise InputError(f"{folder}: holds {min(others)}, which is no part of an export; move it away, not to lose it")
-    if SAVED_MODEL in there:
-        print(f"{folder / SAVED_MODEL} belongs to the export that was there and goes with it")
+    """InputError for a folder that holds other files than an export, which writing would delete."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    own = {exported.NETWORK, exported.WEIGHTS, exported.ONNX, exported.DESCRIPTION, exported.SAVED_MODEL}
+    if others := names - own:
+        raise InputError(f"{folder}: holds {min(others)}, which is not part of an export and would be lost; move it")
+    if exported.SAVED_MODEL in names:
+        print(f"{folder / exported.SAVED_MODEL} is deleted with the older export")
 
 
 def _write(model: VideoReID, description: Description, folder: Path) -> None:
@@ -84,23 +77,24 @@ def _write(model: VideoReID, description: Description, folder: Path) -> None:
     expected = np.asarray(features_of(model)(frames, rectangles))
     with atomic_folder(folder) as unfinished:
         content = stablehlo(model, description)
-        described = asdict(description) | _in_words(description) | {CHECKSUM: checksum(content)}
-        described = json.dumps(described, indent=2) + "\n"
-        compare(folder / NETWORK, ExportedNetwork(content, description)(frames, rectangles), expected)
-        (unfinished / NETWORK).write_bytes(content)
-        (unfinished / WEIGHTS).write_bytes(safetensors.numpy.save(weights.to_torch(model)))
-        compare(folder / WEIGHTS, features_of(_filled(model, unfinished / WEIGHTS))(frames, rectangles), expected)
-        content, reason = onnx(model, description, described)
+        check_features(folder / exported.NETWORK, ExportedNetwork(content, description)(frames, rectangles), expected)
+        (unfinished / exported.NETWORK).write_bytes(content)
+        about = asdict(description) | _interface(description) | {exported.CHECKSUM: exported.checksum(content)}
+        about = json.dumps(about, indent=2) + "\n"
+        (unfinished / exported.WEIGHTS).write_bytes(safetensors.numpy.save(weights.to_torch(model)))
+        reloaded = _reloaded(model, unfinished / exported.WEIGHTS)
+        check_features(folder / exported.WEIGHTS, features_of(reloaded)(frames, rectangles), expected)
+        content, reason = onnx(model, description, about)
         if content is None:
-            print(f"{ONNX} is left out: {reason}")
+            print(f"{exported.ONNX} is left out: {reason}")
         else:
-            compare(folder / ONNX, _in_onnxruntime(content, frames, rectangles), expected)
-            (unfinished / ONNX).write_bytes(content)
-        (unfinished / DESCRIPTION).write_text(described)
+            check_features(folder / exported.ONNX, _run_onnx(content, frames, rectangles), expected)
+            (unfinished / exported.ONNX).write_bytes(content)
+        (unfinished / exported.DESCRIPTION).write_text(about)
 
 
 def describe(model: VideoReID, config: ConfigDict, which: str) -> Description:
-    """What a program must know beside the file of a network; arguments as for `write`."""
+    """What a program must know to use the files; arguments as for `write`."""
     return Description(
         network=name_of(config.model), weights=which, clip_length=config.data.clip_length, any_length=model.any_length,
         image_size=tuple(config.data.image_size), masks=model.head_settings.pool is masked_average,
@@ -109,27 +103,27 @@ def describe(model: VideoReID, config: ConfigDict, which: str) -> Description:
 
 
 def stablehlo(model: VideoReID, description: Description) -> bytes:
-    """The network, its weights in it, as a serialised `jax.export.Exported` for all of `PLATFORMS`.
+    """The network with its weights as a serialised `jax.export.Exported` for `PLATFORMS`.
 
-    It takes any number of clips, and clips of any length where the network does.
+    It takes any number of clips, and clips of any length if the network does.
     """
     clips, length = export.symbolic_shape("clips, frames" if model.any_length else f"clips, {description.clip_length}")
     network: Callable = jax.jit(features_of(model))
     return export.export(network, platforms=PLATFORMS)(*_inputs(clips, length, description).values()).serialize()
 
 
-def onnx(model: VideoReID, description: Description, described: str) -> tuple[bytes | None, str]:
-    """The network, its weights in it, as an ONNX file for any number of clips of `description.clip_length` frames.
+def onnx(model: VideoReID, description: Description, about: str) -> tuple[bytes | None, str]:
+    """The network with its weights as an ONNX file for any number of clips of `description.clip_length` frames.
 
     Args:
         model, description: of the network.
-        described: goes into the file.
+        about: metadata of the file.
 
     Returns:
-        the file, and ""; or None, and why there can be none.
+        the file, and ""; or None, and the reason.
     """
     try:
-        import onnxruntime  # noqa: F401 - what is not tried is not written
+        import onnxruntime  # noqa: F401 - an ONNX file is written only after it ran
 
         from cfaan_jax.deploy import jaxpr_to_onnx
     except ImportError as error:
@@ -137,34 +131,34 @@ def onnx(model: VideoReID, description: Description, described: str) -> tuple[by
     (clips,) = export.symbolic_shape("clips")
     inputs = _inputs(clips, description.clip_length, description)
     try:
-        return jaxpr_to_onnx.convert(features_of(model), clips, inputs, "features", {"description": described}), ""
+        return jaxpr_to_onnx.convert(features_of(model), clips, inputs, "features", {"description": about}), ""
     except jaxpr_to_onnx.NotConverted as error:
         return None, f"the network has {error}, for which there is no conversion"
 
 
 def _inputs(clips: int, length: int, description: Description) -> dict[str, jax.ShapeDtypeStruct]:
-    """What a network takes, for so many clips of so many frames; both may be symbols."""
+    """Shapes of the inputs; the number of clips and their length may be symbols."""
     return {"frames": jax.ShapeDtypeStruct((clips, length, *description.image_size, 3), jnp.uint8),
             "rectangles": jax.ShapeDtypeStruct((clips, length, 4), jnp.int32)}
 
 
-def _in_onnxruntime(content: bytes, frames: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
+def _run_onnx(content: bytes, frames: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
     import onnxruntime
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    [found] = session.run(None, {"frames": frames, "rectangles": rectangles})
-    return found
+    [features] = session.run(None, {"frames": frames, "rectangles": rectangles})
+    return features
 
 
-def _filled(model: VideoReID, path: Path) -> VideoReID:
-    """A network like this one whose weights come from a file alone."""
+def _reloaded(model: VideoReID, path: Path) -> VideoReID:
+    """A network like this one with the weights of a file."""
     graphdef, state = nnx.split(model)
-    filled = nnx.merge(graphdef, jax.tree.map(jnp.zeros_like, state))
-    weights.load_torch(filled, path)
-    return filled
+    copy = nnx.merge(graphdef, jax.tree.map(jnp.zeros_like, state))
+    weights.load_torch(copy, path)
+    return copy
 
 
 def random_clips(description: Description) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and rectangles as a network takes them, to compare features on."""
+    """Random frames and rectangles for a comparison of features."""
     rng, (height, width) = np.random.default_rng(0), description.image_size
     shape = (_CLIPS, description.clip_length)
     frames = rng.integers(0, 256, (*shape, height, width, 3), dtype=np.uint8)
@@ -172,16 +166,16 @@ def random_clips(description: Description) -> tuple[np.ndarray, np.ndarray]:
     return frames, np.concatenate(list(ends), axis=-1).astype(np.int32)
 
 
-def compare(path: Path, found: jax.Array, expected: np.ndarray) -> None:
-    """Raises InputError where features from a file are not those of the network, within `TOLERANCE`."""
-    difference = np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
-    if not difference <= TOLERANCE:  # nor where it is NaN
+def check_features(path: Path, features: jax.Array, expected: np.ndarray) -> None:
+    """Raises InputError for features from a file that differ from those of the network by more than `TOLERANCE`."""
+    difference = np.abs(np.asarray(features) - expected).max() / np.abs(expected).max()
+    if not difference <= TOLERANCE:  # or it is NaN
         raise InputError(f"{path} is not written: its features differ from those of the network by {difference:.1e} of "
                          f"the largest value, more than {TOLERANCE:.0e}; please report this with the config")
 
 
-def _in_words(description: Description) -> dict:
-    """What the numbers of a description do not say."""
+def _interface(description: Description) -> dict:
+    """Inputs and output in words."""
     length = "frames" if description.any_length else description.clip_length
     shape = ["clips", length, *description.image_size, 3]
     masks = "the rest is padding, which is not looked at" if description.masks else "not looked at by this network"

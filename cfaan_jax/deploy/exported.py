@@ -1,4 +1,4 @@
-"""A network that `cfaan_jax.export` wrote, read back; what it computes is in the file, none of `cfaan_jax.models`."""
+"""A network that `--mode=export` wrote, read back; the file holds the program, so `cfaan_jax.models` is not needed."""
 
 import hashlib
 import json
@@ -17,27 +17,28 @@ from cfaan_jax.runtime.files import check_types
 
 NETWORK, DESCRIPTION, WEIGHTS = "network.stablehlo", "network.json", "network.safetensors"
 ONNX, SAVED_MODEL = "network.onnx", "saved_model"
-CHECKSUM = "sha256 of " + NETWORK  # in the description
+CHECKSUM = "sha256 of " + NETWORK  # field of the description
 
 
 def checksum(content: bytes) -> str:
-    """By which damage of the network's file is found."""
+    """Of the network's file, to detect damage."""
     return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a program must know beside the file of a network.
+    """What a program must know to use the file of a network.
 
     Attributes:
         network: its name.
-        weights: see `evaluate.evaluate`.
-        clip_length: T, with which it was trained; any_length: whether it takes clips of other lengths as well.
+        weights: "last", "best", "untrained" or "pretrained".
+        clip_length: T of its training.
+        any_length: whether it takes clips of other lengths.
         image_size: (H, W) in pixels.
-        masks: whether it looks at the rectangles of real pixels at all.
+        masks: whether it uses the rectangles of real pixels.
         feature_size: D, in `branches` equal parts.
-        clips: which clips stand for a tracklet, see `data.clips.test_clips`.
-        distance: by which features of tracklets are compared, "cosine" or "euclidean".
+        clips: which clips represent a tracklet, see `data.clips.test_clips`.
+        distance: for comparing features of tracklets, "cosine" or "euclidean".
     """
 
     network: str
@@ -55,24 +56,24 @@ class Description:
 def _check(description: Description) -> None:
     """Raises ValueError for a description that no export has."""
     check_types(description)
-    numbers = (description.clip_length, description.branches, description.feature_size, *description.image_size)
-    if len(description.image_size) != 2 or not all(type(each) is int and each > 0 for each in numbers) or (
+    sizes = (description.clip_length, description.branches, description.feature_size, *description.image_size)
+    if len(description.image_size) != 2 or not all(type(size) is int and size > 0 for size in sizes) or (
             description.feature_size % description.branches):
-        raise ValueError(f"sizes {numbers}")
+        raise ValueError(f"sizes {sizes}")
     if description.clips not in MODES or description.distance not in DISTANCES:
         raise ValueError(f"clips {description.clips}, distance {description.distance}")
 
 
 class ExportedNetwork:
-    """Stands for a `VideoReID` wherever features are taken.
+    """A `ClipNetwork` from the file of a network.
 
     Args:
-        content: of the file of the network.
+        content: of the file.
         description: of the network.
 
     Attributes:
-        any_length: whether it takes clips of any length.
-        exported: the network as JAX has it.
+        description, any_length: see `Description`.
+        exported: the deserialised `jax.export.Exported`.
     """
 
     def __init__(self, content: bytes, description: Description):
@@ -82,36 +83,28 @@ class ExportedNetwork:
 
     @classmethod
     def open(cls, folder: str | Path) -> "ExportedNetwork":
-        """Reads a folder that `--mode=export` wrote; InputError if it is none, or a damaged one."""
+        """Reads a folder that `--mode=export` wrote; InputError if it holds no export, or a damaged one."""
         folder = Path(folder)
         try:
-            described = json.loads((folder / DESCRIPTION).read_text())
-            own = {field.name: described[field.name] for field in fields(Description)}
-            description = Description(**own | {"image_size": tuple(own["image_size"])})
+            about = json.loads((folder / DESCRIPTION).read_text())
+            values = {field.name: about[field.name] for field in fields(Description)}
+            description = Description(**values | {"image_size": tuple(values["image_size"])})
             _check(description)
             content = (folder / NETWORK).read_bytes()
-            if described[CHECKSUM] != checksum(content):
+            if about[CHECKSUM] != checksum(content):
                 raise ValueError(f"{NETWORK} is not the file that was written")
             return cls(content, description)
         except OSError as error:
             raise InputError(f"{folder}: no exported network ({error.strerror}: {error.filename}); name the folder "
                              "that --mode=export wrote") from None
-        except Exception as error:  # what a damaged file raises in jax.export is not documented
+        except Exception as error:  # jax.export does not document what it raises for a damaged file
             raise InputError(f"{folder}: the exported network is damaged ({type(error).__name__}: {error}); write it "
                              "again with --mode=export") from error
 
     def __call__(self, frames: jax.Array, rectangles: jax.Array) -> jax.Array:
-        """What is averaged over the clips of a tracklet.
-
-        Args:
-            frames: uint8 `[B, T, H, W, 3]`, RGB.
-            rectangles: int32 `[B, T, 4]`, (y0, y1, x0, x1) of real pixels, end exclusive.
-
-        Returns:
-            float32 `[B, D]`.
-        """
+        """Clip features float32 `[B, D]` of frames uint8 `[B, T, H, W, 3]` and rectangles int32 `[B, T, 4]`."""
         return self._call(frames, rectangles)
 
     def tracklet_features(self, means: np.ndarray) -> jax.Array:
-        """The features of tracklets from the means over their clips, `[N, D]` each."""
+        """Tracklet features `[N, D]` from means over clip features `[N, D]`."""
         return tracklet_feature(means, self.description.branches)

@@ -1,7 +1,7 @@
-"""A traced network as an ONNX model that takes any number of clips; the operations of `cfaan_jax.models` are known.
+"""A traced network as an ONNX model for any number of clips; it knows the operations of `cfaan_jax.models`.
 
-JAX says what is computed as a list of primitive operations (a jaxpr), with the number of clips as a symbol. Whatever
-depends on the weights alone is computed here, once; every other operation becomes one node or a few.
+JAX traces a network to a list of primitive operations (a jaxpr), with the number of clips as a symbol. Operations on
+constants are computed here, once; every other operation becomes one node or a few.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,62 +18,61 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal
 from onnx import helper, numpy_helper
 
 OPSET = 18
-_IR_VERSION = 10  # of the file; onnxruntime reads it from 1.18 on
+_IR_VERSION = 10  # of the file format; onnxruntime 1.18 and later read it
 _ONE_NODE = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min", "and": "And", "or": "Or",
     "not": "Not", "eq": "Equal", "gt": "Greater", "lt": "Less", "ge": "GreaterOrEqual", "le": "LessOrEqual",
     "exp": "Exp", "abs": "Abs", "sign": "Sign", "neg": "Neg", "sqrt": "Sqrt", "logistic": "Sigmoid",
     "stop_gradient": "Identity",
-}  # element by element
+}  # elementwise
 
 
 class NotConverted(Exception):
-    """The network does something for which there is no node here; the message says what."""
+    """The network has an operation without a conversion; the message names it."""
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """What stands for a variable of the jaxpr.
+    """A variable of the jaxpr in the graph.
 
     Attributes:
-        content: the name of a node's output or of an input, or an array that is known beforehand.
-        shape: its own one: an axis of length 1 may stand for a longer one, which elementwise nodes stretch by
-            themselves.
+        content: the name of a node's output or of an input, or a constant array.
+        shape: of the content; an axis of length 1 may be broadcast later, which elementwise nodes do themselves.
     """
 
     content: str | np.ndarray
     shape: tuple
 
     @property
-    def known(self) -> bool:
+    def constant(self) -> bool:
         return isinstance(self.content, np.ndarray)
 
 
 def convert(network: Callable, clips: Any, inputs: Mapping[str, jax.ShapeDtypeStruct], output: str,
             metadata: Mapping[str, str]) -> bytes:
-    """The ONNX model of a network, serialised.
+    """The serialised ONNX model of a network.
 
     Args:
-        network: takes the inputs in their order and gives one array.
-        clips: the symbol of `jax.export.symbolic_shape` that may occur in shapes, alone or times a number.
+        network: from the inputs, in their order, to one array.
+        clips: the symbol of `jax.export.symbolic_shape` that occurs in shapes, alone or times a number.
         inputs: by name.
         output: its name.
-        metadata: what else the file says.
+        metadata: of the file.
 
     Raises:
-        NotConverted: an operation, or a type of numbers, that is not known here.
+        NotConverted: an operation or a dtype without a conversion.
     """
     traced = jax.make_jaxpr(network)(*inputs.values())
     graph = _Graph(clips, next(iter(inputs)))
-    [found] = graph.run(traced.jaxpr, [_array(each) for each in traced.consts],
-                        [_Tensor(name, given.shape) for name, given in inputs.items()])
+    [features] = graph.run(traced.jaxpr, [_array(value) for value in traced.consts],
+                           [_Tensor(name, value.shape) for name, value in inputs.items()])
     [result] = traced.out_avals
-    graph.node("Identity", graph.whole(found, result.shape), outputs=[output])
+    graph.node("Identity", graph.broadcast(features, result.shape), outputs=[output])
     nodes, arrays = graph.needed_for(output)
     declared = [helper.make_tensor_value_info(
-        name, helper.np_dtype_to_tensor_dtype(np.dtype(each.dtype)),
-        [length if isinstance(length, int) else str(length) for length in each.shape])
-        for name, each in (*inputs.items(), (output, result))]
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype)),
+        [length if isinstance(length, int) else str(length) for length in value.shape])
+        for name, value in (*inputs.items(), (output, result))]
     model = helper.make_model(helper.make_graph(nodes, "network", declared[:-1], declared[-1:], arrays),
                               opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION,
                               producer_name="cfaan-jax")
@@ -83,15 +82,15 @@ def convert(network: Callable, clips: Any, inputs: Mapping[str, jax.ShapeDtypeSt
 
 
 class _Graph:
-    """Nodes in their order, while a jaxpr is gone through.
+    """Collects nodes while a jaxpr is converted.
 
     Args:
         clips: the symbol in shapes.
-        counted: the input whose first axis has that length.
+        batched: an input whose first axis has that length.
     """
 
-    def __init__(self, clips: Any, counted: str):
-        self._clips, self._counted = clips, counted
+    def __init__(self, clips: Any, batched: str):
+        self._clips, self._batched = clips, batched
         self._nodes: list[onnx.NodeProto] = []
         self._arrays: dict[str, np.ndarray] = {}
         self._names = 0
@@ -107,46 +106,46 @@ class _Graph:
         return nodes[::-1], arrays
 
     def run(self, jaxpr: Jaxpr, constants: Sequence[_Tensor], arguments: Sequence[_Tensor]) -> list[_Tensor]:
-        """Goes through a jaxpr; returns its results."""
+        """Converts a jaxpr; returns its results."""
         tensors = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
 
-        def of(atom) -> _Tensor:
+        def tensor(atom) -> _Tensor:
             return _array(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else tensors[atom]
 
         for equation in jaxpr.eqns:
-            found = self._equation(equation, [of(each) for each in equation.invars])
-            tensors.update(zip(equation.outvars, found, strict=True))
-        return [of(each) for each in jaxpr.outvars]
+            results = self._equation(equation, list(map(tensor, equation.invars)))
+            tensors.update(zip(equation.outvars, results, strict=True))
+        return list(map(tensor, jaxpr.outvars))
 
     def node(self, kind: str, *inputs: str | np.ndarray, outputs: Sequence[str] = (), **attributes) -> str:
         """Adds a node; returns the name of its first output."""
         outputs = outputs or [self.new_name()]
-        names = [self._stored(each) if isinstance(each, np.ndarray) else each for each in inputs]
+        names = [self._store(value) if isinstance(value, np.ndarray) else value for value in inputs]
         self._nodes.append(helper.make_node(kind, names, outputs, **attributes))
         return outputs[0]
 
-    def whole(self, tensor: _Tensor, shape: tuple) -> str | np.ndarray:
-        """A tensor with every axis as long as it is meant to be."""
+    def broadcast(self, tensor: _Tensor, shape: tuple) -> str | np.ndarray:
+        """The content of a tensor, broadcast to a shape."""
         if tensor.shape == shape:
             return tensor.content
-        if tensor.known and _fixed(shape):
+        if tensor.constant and _fixed(shape):
             return np.broadcast_to(tensor.content, shape)
-        own = (1,) * (len(shape) - len(tensor.shape)) + tensor.shape
-        # Expand leaves an axis as it is where its own length is 1.
-        stretched = [1 if one == length else length for one, length in zip(own, shape, strict=True)]
-        if _fixed(stretched):
-            return self.node("Expand", tensor.content, np.int64(stretched))
-        count = self.node("Shape", self._counted, start=0, end=1)
-        lengths = [np.int64([each]) if isinstance(each, int) else
-                   self.node("Mul", count, np.int64([self._times_clips(each)])) for each in stretched]
+        padded = (1,) * (len(shape) - len(tensor.shape)) + tensor.shape
+        # Expand keeps an axis where its argument is 1.
+        target = [1 if length == old else length for old, length in zip(padded, shape, strict=True)]
+        if _fixed(target):
+            return self.node("Expand", tensor.content, np.int64(target))
+        count = self.node("Shape", self._batched, start=0, end=1)
+        lengths = [np.int64([length]) if isinstance(length, int) else
+                   self.node("Mul", count, np.int64([self._times_clips(length)])) for length in target]
         return self.node("Expand", tensor.content, self.node("Concat", *lengths, axis=0))
 
     def new_name(self) -> str:
-        """A name that no tensor has yet."""
+        """A new name for a tensor."""
         self._names += 1
         return f"t{self._names}"
 
-    def _stored(self, array: np.ndarray) -> str:
+    def _store(self, array: np.ndarray) -> str:
         self._arrays[name := self.new_name()] = np.ascontiguousarray(array) if array.ndim else array
         return name
 
@@ -157,32 +156,33 @@ class _Graph:
         return count
 
     def _equation(self, equation: JaxprEqn, tensors: list[_Tensor]) -> list[_Tensor]:
-        name, shapes = equation.primitive.name, [each.aval.shape for each in (*equation.invars, *equation.outvars)]
-        if (inner := equation.params.get("jaxpr", equation.params.get("call_jaxpr"))) is not None:
-            return self.run(inner.jaxpr, [_array(each) for each in inner.consts], tensors)
-        computable = name not in ("broadcast_in_dim", "dim_as_value") and all(each.known for each in tensors)
+        name, params = equation.primitive.name, equation.params
+        shapes = [variable.aval.shape for variable in (*equation.invars, *equation.outvars)]
+        if (inner := params.get("jaxpr", params.get("call_jaxpr"))) is not None:
+            return self.run(inner.jaxpr, [_array(value) for value in inner.consts], tensors)
+        computable = name not in ("broadcast_in_dim", "dim_as_value") and all(tensor.constant for tensor in tensors)
         if computable and all(map(_fixed, shapes)):
             return _computed(equation, tensors)
+        contents = [tensor.content for tensor in tensors]
         if name in _ONE_NODE:
-            return [_Tensor(self.node(_ONE_NODE[name], *(each.content for each in tensors)), _together(tensors))]
+            return [_Tensor(self.node(_ONE_NODE[name], *contents), _broadcast_shape(tensors))]
         if name in _ELEMENTWISE:
-            return [_Tensor(_ELEMENTWISE[name](self, equation.params, *(each.content for each in tensors)),
-                            _together(tensors))]
-        if name in _STRETCHABLE:
-            return [_STRETCHABLE[name](self, equation.params, *tensors)]
-        if name not in _WHOLE:
+            return [_Tensor(_ELEMENTWISE[name](self, params, *contents), _broadcast_shape(tensors))]
+        if name in _OF_TENSORS:
+            return [_OF_TENSORS[name](self, params, *tensors)]
+        if name not in _OF_BROADCAST:
             raise NotConverted(f"the operation {name}")
-        given = [_Tensor(self.whole(each, shape), shape) for each, shape in zip(tensors, shapes, strict=False)]
-        found = _WHOLE[name](self, equation.params, *given)
-        return [_Tensor(each, variable.aval.shape) for each, variable in zip(
-            found if isinstance(found, list) else [found], equation.outvars, strict=True)]
+        whole = [_Tensor(self.broadcast(tensor, shape), shape) for tensor, shape in zip(tensors, shapes, strict=False)]
+        results = _OF_BROADCAST[name](self, params, *whole)
+        return [_Tensor(result, variable.aval.shape) for result, variable in zip(
+            results if isinstance(results, list) else [results], equation.outvars, strict=True)]
 
     def reshaped(self, tensor: _Tensor, shape: Sequence) -> _Tensor:
-        """A tensor in another shape, one axis of which may be a number of clips."""
+        """A tensor in another shape, of which one axis may be a number of clips."""
         shape = tuple(shape)
         if tensor.shape == shape:
             return tensor
-        if tensor.known:
+        if tensor.constant:
             return _array(tensor.content.reshape(shape))
         lengths = [length if isinstance(length, int) else -1 for length in shape]
         if lengths.count(-1) > 1:
@@ -199,133 +199,126 @@ def _fixed(shape: Sequence) -> bool:
     return all(isinstance(length, int) for length in shape)
 
 
-def _together(tensors: Sequence[_Tensor]) -> tuple:
-    """The shape of tensors that are stretched to one another."""
-    rank = max(len(each.shape) for each in tensors)
-    shapes = [(1,) * (rank - len(each.shape)) + each.shape for each in tensors]
+def _broadcast_shape(tensors: Sequence[_Tensor]) -> tuple:
+    """The shape of tensors that are broadcast together."""
+    rank = max(len(tensor.shape) for tensor in tensors)
+    shapes = [(1,) * (rank - len(tensor.shape)) + tensor.shape for tensor in tensors]
     return tuple(next((length for length in lengths if not (isinstance(length, int) and length == 1)), 1)
                  for lengths in zip(*shapes, strict=True))
 
 
 def _computed(equation: JaxprEqn, tensors: list[_Tensor]) -> list[_Tensor]:
-    """Results that depend on nothing but arrays."""
+    """Results of an operation on constants."""
     arrays = [jnp.asarray(np.broadcast_to(tensor.content, variable.aval.shape))
               for tensor, variable in zip(tensors, equation.invars, strict=True)]
-    found = equation.primitive.bind(*arrays, **equation.params)
-    return [_array(each) for each in (found if equation.primitive.multiple_results else [found])]
+    results = equation.primitive.bind(*arrays, **equation.params)
+    return [_array(result) for result in (results if equation.primitive.multiple_results else [results])]
 
 
-def _cast(graph: _Graph, params: dict, given: str) -> str:
+def _cast(graph: _Graph, params: dict, name: str) -> str:
     dtype = np.dtype(params["new_dtype"])
     if dtype.kind not in "biuf":
         raise NotConverted(f"numbers of type {dtype}")
-    return graph.node("Cast", given, to=helper.np_dtype_to_tensor_dtype(dtype))
+    return graph.node("Cast", name, to=helper.np_dtype_to_tensor_dtype(dtype))
 
 
-def _select(graph: _Graph, params: dict, which: str, *cases: str) -> str:
+def _select(graph: _Graph, params: dict, condition: str, *cases: str) -> str:
     if len(cases) != 2:
         raise NotConverted(f"a choice among {len(cases)}")
-    return graph.node("Where", which, *cases[::-1])
+    return graph.node("Where", condition, *cases[::-1])
 
 
-def _broadcast(graph: _Graph, params: dict, given: _Tensor) -> _Tensor:
+def _broadcast_in_dim(graph: _Graph, params: dict, tensor: _Tensor) -> _Tensor:
     shape = [1] * len(params["shape"])
-    for axis, length in zip(params["broadcast_dimensions"], given.shape, strict=True):
+    for axis, length in zip(params["broadcast_dimensions"], tensor.shape, strict=True):
         shape[axis] = length
-    return graph.reshaped(given, shape)
+    return graph.reshaped(tensor, shape)
 
 
-def _squeeze(graph: _Graph, params: dict, given: _Tensor) -> _Tensor:
-    kept = (length for axis, length in enumerate(given.shape) if axis not in params["dimensions"])
-    return graph.reshaped(given, list(kept))
+def _squeeze(graph: _Graph, params: dict, tensor: _Tensor) -> _Tensor:
+    shape = [length for axis, length in enumerate(tensor.shape) if axis not in params["dimensions"]]
+    return graph.reshaped(tensor, shape)
 
 
-def _transpose(graph: _Graph, params: dict, given: _Tensor) -> _Tensor:
+def _transpose(graph: _Graph, params: dict, tensor: _Tensor) -> _Tensor:
     order = params["permutation"]
-    return _Tensor(graph.node("Transpose", given.content, perm=order), tuple(given.shape[axis] for axis in order))
+    return _Tensor(graph.node("Transpose", tensor.content, perm=order), tuple(tensor.shape[axis] for axis in order))
 
 
 def _iota(graph: _Graph, params: dict) -> _Tensor:
     shape = [1] * len(params["shape"])
     shape[params["dimension"]] = -1
     if not isinstance(length := params["shape"][params["dimension"]], int):
-        raise NotConverted(f"numbers counted up to {length}")
+        raise NotConverted(f"an iota of length {length}")
     return _array(np.arange(length, dtype=params["dtype"]).reshape(shape))
 
 
-def _reshape(graph: _Graph, params: dict, given: _Tensor) -> str | np.ndarray:
-    return graph.reshaped(given, params["new_sizes"]).content
-
-
 def _reduction(kind: str) -> Callable:
-    return lambda graph, params, given: graph.node(kind, given.content, np.int64(params["axes"]), keepdims=0)
+    return lambda graph, params, tensor: graph.node(kind, tensor.content, np.int64(params["axes"]), keepdims=0)
 
 
-def _argmax(graph: _Graph, params: dict, given: _Tensor) -> str:
-    place = graph.node("ArgMax", given.content, axis=params["axes"][0], keepdims=0)
-    return _cast(graph, {"new_dtype": params["index_dtype"]}, place)
+def _argmax(graph: _Graph, params: dict, tensor: _Tensor) -> str:
+    index = graph.node("ArgMax", tensor.content, axis=params["axes"][0], keepdims=0)
+    return _cast(graph, {"new_dtype": params["index_dtype"]}, index)
 
 
-def _concatenate(graph: _Graph, params: dict, *given: _Tensor) -> str:
-    return graph.node("Concat", *(each.content for each in given), axis=params["dimension"])
-
-
-def _stack(graph: _Graph, params: dict, *given: _Tensor) -> str:
+def _stack(graph: _Graph, params: dict, *tensors: _Tensor) -> str:
     axis = params["axis"]
-    return graph.node("Concat", *(graph.reshaped(each, (*each.shape[:axis], 1, *each.shape[axis:])).content
-                                  for each in given), axis=axis)
+    expanded = (graph.reshaped(tensor, (*tensor.shape[:axis], 1, *tensor.shape[axis:])) for tensor in tensors)
+    return graph.node("Concat", *(tensor.content for tensor in expanded), axis=axis)
 
 
-def _split(graph: _Graph, params: dict, given: _Tensor) -> list[str]:
+def _split(graph: _Graph, params: dict, tensor: _Tensor) -> list[str]:
     outputs = [graph.new_name() for _ in params["sizes"]]
-    graph.node("Split", given.content, np.int64(params["sizes"]), axis=params["axis"], outputs=outputs)
+    graph.node("Split", tensor.content, np.int64(params["sizes"]), axis=params["axis"], outputs=outputs)
     return outputs
 
 
-def _slice(graph: _Graph, params: dict, given: _Tensor) -> str:
-    bounds = [params["start_indices"], params["limit_indices"], params["strides"] or (1,) * len(given.shape)]
-    axes = [axis for axis, (length, *bound) in enumerate(zip(given.shape, *bounds, strict=True))
+def _slice(graph: _Graph, params: dict, tensor: _Tensor) -> str:
+    bounds = [params["start_indices"], params["limit_indices"], params["strides"] or (1,) * len(tensor.shape)]
+    axes = [axis for axis, (length, *bound) in enumerate(zip(tensor.shape, *bounds, strict=True))
             if bound != [0, length, 1]]
-    starts, ends, steps = (np.int64([each[axis] for axis in axes]) for each in bounds)
-    return graph.node("Slice", given.content, starts, ends, np.int64(axes), steps)
+    starts, ends, steps = (np.int64([bound[axis] for axis in axes]) for bound in bounds)
+    return graph.node("Slice", tensor.content, starts, ends, np.int64(axes), steps)
 
 
-def _pad(graph: _Graph, params: dict, given: _Tensor, fill: _Tensor) -> str:
-    before, after, within = zip(*params["padding_config"], strict=True)
-    if any(within):
+def _pad(graph: _Graph, params: dict, tensor: _Tensor, fill: _Tensor) -> str:
+    before, after, between = zip(*params["padding_config"], strict=True)
+    if any(between):
         raise NotConverted("padding between elements")
-    return graph.node("Pad", given.content, np.int64([*before, *after]), fill.content)
+    return graph.node("Pad", tensor.content, np.int64([*before, *after]), fill.content)
 
 
-def _gather(graph: _Graph, params: dict, given: _Tensor, places: _Tensor) -> str:
-    """Indexing with known numbers: a part of some axes, or chosen elements of axes side by side."""
+def _gather(graph: _Graph, params: dict, tensor: _Tensor, indices: _Tensor) -> str:
+    """Indexing with constants: one slice of some axes, or chosen elements of adjacent axes."""
     numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
     axes = numbers.start_index_map
-    if not places.known or numbers.operand_batching_dims or not _fixed([given.shape[axis] for axis in axes]):
-        raise NotConverted("indexing with numbers that are computed")
-    starts, lengths = np.moveaxis(places.content, -1, 0), [given.shape[axis] for axis in axes]
-    if any(((start < 0) | (start + sizes[axis] > given.shape[axis])).any()
-           for start, axis in zip(starts, axes, strict=True)):
+    lengths = [tensor.shape[axis] for axis in axes]
+    if not indices.constant or numbers.operand_batching_dims or not _fixed(lengths):
+        raise NotConverted("indexing with computed numbers")
+    starts = np.moveaxis(indices.content, -1, 0)
+    if any(((start < 0) | (start + sizes[axis] > length)).any()
+           for start, axis, length in zip(starts, axes, lengths, strict=True)):
         raise NotConverted("indexing beyond the end")
     if numbers.collapsed_slice_dims != axes:
-        return _part(graph, given, starts, sizes, numbers)
+        return _slice_at(graph, tensor, starts, sizes, numbers)
     first, rest = axes[0], axes[-1] + 1
-    merged = graph.reshaped(given, (*given.shape[:first], prod(lengths), *given.shape[rest:]))
+    merged = graph.reshaped(tensor, (*tensor.shape[:first], prod(lengths), *tensor.shape[rest:]))
     chosen = np.ravel_multi_index(tuple(starts), lengths)
-    behind = first + chosen.ndim
-    where = (*range(first), *range(behind, behind + len(given.shape) - rest))
-    if axes != tuple(range(first, rest)) or numbers.offset_dims != where:
-        raise NotConverted("indexing of axes that are apart")
+    end = first + chosen.ndim
+    others = (*range(first), *range(end, end + len(tensor.shape) - rest))
+    if axes != tuple(range(first, rest)) or numbers.offset_dims != others:
+        raise NotConverted("indexing of axes that are not adjacent")
     return graph.node("Gather", merged.content, np.asarray(chosen, np.int64), axis=first)
 
 
-def _part(graph: _Graph, given: _Tensor, starts: np.ndarray, sizes: tuple, numbers: Any) -> str:
+def _slice_at(graph: _Graph, tensor: _Tensor, starts: np.ndarray, sizes: tuple, numbers: Any) -> str:
     if starts.ndim != 1:
-        raise NotConverted("indexing with several parts")
+        raise NotConverted("indexing with several slices")
     axes = numbers.start_index_map
     ends = [start + sizes[axis] for start, axis in zip(starts, axes, strict=True)]
-    part = _Tensor(graph.node("Slice", given.content, *map(np.int64, (starts, ends, axes))), sizes)
-    return _squeeze(graph, {"dimensions": numbers.collapsed_slice_dims}, part).content
+    piece = _Tensor(graph.node("Slice", tensor.content, *map(np.int64, (starts, ends, axes))), sizes)
+    return _squeeze(graph, {"dimensions": numbers.collapsed_slice_dims}, piece).content
 
 
 def _dot(graph: _Graph, params: dict, one: _Tensor, other: _Tensor) -> str:
@@ -339,30 +332,33 @@ def _dot(graph: _Graph, params: dict, one: _Tensor, other: _Tensor) -> str:
     return graph.node("Einsum", one.content, other.content, equation=f"{left},{''.join(right)}->{''.join(result)}")
 
 
-def _convolution(graph: _Graph, params: dict, given: _Tensor, kernel: _Tensor) -> str:
+def _convolution(graph: _Graph, params: dict, maps: _Tensor, kernel: _Tensor) -> str:
     numbers, padding = params["dimension_numbers"], params["padding"]
-    if any(each != 1 for each in params["lhs_dilation"]) or params["batch_group_count"] != 1:
-        raise NotConverted("a convolution of a stretched map")
-    weights = kernel.content.transpose(numbers.rhs_spec) if kernel.known else graph.node(
+    if any(factor != 1 for factor in params["lhs_dilation"]) or params["batch_group_count"] != 1:
+        raise NotConverted("a transposed or batch-grouped convolution")
+    weights = kernel.content.transpose(numbers.rhs_spec) if kernel.constant else graph.node(
         "Transpose", kernel.content, perm=numbers.rhs_spec)
-    found = graph.node("Conv", graph.node("Transpose", given.content, perm=numbers.lhs_spec), weights,
-                       strides=params["window_strides"], dilations=params["rhs_dilation"],
-                       pads=[*(low for low, _ in padding), *(high for _, high in padding)],
-                       group=params["feature_group_count"])
-    return graph.node("Transpose", found, perm=[int(axis) for axis in np.argsort(numbers.out_spec)])
+    result = graph.node("Conv", graph.node("Transpose", maps.content, perm=numbers.lhs_spec), weights,
+                        strides=params["window_strides"], dilations=params["rhs_dilation"],
+                        pads=[*(low for low, _ in padding), *(high for _, high in padding)],
+                        group=params["feature_group_count"])
+    return graph.node("Transpose", result, perm=[int(axis) for axis in np.argsort(numbers.out_spec)])
 
 
-# Element by element, of names; of tensors that may have to be stretched; of whole ones, with names as results.
+# Conversions from names, from tensors, and from broadcast tensors.
 _ELEMENTWISE = {
-    "rsqrt": lambda graph, _, given: graph.node("Reciprocal", graph.node("Sqrt", given)),
-    "square": lambda graph, _, given: graph.node("Mul", given, given),
-    "ne": lambda graph, _, *given: graph.node("Not", graph.node("Equal", *given)),
-    "rem": lambda graph, _, *given: graph.node("Mod", *given, fmod=1),
+    "rsqrt": lambda graph, _, name: graph.node("Reciprocal", graph.node("Sqrt", name)),
+    "square": lambda graph, _, name: graph.node("Mul", name, name),
+    "ne": lambda graph, _, *names: graph.node("Not", graph.node("Equal", *names)),
+    "rem": lambda graph, _, *names: graph.node("Mod", *names, fmod=1),
     "convert_element_type": _cast, "select_n": _select,
 }
-_STRETCHABLE = {"broadcast_in_dim": _broadcast, "squeeze": _squeeze, "transpose": _transpose, "iota": _iota}
-_WHOLE = {
-    "reshape": _reshape, "reduce_sum": _reduction("ReduceSum"), "reduce_max": _reduction("ReduceMax"),
-    "argmax": _argmax, "concatenate": _concatenate, "stack": _stack, "split": _split, "slice": _slice, "pad": _pad,
+_OF_TENSORS = {"broadcast_in_dim": _broadcast_in_dim, "squeeze": _squeeze, "transpose": _transpose, "iota": _iota}
+_OF_BROADCAST = {
+    "reshape": lambda graph, params, tensor: graph.reshaped(tensor, params["new_sizes"]).content,
+    "concatenate": lambda graph, params, *tensors: graph.node(
+        "Concat", *(tensor.content for tensor in tensors), axis=params["dimension"]),
+    "reduce_sum": _reduction("ReduceSum"), "reduce_max": _reduction("ReduceMax"),
+    "argmax": _argmax, "stack": _stack, "split": _split, "slice": _slice, "pad": _pad,
     "gather": _gather, "dot_general": _dot, "conv_general_dilated": _convolution,
 }

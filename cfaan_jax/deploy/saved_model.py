@@ -3,13 +3,13 @@
     pip install tensorflow
     python -m cfaan_jax.saved_model runs/mars/export-last
 
-writes the folder `saved_model` beside the files that `--mode=export` wrote, by `jax2tf`, which belongs to JAX. It takes
-any number of clips, on CPUs, NVIDIA GPUs and TPUs:
+writes the folder `saved_model` beside the files that `--mode=export` wrote, by JAX's `jax2tf`. It takes any number of
+clips, on CPUs, NVIDIA GPUs and TPUs:
 
     network = tf.saved_model.load("runs/mars/export-last/saved_model")
     features = network.features(frames, rectangles)
 
-Before the folder gets its name, TensorFlow has loaded it and computed the features of random clips from it.
+The folder is kept only if TensorFlow computes the network's own features from it, on random clips.
 """
 
 import argparse
@@ -19,20 +19,20 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.deploy.export import compare, random_clips
+from cfaan_jax.deploy.export import check_features, random_clips
 from cfaan_jax.deploy.exported import SAVED_MODEL, ExportedNetwork
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime.files import atomic_folder
 
 
 def write(folder: str | Path) -> Path:
-    """Writes a SavedModel of the network in a folder, once its features are the network's.
+    """Writes a SavedModel of an exported network.
 
     Args:
-        folder: that `--mode=export` wrote; an older SavedModel in it is replaced.
+        folder: of the export; an older SavedModel in it is replaced.
 
     Returns:
-        the SavedModel's own folder.
+        the folder of the SavedModel.
 
     Raises:
         InputError: the folder holds no export, TensorFlow or jax2tf is missing, or features differ by more than
@@ -43,21 +43,21 @@ def write(folder: str | Path) -> Path:
     frames, rectangles = random_clips(network.description)
     with atomic_folder(path) as unfinished:
         tensorflow.saved_model.save(converted, unfinished)
-        found = tensorflow.saved_model.load(unfinished).features(frames, rectangles).numpy()
-        compare(path, found, np.asarray(network(frames, rectangles)))
+        features = tensorflow.saved_model.load(unfinished).features(frames, rectangles).numpy()
+        check_features(path, features, np.asarray(network(frames, rectangles)))
     return path
 
 
 def _converted(network: ExportedNetwork):
-    """TensorFlow, which is imported here alone, and a module of it with the function `features`."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # at its default TensorFlow tells of every cluster it compiles
+    """TensorFlow, imported only here, and a module of it with the function `features`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # at its default TensorFlow logs every cluster it compiles
     try:
         import tensorflow
         from jax.experimental import jax2tf
     except ImportError as error:
         raise InputError(f"{SAVED_MODEL} needs {error.name}; pip install tensorflow, beside a jax that has "
                          "jax2tf") from error
-    tensorflow.config.set_visible_devices([], "GPU")  # JAX has their memory
+    tensorflow.config.set_visible_devices([], "GPU")  # JAX holds their memory
     shapes = [aval.shape for aval in network.exported.in_avals]
     function = jax2tf.convert(network.exported.call, with_gradient=False,
                               polymorphic_shapes=[str(shape).replace("'", "") for shape in shapes],
@@ -72,5 +72,5 @@ def _converted(network: ExportedNetwork):
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.saved_model", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="that --mode=export wrote")
+    parser.add_argument("folder", type=Path, help="folder that --mode=export wrote")
     print(f"written: {write(parser.parse_args(arguments).folder)}")

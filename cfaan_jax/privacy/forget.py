@@ -3,16 +3,16 @@
     python -m cfaan_jax.forget --pid=17 /data/mars-raw /data/mars-dl runs/mars features
     python -m cfaan_jax.forget --pid=17 /data/mars-raw /data/mars-dl runs/mars features --yes
 
-The first command lists what would go and changes nothing. PATH is a folder of records, a workdir, extracted features, a
-label review, or a folder above any of these. A command that was stopped goes on when it is started again. Extracted
-features know their tracklets by name alone: give the records with them, or the names.
+The first command lists what would be deleted and changes nothing. PATH is a folder of records, a workdir, extracted
+features, a label review, or a folder above any of these. A stopped command resumes when it is started again. Extracted
+features have names of tracklets but no identities: give the records with them, or the names.
 """
 
 import argparse
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 from cfaan_jax.data.index import present_splits
 from cfaan_jax.data.manifest import MANIFEST
 from cfaan_jax.deploy import extract
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.privacy import deletion
 from cfaan_jax.privacy.deletion import Person
@@ -32,26 +32,26 @@ from cfaan_jax.runtime.files import OLDER, UNFINISHED
 
 _REMAINS = """What this cannot undo:
   weights that were trained with these tracklets (checkpoints, exports) have seen the person: train again without them
-  figures that were computed with them (results.json, metrics.csv, tables) stay: evaluate again
-  the raw data set, exported images, corrections, logs, copies and backups lie elsewhere: delete the person there too"""
-_REPORT_AGAIN = "goes whole; --mode=evaluate, cfaan_jax.report.review or cfaan_jax.demo writes one without them"
-_NUMBERED_ANEW = ("video", "synthetic")  # data sets that count their people from 1 for each source
+  metrics that were computed with them (results.json, metrics.csv, tables) stay: evaluate again
+  the raw data set, exported images, corrections, logs, copies and backups are elsewhere: delete the person there too"""
+_REPORT_AGAIN = "all of it; --mode=evaluate, cfaan_jax.report.review or cfaan_jax.demo writes one without the person"
+_OWN_NUMBERS = ("video", "synthetic")  # data sets that number their people from 1 for every source
 
 
 @dataclass
-class Places:
-    """What lies below the paths of a command, by kind."""
+class Contents:
+    """What is below the paths of a command, by kind."""
 
     records: list[Path] = field(default_factory=list)
     features: list[Path] = field(default_factory=list)
     extracted: list[Path] = field(default_factory=list)
     pages: list[Path] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
-    left_over: list[Path] = field(default_factory=list)
+    unfinished: list[Path] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
 
     def locks(self) -> list[Path]:
-        """Of everybody who could be at work there."""
+        """The locks of all commands that could work there."""
         reports = [path.parent for path in (*self.pages, *self.pictures) if path.parent.name == "report"]
         workdirs = dict.fromkeys([*(path.parent for path in self.features), *(report.parent for report in reports)])
         return [*(folder / lock.BUILDING for folder in self.records),
@@ -59,15 +59,15 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Found:
+class Removal:
     """Something to delete.
 
     Attributes:
         path: a file or folder.
-        what: goes, in words.
+        what: the part that is deleted, in words.
         delete: does it.
         names: of the person's tracklets.
-        dataset: in which the person has that identity; "" where nothing says it.
+        dataset: in which the person has that identity; "" if unknown.
         tested: whether the person is among the test tracklets, which reports show.
     """
 
@@ -79,149 +79,147 @@ class Found:
     tested: bool = False
 
 
-def forget(paths: Sequence[Path], person: Person, really: bool) -> None:
-    """Lists what there is of a person below the paths, and deletes it.
+def forget(paths: Sequence[Path], person: Person, delete: bool) -> None:
+    """Lists everything about a person below the paths, and deletes it.
 
     Args:
         paths: folders.
         person: whom.
-        really: False: list only.
+        delete: False: list only.
 
     Raises:
-        InputError: nothing of theirs is there, files that cannot be read or belong to nobody, somebody works there, or
-            data sets in which the identity means different people.
+        InputError: there is nothing about the person, files that cannot be read or are of an unfinished command,
+            another process works there, or data sets in which the identity means different people.
     """
-    places = look(paths)
-    with _alone(places) if really else nullcontext():
-        found = find(places, person)
-        for each in found:
-            print(f"{each.path}: {each.what}")
-        for link in places.links:
-            print(f"{link}: a symbolic link, which is not followed; give the folder that it leads to")
-        if not really:
+    contents = look(paths)
+    with ExitStack() as locks:
+        for path in contents.locks() if delete else ():
+            locks.enter_context(lock.exclusive(path, "deletes a person"))
+        removals = find(contents, person)
+        for removal in removals:
+            print(f"{removal.path}: {removal.what}")
+        for link in contents.links:
+            print(f"{link}: a symbolic link, which is not followed; name the folder that it leads to")
+        if not delete:
             print("Nothing was changed; the same command with --yes deletes this.")
             return
-        for each in found:
-            each.delete()
-            print(f"done: {each.path}")
+        for removal in removals:
+            removal.delete()
+            print(f"done: {removal.path}")
     print(_REMAINS)
 
 
-def look(paths: Sequence[Path]) -> Places:
+def look(paths: Sequence[Path]) -> Contents:
     """Everything below the paths that this project writes about people."""
-    places, seen = Places(), set()
+    contents, seen = Contents(), set()
     for path in paths:
         if not path.is_dir():
             raise InputError(f"{path}: there is no such folder; name records, a workdir or extracted features")
-        for place, folders, files in os.walk(path):
-            if (folder := Path(place).resolve()) not in seen:  # paths may repeat or hold each other
+        for name, folders, files in os.walk(path):
+            if (folder := Path(name).resolve()) not in seen:  # paths may repeat or contain each other
                 seen.add(folder)
-                _look_into(Path(place), folders, files, places)
-    if not any(vars(places).values()):
-        raise InputError(f"{', '.join(map(str, paths))}: holds nothing that this project writes; name records, a "
-                         "workdir or extracted features")
-    return places
+                _add_folder(Path(name), folders, files, contents)
+    if not any(vars(contents).values()):
+        raise InputError(f"{shortened(paths)}: holds nothing that this project writes; name records, a workdir or "
+                         "extracted features")
+    return contents
 
 
-def _look_into(folder: Path, folders: list[str], files: list[str], places: Places) -> None:
-    """Adds what lies in one folder; takes out of `folders` what is not to be looked into."""
-    places.links += [folder / name for name in folders if (folder / name).is_symlink()]
-    left_over = [name for name in (*folders, *files) if _is_left_over(folder / name)]
-    places.left_over += [folder / name for name in left_over]
-    folders[:] = sorted(set(folders) - set(left_over))
-    files = sorted(set(files) - set(left_over))
-    if present_splits(folder) or deletion.BEGUN in files:
-        if not {MANIFEST, deletion.BEGUN} & set(files):
-            raise InputError(f"{folder}: holds records that are not finished, in which nobody can be found; finish "
-                             "them with data_prep/build_tfrecords.py, or delete the folder")
-        places.records.append(folder)
+def _add_folder(folder: Path, folders: list[str], files: list[str], contents: Contents) -> None:
+    """Adds the content of one folder; removes unfinished folders from `folders`, which are not searched."""
+    contents.links += [folder / name for name in folders if (folder / name).is_symlink()]
+    unfinished = {name for name in (*folders, *files) if _is_unfinished(folder / name)}
+    contents.unfinished += [folder / name for name in sorted(unfinished)]
+    folders[:] = sorted(set(folders) - unfinished)
+    files = sorted(set(files) - unfinished)
+    if present_splits(folder) or deletion.PENDING in files:
+        if not {MANIFEST, deletion.PENDING} & set(files):
+            raise InputError(f"{folder}: holds unfinished records, which cannot be searched for a person; finish them "
+                             "with data_prep/build_tfrecords.py, or delete the folder")
+        contents.records.append(folder)
     if extract.format_of(folder):
-        places.extracted.append(folder)
+        contents.extracted.append(folder)
     if page.holds_pages(folder):
-        places.pages.append(folder)
-    places.features += [folder / name for name in files if name.startswith("features-") and name.endswith(".npz")]
+        contents.pages.append(folder)
+    contents.features += [folder / name for name in files if name.startswith("features-") and name.endswith(".npz")]
     if folder.name == "report":
-        places.pictures += [folder / name for name in files if name.startswith("ranked-") and name.endswith(".png")]
+        contents.pictures += [folder / name for name in files if name.startswith("ranked-") and name.endswith(".png")]
 
 
-def _is_left_over(path: Path) -> bool:
-    """Whether a process that was killed left this behind."""
+def _is_unfinished(path: Path) -> bool:
+    """Whether a process that was killed left this."""
     return path.name.endswith(UNFINISHED) or path.name.endswith(OLDER) and path.with_suffix("").exists()
 
 
-def _alone(places: Places) -> ExitStack:
-    with ExitStack() as stack:
-        for path in places.locks():
-            stack.enter_context(lock.exclusive(path, "deletes a person"))
-        return stack.pop_all()
-
-
-def find(places: Places, person: Person) -> list[Found]:
-    """What to delete, in that order: whatever the search for the rest relies on comes last.
+def find(contents: Contents, person: Person) -> list[Removal]:
+    """What to delete, in that order: what the search for the rest depends on comes last.
 
     Raises:
         InputError: see `forget`.
     """
-    records = [each for folder in places.records if (each := _in_records(folder, person))]
-    features = [each for path in places.features if (each := _in_features(path, person))]
-    labelled = [*features, *records]
-    if len(datasets := {each.dataset for each in labelled}) > 1:
-        raise InputError(f"the data sets {' and '.join(sorted(datasets))} number their people each in its own way; "
-                         "give the folders of one at a time")
-    roots = {str(deletion.manifest(each.path).get("root")) for each in records if each.dataset in _NUMBERED_ANEW}
+    records = [removal for folder in contents.records if (removal := _in_records(folder, person))]
+    labelled = [*(removal for path in contents.features if (removal := _in_features(path, person))), *records]
+    if len(datasets := {removal.dataset for removal in labelled}) > 1:
+        raise InputError(f"the data sets {shortened(sorted(datasets))} number their people differently; give the "
+                         "folders of one data set")
+    roots = {str(deletion.manifest(removal.path).get("root")) for removal in records if removal.dataset in _OWN_NUMBERS}
     if len(roots) > 1:
-        raise InputError(f"the records made from {' and '.join(sorted(roots))} number their people each in its own "
-                         "way; give the folders of one at a time")
-    names = person.names.union(*(each.names for each in labelled))
-    extracted = [each for folder in places.extracted if (each := _in_extracted(folder, names))]
-    # Who is in no test split is in no report; where nothing but reports was given, they are what was meant.
-    shown = any(each.tested for each in labelled) if labelled else bool(extracted)
-    if not (labelled or extracted or not (places.records or places.features or places.extracted)):
-        raise InputError(f"no tracklet of {_named(person)} is there; give the identity as it stands in the records, or "
-                         "the names of the tracklets where only extracted features are left")
-    pages = [*(Found(path, _REPORT_AGAIN, partial(page.delete, path)) for path in places.pages),
-             *(Found(path, _REPORT_AGAIN, path.unlink) for path in places.pictures)]
-    left_over = [Found(path, "left by a process that was killed", partial(_remove, path)) for path in places.left_over]
-    return [*left_over, *(pages if shown or not (labelled or extracted) else ()), *extracted, *labelled]
+        raise InputError(f"the records from {shortened(sorted(roots))} number their people differently; give the "
+                         "folders of one of them")
+    names = person.names.union(*(removal.names for removal in labelled))
+    extracted = [removal for folder in contents.extracted if (removal := _in_extracted(folder, names))]
+    # Reports show only people of test splits; if only reports are given, they are meant.
+    shown = any(removal.tested for removal in labelled) if labelled else bool(extracted)
+    if not (labelled or extracted) and (contents.records or contents.features or contents.extracted):
+        raise InputError(f"no tracklet of {_description(person)} is there; give the identity as the records have it, "
+                         "or with extracted features alone the names of the tracklets")
+    pages = [*(Removal(path, _REPORT_AGAIN, partial(page.delete, path)) for path in contents.pages),
+             *(Removal(path, _REPORT_AGAIN, path.unlink) for path in contents.pictures)]
+    unfinished = [Removal(path, "left by a process that was killed", partial(_remove, path))
+                  for path in contents.unfinished]
+    return [*unfinished, *(pages if shown or not (labelled or extracted) else ()), *extracted, *labelled]
 
 
-def _in_records(folder: Path, person: Person) -> Found | None:
-    begun, held = deletion.begun(folder), deletion.find(folder, person)
-    if not held and begun is None:
+def _in_records(folder: Path, person: Person) -> Removal | None:
+    earlier, tracklets = deletion.pending(folder), deletion.find(folder, person)
+    if not tracklets and earlier is None:
         return None
-    what = _counted([each.name for each in held]) if held else "nothing more"
-    if held:
-        what += f", {sum(each.frames for each in held)} frames in {len({each.shard for each in held})} shards"
-    if sheets := deletion.contact_sheets(folder, held):
+    what, names = "nothing more", [tracklet.name for tracklet in tracklets]
+    if tracklets:
+        what = (f"{_count(names)}, {sum(tracklet.frames for tracklet in tracklets)} frames in "
+                f"{len({tracklet.shard for tracklet in tracklets})} shards")
+    if sheets := deletion.contact_sheets(folder, tracklets):
         what += f", {len(sheets)} contact sheets"
-    if begun is not None:
-        what += f"; and the deletion of {_named(begun)}, which was begun"
-    return Found(folder, what, partial(deletion.delete, folder, person), [each.name for each in held],
-                 deletion.manifest(folder)["dataset"], any(each.split != "train" for each in held))
+    if earlier is not None:
+        what += f"; and the unfinished deletion of {_description(earlier)}"
+    return Removal(folder, what, partial(deletion.delete, folder, person), names, deletion.manifest(folder)["dataset"],
+                   tested=any(tracklet.split != "train" for tracklet in tracklets))
 
 
-def _in_features(path: Path, person: Person) -> Found | None:
+def _in_features(path: Path, person: Person) -> Removal | None:
     search = Search.load(path)
-    rows = np.array([person.shown(str(name), int(pid)) for name, pid in zip(search.names, search.pids, strict=True)])
+    rows = np.array([person.includes(str(name), int(pid))
+                     for name, pid in zip(search.names, search.pids, strict=True)])
     if not rows.any():
         return None
-    rest = search.without(rows)
-    useful = 0 < rest.num_queries < len(rest.names)
-    names = search.names[rows].tolist()
-    return Found(path, f"rows of {_counted(names)}" + ("" if useful else "; the file goes, since nothing to search is "
-                                                                        "left"),
-                 partial(rest.save, path) if useful else path.unlink, names, search.about.dataset, tested=True)
+    rest, names = search.without(rows), search.names[rows].tolist()
+    if 0 < rest.num_queries < len(rest.names):
+        what, delete = f"rows of {_count(names)}", partial(rest.save, path)
+    else:
+        what, delete = f"rows of {_count(names)}, and the file, in which nothing to search is left", path.unlink
+    return Removal(path, what, delete, names, search.about.dataset, tested=True)
 
 
-def _in_extracted(folder: Path, names: frozenset[str]) -> Found | None:
-    found = extract.read(folder)
-    rows = np.array([name in names for name in found.ids], bool)
+def _in_extracted(folder: Path, names: frozenset[str]) -> Removal | None:
+    extracted = extract.read(folder)
+    rows = np.array([name in names for name in extracted.ids], bool)
     if not rows.any():
         return None
-    rest = found._replace(ids=[name for name in found.ids if name not in names], features=found.features[~rows])
-    gone = [name for name in found.ids if name in names]
+    rest = extracted._replace(ids=[name for name in extracted.ids if name not in names],
+                              features=extracted.features[~rows])
+    own = [name for name in extracted.ids if name in names]
     write = partial(extract.write, folder, rest, extract.format_of(folder))
-    return Found(folder, f"rows of {_counted(gone)}", write, gone)
+    return Removal(folder, f"rows of {_count(own)}", write, own)
 
 
 def _remove(path: Path) -> None:
@@ -231,11 +229,11 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _counted(names: Sequence[str]) -> str:
+def _count(names: Sequence[str]) -> str:
     return f"{len(names)} tracklets ({', '.join(names)})"
 
 
-def _named(person: Person) -> str:
+def _description(person: Person) -> str:
     return " and ".join([*(f"identity {pid}" for pid in sorted(person.pids)), *sorted(person.names)])
 
 
@@ -246,11 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pid", type=int, action="append", default=[], help="identity as stored; may be repeated")
     parser.add_argument("--tracklet", action="append", default=[], metavar="NAME",
                         help="one more tracklet that shows the person, such as a distractor; may be repeated")
-    parser.add_argument("--yes", action="store_true", help="delete; without it this is a list of what would go")
+    parser.add_argument("--yes", action="store_true", help="delete; without it, list what would be deleted")
     flags = parser.parse_args(arguments)
     if not flags.pid and not flags.tracklet:
-        raise InputError("--pid is missing: whom to delete? --tracklet=NAME names tracklets one by one")
+        raise InputError("--pid is missing: give the identity to delete, or tracklets one by one: --tracklet=NAME")
     if low := [pid for pid in flags.pid if pid < 1]:
-        raise InputError(f"--pid={low[0]}: is no person (0 are distractors, -1 is junk); name the tracklets that show "
-                         "the person, --tracklet=NAME")
+        raise InputError(f"--pid={low[0]}: is not a person (0 is a distractor, -1 junk); name the tracklets of the "
+                         "person: --tracklet=NAME")
     forget(flags.paths, Person(frozenset(flags.pid), frozenset(flags.tracklet)), flags.yes)

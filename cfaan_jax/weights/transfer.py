@@ -1,4 +1,4 @@
-"""Torch's parameter names <-> this project's variables, strictly in both directions."""
+"""Torch's parameter names <-> this project's variables, strict in both directions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.models import VideoReID
 from cfaan_jax.models.layers.batch_norm import BatchNorm
 from cfaan_jax.weights.files import read
@@ -19,11 +19,11 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var":
 _COUNTER = "num_batches_tracked"
 _HEADS = ("fc.", "bottleneck.", "classifier.")  # of files that are a plain ResNet-50 otherwise
 
-# Axes of torch's layout in ours, by the number of axes here; vectors have the same in both.
+# Our axes in torch's order, by their number.
 _ORDERS = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0), 1: (0,)}
 
-# (our container, torch's name, that in a plain ResNet-50). {1}, {2} ... are the groups; the named places are worked out
-# in `_places`. A system puts its own before these.
+# (our container, torch's name, its name in a plain ResNet-50). {1}, {2} ... are the groups, `_places` gives the named
+# fields. A system puts its own rows before these.
 _CONTAINERS = (
     (r"backbone\.stages\.(\d+)\.(\d+)\.", "{prefix}{stage}.{place}.", "layer{number}.{block}."),
     (r"backbone\.attention\.(\d+)\.(\d+)\.", "{prefix}{following}.", None),
@@ -32,7 +32,7 @@ _CONTAINERS = (
     (r"head\.|further_heads\.(\d+)\.", "", None),
     (r"", "", None),
 )
-# (our variable in its container, torch's name); and a system has its own, with the axes that torch has behind.
+# (our variable in its container, torch's name). A system has more rows, with the number of axes that torch appends.
 _NAMES = (
     (r"(kernel|scale|bias|mean|var)", "{1}"),
     (r"(conv[13])\.kernel", "{1}.weight"),
@@ -48,19 +48,12 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class _Entry:
-    """One variable of a model and its form in torch.
-
-    Attributes:
-        variable: holds the values.
-        shape: torch's.
-        order: of our axes in torch.
-        plain: its name in a plain ResNet-50, None where that has none.
-    """
+    """A variable as torch has it: its shape, our axes in torch's order, and its name in a plain ResNet-50, if any."""
 
     variable: nnx.Variable
     shape: tuple[int, ...]
     order: tuple[int, ...]
-    plain: str | None
+    resnet_name: str | None
 
     def to_torch(self) -> np.ndarray:
         return np.ascontiguousarray(np.asarray(self.variable[...]).transpose(self.order)).reshape(self.shape)
@@ -80,60 +73,58 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
         >>> weights.load_torch(other, weights.to_torch(one))  # or "checkpoint.pth"
         >>> weights.load_torch(other, {}, skip=["base.*"])
         Traceback (most recent call last):
-        cfaan_jax.errors.InputError: the mapping given does not fit the model:
-          missing (4): bottleneck.running_mean, bottleneck.running_var, bottleneck.weight, classifier.weight
+        cfaan_jax.errors.InputError: the mapping does not fit the model: missing: bottleneck.running_mean, ...
         build the model with the options of the file, or name what to leave out in skip
 
     Args:
         model: changed only when everything fits.
         source: a mapping of arrays, or a file (.pth, .pt, .safetensors, .npz). An official checkpoint,
-            `{"model": ..., "optimizer": ...}` or `{"state_dict": ...}`, is recognised, and so is a plain ResNet-50,
-            such as torchvision's for ImageNet (v1 and v2), which fills the backbone's convolutions and normalisations
-            and leaves everything else, such as attention and head, as it is.
+            `{"model": ..., "optimizer": ...}` or `{"state_dict": ...}`, is recognised. So is a plain ResNet-50, such as
+            torchvision's for ImageNet (v1 and v2): it fills the backbone's convolutions and normalisations, and leaves
+            the rest, such as attention and head, as it is.
         skip: names, or patterns such as "classifier.*", that are neither read nor required.
 
     Raises:
-        InputError: unreadable file, or names that are missing, unexpected or of another shape; all are listed.
+        InputError: unreadable file, or names that are missing, unexpected or of another shape.
     """
-    given = dict(source) if isinstance(source, Mapping) else read(source)
+    where = "the mapping" if isinstance(source, Mapping) else str(source)
+    arrays = dict(source) if isinstance(source, Mapping) else read(source)
     for wrapper in ("model", "state_dict"):
-        if isinstance(given.get(wrapper), Mapping):
-            given = dict(given[wrapper])
-    given = {name.removeprefix("module."): array for name, array in given.items()}
+        if isinstance(arrays.get(wrapper), Mapping):
+            arrays = dict(arrays[wrapper])
+    arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     entries, constants = _entries(model), _constants(model)
-    skip = tuple(skip)
-    # Official files of some networks begin with conv1 too, but have a neck.
-    if "conv1.weight" in given and (model.layout.prefix or f"{_neck(model)}.weight" not in given):
-        given = _as_official(model, given, entries)
-        skip += tuple(name for name, entry in entries.items() if entry.plain is None)
-    where = "the mapping given" if isinstance(source, Mapping) else str(source)
-    skipped = [name for name in {*given, *entries} if any(fnmatchcase(name, pattern) for pattern in skip)]
-    given = {name: np.asarray(array) for name, array in given.items() if name not in skipped}
+    # Official files of some networks have a conv1.weight, too, but also a neck.
+    if "conv1.weight" in arrays and (model.layout.prefix or f"{_neck(model)}.weight" not in arrays):
+        arrays = _from_resnet(model, arrays, entries)
+        skip = (*skip, *(name for name, entry in entries.items() if entry.resnet_name is None))
+    skipped = {name for name in {*arrays, *entries} if any(fnmatchcase(name, pattern) for pattern in skip)}
+    arrays = {name: np.asarray(array) for name, array in arrays.items() if name not in skipped}
     entries = {name: entry for name, entry in entries.items() if name not in skipped}
-    values = {name: _same_rank(given[name], entry.shape) for name, entry in entries.items() if name in given}
-    _refuse_misfits(where, given, entries, constants, values)
-    counted = {module: _count(where, counter, given[counter]) for name, module in _normalisations(model).items()
-               if (counter := f"{name}.{_COUNTER}") in given}
+    values = {name: _same_rank(arrays[name], entry.shape) for name, entry in entries.items() if name in arrays}
+    _check_fit(where, arrays, entries, constants, values)
+    counts = {module: _batch_count(where, counter, arrays[counter]) for name, module in _batch_norms(model).items()
+              if (counter := f"{name}.{_COUNTER}") in arrays}
     for name, entry in entries.items():
         entry.fill(values[name])
-    for module, batches in counted.items():
-        module.imported_batches = batches
+    for module, count in counts.items():
+        module.imported_batches = count
 
 
 def classifier_of(model: VideoReID) -> str:
-    """The pattern of its classifiers' names, for `skip`: features need none."""
+    """The pattern of its classifiers' names, for `skip`: features need no classifier."""
     return model.layout.classifier.format(branch="*") + ".*"
 
 
-def _count(where: str, name: str, given: np.ndarray) -> int:
+def _batch_count(where: str, name: str, array: np.ndarray) -> int:
     """The number of batches that a normalisation has seen."""
-    if given.size != 1 or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
-        raise InputError(f"{where}: {name} is {given.dtype} {list(given.shape)} in place of one number; restore it")
-    return int(given.reshape(()))
+    if array.size != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise InputError(f"{where}: {name} is {array.dtype} {list(array.shape)} in place of one number; restore it")
+    return int(array.reshape(()))
 
 
 def to_torch(model: VideoReID) -> dict[str, np.ndarray]:
-    """The weights and running statistics under torch's names and in its layout, as `load_torch` takes them.
+    """The weights and running statistics under torch's names and in its layout, for `load_torch` or torch.
 
     Examples:
         >>> from cfaan_jax import models, weights
@@ -141,36 +132,36 @@ def to_torch(model: VideoReID) -> dict[str, np.ndarray]:
         >>> state["base.conv1.weight"].shape, state["classifier.weight"].shape
         ((8, 3, 7, 7), (3, 256))
 
-    Batch counters are those that were imported: training here does not count on.
+    Batch counters are those that were imported: training here does not count batches.
     """
     return {name: entry.to_torch() for name, entry in _entries(model).items()} | _constants(model)
 
 
-def _refuse_misfits(where: str, given: dict, entries: dict, constants: dict, values: dict) -> None:
-    """Raises one InputError that lists everything that does not fit."""
+def _check_fit(where: str, arrays: dict, entries: dict, constants: dict, values: dict) -> None:
+    """Raises InputError with all names that do not fit."""
     # Counters and look-up tables hold nothing that is learnt: older files lack them.
-    unexpected = sorted(set(given) - set(entries) - set(constants))
-    missing = sorted(set(entries) - set(given))
-    shapes = [f"{name} {given[name].shape} instead of {entry.shape}" for name, entry in entries.items()
-              if name in values and values[name].shape != entry.shape]
-    shapes += [f"{name} differs from the table of this network" for name, table in constants.items()
-               if not name.endswith(_COUNTER) and name in given
-               and not np.array_equal(given[name], table)]
-    parts = [f"{label} ({len(names)}): {', '.join(names)}" for label, names in
-             (("missing", missing), ("unexpected", unexpected), ("of another shape or value", shapes)) if names]
-    if parts:
-        raise InputError(f"{where} does not fit the model:\n  " + "\n  ".join(parts)
-                         + "\nbuild the model with the options of the file, or name what to leave out in skip")
+    unexpected = sorted(set(arrays) - set(entries) - set(constants))
+    missing = sorted(set(entries) - set(arrays))
+    different = [f"{name} {arrays[name].shape} instead of {entries[name].shape}" for name, value in values.items()
+                 if value.shape != entries[name].shape]
+    different += [f"{name} differs from the table of this network" for name, table in constants.items()
+                  if not name.endswith(_COUNTER) and name in arrays and not np.array_equal(arrays[name], table)]
+    misfits = [f"{kind}: {shortened(names)}" for kind, names in
+               (("missing", missing), ("unexpected", unexpected), ("of another shape or value", different)) if names]
+    if misfits:
+        raise InputError(f"{where} does not fit the model: {'; '.join(misfits)}\n"
+                         "build the model with the options of the file, or name what to leave out in skip")
 
 
-def _as_official(model: VideoReID, given: Mapping, entries: Mapping[str, _Entry]) -> dict:
-    """The weights of a plain ResNet-50 under the names of a model's own code; a head that it has is left out."""
-    known = {name: entry.plain for name, entry in entries.items() if entry.plain is not None}
-    known |= {f"{name.removesuffix('running_mean')}{_COUNTER}": f"{plain.removesuffix('running_mean')}{_COUNTER}"
+def _from_resnet(model: VideoReID, arrays: Mapping, entries: Mapping[str, _Entry]) -> dict:
+    """The weights of a plain ResNet-50 under the names of a model's own code, without the head of the file."""
+    known = {name: entry.resnet_name for name, entry in entries.items() if entry.resnet_name is not None}
+    known |= {name.replace("running_mean", _COUNTER): plain.replace("running_mean", _COUNTER)
               for name, plain in known.items() if name.endswith(".running_mean")}
-    unknown = [name for name in given if name not in known.values() and not name.startswith(_HEADS)]
-    return ({name: given[plain] for name, plain in known.items() if plain in given}
-            | {f"{model.layout.prefix}{name}": given[name] for name in unknown})
+    plain_names = set(known.values())
+    unknown = [name for name in arrays if name not in plain_names and not name.startswith(_HEADS)]
+    return ({name: arrays[plain] for name, plain in known.items() if plain in arrays}
+            | {f"{model.layout.prefix}{name}": arrays[name] for name in unknown})
 
 
 def _entries(model: VideoReID) -> dict[str, _Entry]:
@@ -194,7 +185,7 @@ def _variable(model: VideoReID, path: Sequence):
 
 
 def _name(model: VideoReID, ours: str) -> tuple[str, str | None, int, bool]:
-    """Torch's name of a variable, that in a plain ResNet-50, axes of length 1 behind, and whether kernels are 3-D."""
+    """Torch's name of a variable, its name in a plain ResNet-50, axes that torch appends, whether kernels are 3-D."""
     containers = ((re.match(row[0], ours), *row) for row in (*model.hooks.torch_prefixes, *_CONTAINERS))
     match, container, torch, plain = next(row for row in containers if row[0])
     places, rest = _places(model, container, match), ours[match.end():]
@@ -214,7 +205,7 @@ def _name(model: VideoReID, ours: str) -> tuple[str, str | None, int, bool]:
 
 
 def _places(model: VideoReID, container: str, match: re.Match) -> dict[str, int | str]:
-    """What the names in `_CONTAINERS` and `_NAMES` leave open."""
+    """The named fields of `_CONTAINERS` and `_NAMES`."""
     layout = model.layout
     places = dict(prefix=layout.prefix, conv1=layout.conv1, bn1=layout.bn1, conv2="conv2",
                   last=model.backbone.depths[-1] - 1)
@@ -240,7 +231,7 @@ def _neck(model: VideoReID) -> str:
 
 
 def _same_rank(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Lets a 2-D convolution stand for a 3-D one of length 1 in time, and the other way round."""
+    """Turns a 2-D kernel into a 3-D one of length 1 in time, or back, where the model has the other kind."""
     if array.ndim + 1 == len(shape) == 5:
         return array[:, :, None]
     if array.ndim == 5 and len(shape) == 4 and array.shape[2] == 1:
@@ -248,7 +239,7 @@ def _same_rank(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _normalisations(model: VideoReID) -> dict[str, BatchNorm]:
+def _batch_norms(model: VideoReID) -> dict[str, BatchNorm]:
     """The batch normalisations by torch's names."""
     modules = {}
     for path, _ in nnx.to_flat_state(nnx.state(model, nnx.BatchStat)):
@@ -259,10 +250,10 @@ def _normalisations(model: VideoReID) -> dict[str, BatchNorm]:
 
 
 def _constants(model: VideoReID) -> dict[str, np.ndarray]:
-    """What torch's state holds beside variables: batch counters, look-up tables, the frozen offset of CF-AAN's neck."""
+    """What torch's state holds beside variables: batch counters, look-up tables, the frozen bias of CF-AAN's neck."""
     entries = _entries(model)
     constants = {f"{name}.{_COUNTER}": np.array(module.imported_batches, np.int64)
-                 for name, module in _normalisations(model).items()}
+                 for name, module in _batch_norms(model).items()}
     if model.head.neck.bias is None:
         constants[f"{_neck(model)}.bias"] = np.zeros(entries[f"{_neck(model)}.weight"].shape, np.float32)
     for name, entry in entries.items():

@@ -6,4 +6,15 @@
     alignment               cuts the chosen box, resizes it with its aspect ratio, shifts it and pads: image and mask
     packing, ray_engine     turn tracklets into records, in threads or in the processes of a Ray cluster
     preview                 draws all of this as a contact sheet
+    extractor               runs it for a `cfaan_jax.FeatureExtractor`: the class `RedetectLink`
 """
+
+__all__ = ["RedetectLink"]
+
+
+def __getattr__(name: str):
+    """Imports `RedetectLink` at its first use: OpenCV and the detectors take a second."""
+    if name == "RedetectLink":
+        from data_prep.redetect_link.extractor import RedetectLink
+        return RedetectLink
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_no_export(made, tmp_path, monkeypatch, kept):
     monkeypatch.setattr(export, "stablehlo", lambda *_: (folder / "network.stablehlo").read_bytes())
     monkeypatch.setattr(export, "onnx", lambda *_: ((folder / "network.onnx").read_bytes(), ""))
     monkeypatch.setattr(export, "features_of", lambda _: lambda frames, rectangles: np.ones(1))
-    for name in ("compare", "_filled", "_in_onnxruntime", "ExportedNetwork"):
+    for name in ("check_features", "_reloaded", "_run_onnx", "ExportedNetwork"):
         monkeypatch.setattr(export, name, lambda *_: lambda *_: None)
     write_bytes, written = Path.write_bytes, []
 
@@ -173,7 +173,7 @@ def test_what_else_lies_in_the_folder_and_who_else_writes_there_is_named(made, t
     model, folder = made["p3d"]
     copy = shutil.copytree(folder, tmp_path / "export")
     (copy / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="export: holds notes.txt, which is no part of an export"):
+    with pytest.raises(InputError, match="export: holds notes.txt, which is not part of an export"):
         export.write(model, shrunk("p3d"), copy, "last")
     (copy / "notes.txt").rename(copy / "saved_model")
     with (lock.exclusive(tmp_path / ".export.lock", "exports"),
@@ -181,7 +181,7 @@ def test_what_else_lies_in_the_folder_and_who_else_writes_there_is_named(made, t
         export.write(model, shrunk("p3d"), copy, "last")
     assert len(list(copy.iterdir())) == 5
     export.write(model, shrunk("p3d"), copy, "last")
-    assert not (copy / "saved_model").exists() and "goes with it" in capsys.readouterr().out
+    assert not (copy / "saved_model").exists() and "deleted with the older export" in capsys.readouterr().out
 
 
 def test_any_bit_of_the_network_counts(made, tmp_path):

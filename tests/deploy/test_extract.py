@@ -116,7 +116,7 @@ def test_features_of_two_networks_are_not_compared():
 
 
 def test_what_holds_nothing_is_named(model, config, tmp_path):
-    with pytest.raises(InputError, match="there is no such folder"):
+    with pytest.raises(InputError, match="none: no such folder"):
         extract.extract(model, config, tmp_path / "none", tmp_path / "out", "last")
     with pytest.raises(InputError, match="neither records nor folders of images"):
         extract.extract(model, config, tmp_path, tmp_path / "out", "last")
@@ -141,7 +141,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, what):
         (folder / f"{what}.txt").write_text("mine")
     with pytest.raises(InputError, match=f"--out={folder}: .*; name a new folder"):
         extract.check_out(folder)
-    with pytest.raises(InputError, match="give the name of a new folder"):
+    with pytest.raises(InputError, match="--out=.: name a new folder"):
         extract.check_out(Path("."))
 
 

@@ -1,5 +1,6 @@
 """The features that a program gets are those of an evaluation, whatever form the tracklets come in."""
 
+import re
 import subprocess
 import sys
 
@@ -138,7 +139,7 @@ def test_boxes_in_a_video_are_cut_and_clipped(extractor, tmp_path):
 
 
 def test_re_detect_and_link_gives_what_packed_records_give(model, gallery, tmp_path):
-    from data_prep.redetect_link import packing
+    from data_prep.redetect_link import RedetectLink, packing
     from data_prep.redetect_link.alignment import AlignmentSettings
     from data_prep.redetect_link.tracklet import Tracklet
     pack = packing.create("hog", "largest", AlignmentSettings(), 95)
@@ -147,7 +148,7 @@ def test_re_detect_and_link_gives_what_packed_records_give(model, gallery, tmp_p
                              lambda k, i=i: gallery.frame(i, k))) for i, name in enumerate(names)]
     packed = RecordSet.open(tiny_records.write(tmp_path / "packed", records), "gallery")
     paths = files(gallery, tmp_path)
-    aligning = FeatureExtractor(model, batch_size=8, detector="hog", linker="largest", **SETTINGS)
+    aligning = FeatureExtractor(model, batch_size=8, redetect_link=RedetectLink("hog", "largest"), **SETTINGS)
     found = aligning({name: paths[name] for name in names})
     np.testing.assert_array_equal(
         found.features, features.extract(model, packed, clips="all_sampled", batch_size=8, **SETTINGS))
@@ -164,9 +165,20 @@ def test_what_is_no_tracklet_is_named(extractor, tracklets, words):
         extractor(tracklets)
 
 
-def test_a_detector_needs_a_linker(model):
-    with pytest.raises(InputError, match="linker='largest'"):
-        FeatureExtractor(model, detector="hog", **SETTINGS)
+@pytest.mark.parametrize("names, line", [
+    (dict(detector="hog", linker="ide:runs/ide"), "RedetectLink(detector='hog', linker='ide:runs/ide')"),
+    (dict(detector="hog"), "RedetectLink(detector='hog', linker='largest')"),
+])
+def test_names_of_a_detector_and_a_linker_are_refused_with_the_line_to_type(model, names, line):
+    with pytest.raises(InputError, match=re.escape(f"type redetect_link={line}")) as caught:
+        FeatureExtractor(model, **names, **SETTINGS)
+    assert "from data_prep.redetect_link import RedetectLink" in str(caught.value)
+
+
+def test_the_module_of_before_warns_and_works():
+    with pytest.deprecated_call(match="cfaan_jax.deploy.feature_extractor"):
+        from cfaan_jax.features import FeatureExtractor as before
+    assert before is FeatureExtractor
 
 
 def test_the_package_alone_loads_no_jax():

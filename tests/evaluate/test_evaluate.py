@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from cfaan_jax import metrics, models
-from cfaan_jax.data import augment, clips, loader, reading, records
+from cfaan_jax.data import augment, clips, loader, reading
 from cfaan_jax.data.manifest import MANIFEST, load_manifest
+from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate, features
 from cfaan_jax.metrics import protocols
@@ -77,12 +78,12 @@ def directory(tmp_path_factory):
 
 @pytest.fixture
 def query(directory):
-    return records.RecordSet.open(directory, "query")
+    return RecordSet.open(directory, "query")
 
 
 @pytest.fixture
 def gallery(directory):
-    return records.RecordSet.open(directory, "gallery")
+    return RecordSet.open(directory, "gallery")
 
 
 def extract(network, split, batch_size=4, mode="all_sampled"):
@@ -168,7 +169,7 @@ import numpy as np, jax
 from tests.evaluate import test_evaluate as t
 from cfaan_jax.errors import InputError
 assert jax.device_count() == 4
-gallery = t.records.RecordSet.open(sys.argv[2], "gallery")
+gallery = t.RecordSet.open(sys.argv[2], "gallery")
 np.save(sys.argv[1], t.extract(t.Network(), gallery, 8))
 try:
     t.extract(t.Network(), gallery, 6)
@@ -364,7 +365,7 @@ def test_scoring_again_needs_no_network(config, tmp_path):
 
 
 def test_cfaan_in_batches_and_clip_by_clip(records_directory):
-    split = records.RecordSet.open(records_directory, "gallery")
+    split = RecordSet.open(records_directory, "gallery")
     model = small("cfaan", size=(64, 32), scales=2, heads=2)
     model.train()
     extracted = features.extract(model, split, batch_size=5, clips="all_sampled", clip_length=2, image_size=(64, 32))
@@ -379,7 +380,7 @@ def test_cfaan_in_batches_and_clip_by_clip(records_directory):
 
 
 def test_a_tracklet_of_tclnet_has_two_halves_of_unit_length(records_directory):
-    split = records.RecordSet.open(records_directory, "query")
+    split = RecordSet.open(records_directory, "query")
     model = small("tclnet", size=(64, 32))
     extracted = features.extract(model, split, clips="dense", clip_length=2, image_size=(64, 32), batch_size=8)
     np.testing.assert_allclose(np.linalg.norm(extracted.reshape(len(split), 2, 256), axis=-1), 1, rtol=1e-5)

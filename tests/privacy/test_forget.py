@@ -220,7 +220,7 @@ def test_stopped_anywhere_the_same_command_finishes(tmp_path, whole_records, mon
         if not (folder / "records" / MANIFEST).exists():
             with pytest.raises(InputError, match="manifest.json is missing"):
                 RecordSet.open(folder / "records", "train")
-        if traces(folder) or (folder / "records" / deletion.BEGUN).exists():
+        if traces(folder) or (folder / "records" / deletion.PENDING).exists():
             forget.main([*arguments, str(folder)])
         assert traces(folder) == [], step
         check_records(folder / "records")
@@ -280,9 +280,9 @@ def test_a_folder_in_which_somebody_works_is_left_alone(everything):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--pid=99", "."], "no tracklet of identity 99"), (["--pid=0", "."], "--pid=0: is no person"),
+    (["--pid=99", "."], "no tracklet of identity 99"), (["--pid=0", "."], "--pid=0: is not a person"),
     (["."], "--pid is missing"), (["--pid=1", "nowhere"], "nowhere: there is no such folder"),
-    (["--pid=1", "empty"], "holds nothing that this project writes"), (["--pid=7", "begun"], "not finished"),
+    (["--pid=1", "empty"], "holds nothing that this project writes"), (["--pid=7", "begun"], "unfinished records"),
 ])
 def test_what_cannot_be_is_said(everything, monkeypatch, arguments, message):
     monkeypatch.chdir(everything)
@@ -300,5 +300,5 @@ def test_two_data_sets_number_their_people_each_in_its_own_way(everything):
     other = shutil.copytree(everything / "records", everything / "other")
     manifest = load_manifest(other)
     (other / MANIFEST).write_text(json.dumps(manifest | {"dataset": "another"}))
-    with pytest.raises(InputError, match="another and toy"):
+    with pytest.raises(InputError, match="another, toy number"):
         forget.main(["--yes", f"--pid={GONE}", str(everything)])

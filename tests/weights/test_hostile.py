@@ -59,7 +59,7 @@ def bounded():
 
 @pytest.mark.parametrize("name", PICKLES)
 def test_pickles_that_ask_for_all_memory_are_refused_or_harmless(tmp_path, monkeypatch, bounded, name):
-    monkeypatch.setattr(pickled, "_MOST_STEPS", 1 << 15)
+    monkeypatch.setattr(pickled, "_MAX_STEPS", 1 << 15)
     path = tmp_path / "a.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + PICKLES[name])

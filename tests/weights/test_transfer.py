@@ -1,6 +1,7 @@
 """Weights under torch's names: both ways, strictly, and from a plain ImageNet ResNet-50."""
 
 import json
+import re
 from functools import lru_cache
 
 import jax
@@ -97,10 +98,18 @@ def test_everything_that_does_not_fit_is_listed_and_nothing_is_changed(model):
     given["base.conv1.weight"] = given["base.conv1.weight"][:4]
     with pytest.raises(InputError) as caught:
         weights.load_torch(model, given)
-    for part in ("missing (2): base.bn1.running_mean, base.layer2.1.axial_gran.0.relative", "unexpected (1): fc.extra",
+    for part in ("missing: base.bn1.running_mean, base.layer2.1.axial_gran.0.relative;", "unexpected: fc.extra;",
                  "base.conv1.weight (4, 3, 1, 7, 7) instead of (8, 3, 1, 7, 7)", "skip"):
         assert part in str(caught.value)
     assert_equal(weights.to_torch(model), before)
+
+
+def test_an_error_shows_five_names_and_the_count_in_two_lines(model):
+    with pytest.raises(InputError) as caught:
+        weights.load_torch(model, {})
+    first, second = str(caught.value).splitlines()
+    names = first.partition("missing: ")[2].split(", ")
+    assert len(names) == 6 and re.fullmatch(r"\.\.\. \(\d{2,} in all\)", names[-1]) and "skip" in second
 
 
 @pytest.mark.parametrize("name", ["base.layer2.1.axial_gran.0.flatten_index", "bottleneck.bias"])
@@ -217,7 +226,7 @@ def test_an_imagenet_network_of_another_depth_is_refused():
     model = small_network("c2d")
     given = imagenet(model)
     given["layer3.1.conv1.weight"] = given["layer3.0.conv1.weight"]
-    with pytest.raises(InputError, match=r"unexpected \(1\): base.layer3.1.conv1.weight"):
+    with pytest.raises(InputError, match=r"unexpected: base.layer3.1.conv1.weight"):
         weights.load_torch(model, given)
 
 

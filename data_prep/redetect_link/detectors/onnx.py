@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.runtime.onnx_session import ImageSession
 from data_prep.redetect_link.detectors.boxes import check_input_size
 from data_prep.redetect_link.detectors.exports import GREY, ExportedDetector, person_class, recognise
-from data_prep.redetect_link.onnx_session import ImageSession
 
 _BATCH = 8
 
