@@ -24,11 +24,11 @@ from benchmarks.robustness.fuzz_targets import forget_overrides
 from cfaan_jax import main, models, weights
 from cfaan_jax.deploy import export
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
-from cfaan_jax.experiment.config import check as check_config
 from cfaan_jax.experiment.config import create_model, save_or_check_config
+from cfaan_jax.experiment.fields import check as check_config
+from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.models.heads import HeadSettings
 from cfaan_jax.models.registry import SYSTEMS, System, TorchLayout, whole_average
-from configs import mars
 from data_prep import build_tfrecords
 from data_prep.redetect_link import alignment
 from tests.documented import REPOSITORY, blocks, calls, inside, sentences
@@ -61,7 +61,7 @@ def test_every_block_is_checked_or_says_why_not():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A workdir with an export, of a small network."""
-    config, workdir = mars.get_config("c2d"), tmp_path_factory.mktemp("mars")
+    config, workdir = recipe("c2d"), tmp_path_factory.mktemp("mars")
     config.model.update(SMALL)
     config.data.update(SIZE)
     model = create_model(config, 3)

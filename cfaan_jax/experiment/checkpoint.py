@@ -17,7 +17,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.config import CHECKPOINT_KINDS, check_fields, create_model, load_config
+from cfaan_jax.experiment.config import create_model, load_config
+from cfaan_jax.experiment.fields import CHECKPOINT_KINDS, check_fields
 from cfaan_jax.runtime import distributed
 from cfaan_jax.runtime.files import path_in_errors
 
