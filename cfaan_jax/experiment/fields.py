@@ -6,7 +6,7 @@ and describes the fields of a config for --help.
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,7 +50,7 @@ class Field:
     text: str
     low: float = -math.inf
     high: float = math.inf
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
 
     def initial(self) -> object:
         """What a ConfigDict is given, which takes the type of a field from it."""
@@ -67,7 +67,7 @@ class Field:
             return f"give {many}, with commas between them" if several else f"must be {one}"
         if self.choices and not set(values) <= set(self.choices):
             names = shortlist(self.choices)
-            example = f", several as in \"{self.choices[:2]}\""
+            example = f", several as in \"{tuple(self.choices)[:2]}\""
             return f"choose among {names}{example}" if several else f"choose one of {names}"
         if self.kind in (int, float) and not all(self.low <= number <= self.high for number in values):  # no NaN
             return f"must be at least {self.low}" if self.high == math.inf else (
@@ -84,7 +84,7 @@ _MANY, _EPOCHS, _AMOUNT = 2**31 - 1, 1_000_000, (0, 1e6)
 FIELDS: dict[str, Field | dict[str, Field]] = {
     "seed": Field(int, 0, "of weights, batches and augmentation", 0, _MANY),
     "model": {
-        "name": Field(str, "cfaan", "the network", choices=tuple(models.SYSTEMS)),
+        "name": Field(str, "cfaan", "the network", choices=models.SYSTEMS),
         "pretrained": Field(str, "weights/resnet50-0676ba61.pth", "a torch file to start from; none: random weights"),
         "width": Field(int, 64, "channels of the stem", 1, 4096),
         "depths": Field(int, (3, 4, 6, 3), "bottlenecks of each stage", 1, 256),
@@ -97,12 +97,12 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
         "records": Field(str, "", "folder or address (gs://...) that data_prep/build_tfrecords.py wrote"),
         "clip_length": Field(int, 6, "T, frames of a clip", 1, 4096),
         "image_size": Field(int, (256, 128), "height and width of a frame", 1, 4096),
-        "sampling": Field(str, "restricted", "how training frames are drawn", choices=tuple(SAMPLINGS)),
+        "sampling": Field(str, "restricted", "how training frames are drawn", choices=SAMPLINGS),
         "identities": Field(int, 8, "P, identities in a batch", 1),
         "tracklets": Field(int, 4, "K, tracklets of each identity in a batch", 1),
-        "epoch_of": Field(str, "identities", "what an epoch holds once each", choices=tuple(EPOCHS)),
+        "epoch_of": Field(str, "identities", "what an epoch holds once each", choices=EPOCHS),
         "workers": Field(int, 8, "reading threads", 1),
-        "on_bad_record": Field(str, "error", "skip: leave damaged tracklets out", choices=tuple(ON_BAD_RECORD)),
+        "on_bad_record": Field(str, "error", "skip: leave damaged tracklets out", choices=ON_BAD_RECORD),
     },
     "augment": {
         "flip": Field(float, 0.5, "probability, per clip", 0, 1),
@@ -136,16 +136,16 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
         "epochs": Field(int, 220, "epochs of the run", 1, _EPOCHS),
         "checkpoint_every": Field(int, 2, "epochs; 0: at the end only", 0, _EPOCHS),
         "evaluate_every": Field(int, 10, "epochs; 0: never, and there is no checkpoint best", 0, _EPOCHS),
-        "evaluate_clips": Field(str, "test", "eval.clips of these evaluations", choices=tuple(MODES)),
+        "evaluate_clips": Field(str, "test", "eval.clips of these evaluations", choices=MODES),
         # Not the same step as that of the whole batch: each part is normalised by its own statistics, as with
         # bn_groups, and mines its triplets in itself.
         "accumulate": Field(int, 1, "parts of the batch, computed in turn, whose gradients are averaged", 1),
-        "loggers": Field(str, ("tensorboard",), "loggers beside metrics.csv", choices=tuple(LOGGERS)),
+        "loggers": Field(str, ("tensorboard",), "loggers beside metrics.csv", choices=LOGGERS),
         "profile": Field(int, (), "first and last step of a trace in WORKDIR/profile, as in 10,12"),
     },
     "eval": {
-        "clips": Field(str, "all_sampled", "which clips stand for a tracklet", choices=tuple(MODES)),
-        "distance": Field(str, "cosine", "distance between features", choices=tuple(DISTANCES)),
+        "clips": Field(str, "all_sampled", "which clips stand for a tracklet", choices=MODES),
+        "distance": Field(str, "cosine", "distance between features", choices=DISTANCES),
         "protocols": Field(str, ("mars", "mars_with_queries", "mars_matlab", "cfaan_released", "mars_revised"),
                            "protocols to score by; all: every one"),
         "corrections": Field(str, "", "corrections.csv or clean_tracks_test_info.mat, for revised protocols"),

@@ -19,7 +19,7 @@ from cfaan_jax.metrics import protocols
 from cfaan_jax.models.presets import PRESETS
 from cfaan_jax.report.summary import mean, ranked_by, span
 from cfaan_jax.runtime.files import write_atomic
-from cfaan_jax.runtime.text_tables import Content, markdown, show
+from cfaan_jax.runtime.text_tables import TableContent, markdown, show
 from cfaan_jax.tables import flops
 from cfaan_jax.tables.runs import SCALES, TRACKLETS, Commands, Run, Scale, data_of, find_runs, overrides
 
@@ -161,7 +161,7 @@ def records(table: PaperTable, lines: Sequence[Line]) -> list[dict[str, str]]:
     return listed
 
 
-def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[Content, list[str]]:
+def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[TableContent, list[str]]:
     """The table to read, below which goes what all lines share, and the commands that it counts, numbered."""
     empty = [line["command"] for line in listed if line["command"]]
     values = {name: {line[name] for line in listed if not line["command"]} for name in _MEASURED}
@@ -172,7 +172,7 @@ def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[
         not_run = {"mAP": f"not run [{empty.index(line['command']) + 1}]"} if line["command"] else {}
         rows.append([(line | not_run)[name] for name in headers])
     measured = [f"Measured: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
-    return Content(headers, rows, [*measured, *notes]), [f"[{i}] {text}" for i, text in enumerate(empty, start=1)]
+    return TableContent(headers, rows, [*measured, *notes]), [f"[{i}] {text}" for i, text in enumerate(empty, start=1)]
 
 
 def _notes(table: PaperTable, lines: Sequence[Line], scale: Scale, settings: Mapping) -> list[str]:
@@ -199,7 +199,7 @@ def as_csv(listed: Sequence[Mapping[str, str]]) -> str:
     return text.getvalue()
 
 
-def as_markdown(title: str, readable: Content, empty: Sequence[str]) -> str:
+def as_markdown(title: str, readable: TableContent, empty: Sequence[str]) -> str:
     """Title, table, notes, and in a block the commands of empty cells."""
     block = ["\n".join(("```text", *empty, "```"))] if empty else []
     return "\n\n".join((title, markdown(readable.headers, readable.rows), *readable.notes, *block)) + "\n"
@@ -211,7 +211,7 @@ def _flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument("--table", type=int, choices=TABLES, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="folder of the runs (%(default)s)")
     parser.add_argument("--scale", choices=SCALES, help="which of its runs (the one that it holds, or else paper)")
-    parser.add_argument("--records", default="", help="folder of the data, for the commands; see docs/tables.md")
+    parser.add_argument("--records", default="", help="folder of the data, for the commands; see docs/paper/tables.md")
     parser.add_argument("--seeds", default="0,1,2", help="of the commands; the table has all there are (%(default)s)")
     parser.add_argument("--protocol", default="mars", help="the original one (%(default)s)")
     parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text",
