@@ -59,21 +59,13 @@ CLASSIFIED = {"ftwft": 2048 * 625}  # multiply-accumulates of a classifier that 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one clip.
+    """Cost of one clip."""
 
-    Attributes:
-        macs: multiply-accumulates of convolutions and matrix products.
-        attention: those of them that attention takes: queries, keys and values, and tables of positions.
-        parameters: trained ones, without the classifier.
-        compiler: operations by the compiler's estimate.
-        rule: the paper's count of what attention adds; None where no rule gives the printed figure.
-    """
-
-    macs: int
-    attention: int
-    parameters: int
-    compiler: float
-    rule: int | None
+    macs: int  # multiply-accumulates of convolutions and matrix products
+    attention: int  # those of them that attention takes: queries, keys and values, and tables of positions
+    parameters: int  # trained ones, without the classifier
+    compiler: float  # operations by the compiler's estimate
+    rule: int | None  # the paper's count of what attention adds; None where no rule gives the printed figure
 
 
 def cost(variant: str, clip_length: int = CLIP_LENGTH, image_size: tuple[int, int] = IMAGE_SIZE) -> Cost:

@@ -148,19 +148,12 @@ def data_of(runs: Sequence[Run], scale: Scale) -> str:
 
 @dataclass(frozen=True)
 class Commands:
-    """Writes the command that makes a run.
+    """Writes the command that makes a run."""
 
-    Attributes:
-        runs: the folder of all runs.
-        scale: of them.
-        data: the folder of the data, see `Scale`; "": its usual place.
-        settings: fields that differ from the scale's configs.
-    """
-
-    runs: Path
+    runs: Path  # the folder of all runs
     scale: Scale
-    data: str
-    settings: Mapping[str, object]
+    data: str  # the folder of the data, see `Scale`; "": its usual place
+    settings: Mapping[str, object]  # fields that differ from the scale's configs
 
     def train(self, variant: str, tracklets: str, seed: int) -> str:
         """Trains and scores, or resumes it."""

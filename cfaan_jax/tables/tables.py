@@ -33,20 +33,12 @@ _PAPERS_CLIP = flops.CLIP_LENGTH, flops.IMAGE_SIZE
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One table of the paper.
+    """One table of the paper."""
 
-    Attributes:
-        title: what it compares.
-        cells: (variant, tracklets) of its rows.
-        published: mAP and rank-1 that the paper prints, as far as they are known.
-        revised: whether every run is scored under the revised protocol too.
-        note: more about it.
-    """
-
-    title: str
-    cells: tuple[tuple[str, str], ...]
-    published: Mapping[tuple[str, str], tuple[str, str]]
-    revised: bool = False
+    title: str  # what it compares
+    cells: tuple[tuple[str, str], ...]  # (variant, tracklets) of its rows
+    published: Mapping[tuple[str, str], tuple[str, str]]  # mAP and rank-1 that the paper prints, as far as known here
+    revised: bool = False  # whether every run is scored under the revised protocol too
     note: str = ""
 
 
