@@ -9,11 +9,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-import cfaan_jax
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.fields import RETIRED, SECTIONS, drop_retired, flatten
 
-_PACKAGE = Path(cfaan_jax.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # of an installed wheel, of a checkout
 
 
