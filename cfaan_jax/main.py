@@ -36,7 +36,6 @@ from cfaan_jax.experiment.fields import check, describe
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed
 from cfaan_jax.runtime.command import exit_status
-from cfaan_jax.runtime.interrupt import Interrupted
 from cfaan_jax.runtime.text_tables import show
 from cfaan_jax.train.loop import train, training_sampler
 
@@ -109,11 +108,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, C
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    try:
-        return exit_status(lambda: _run(*parse(arguments)))
-    except Interrupted as interrupted:
-        print(f"stopped by {interrupted}; everything done so far is saved, the same command resumes", file=sys.stderr)
-        return 128 + interrupted.signum
+    return exit_status(lambda: _run(*parse(arguments)), "everything done so far is saved; the same command resumes")
 
 
 def _run(parsed: argparse.Namespace, config: ConfigDict | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.experiment.fields import RETIRED, SECTIONS, drop_retired, flatten
 
 _PACKAGE = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def find(name: str) -> Path:
     files = {path.stem: path for folder in _FOLDERS for path in sorted(folder.glob("*.py"))}
     if name not in files:
         raise InputError(f"--config={name}: no such file, and none of this project's configs; write a path, or one of "
-                         f"{', '.join(files)}")
+                         f"{shortened(files)}")
     return files[name]
 
 

@@ -17,7 +17,7 @@ from cfaan_jax import models
 from cfaan_jax.data.clips import MODES, SAMPLINGS
 from cfaan_jax.data.samplers import EPOCHS
 from cfaan_jax.data.splits import ON_BAD_RECORD
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.experiment.loggers import LOGGERS
 from cfaan_jax.metrics.search import DISTANCES
 
@@ -66,7 +66,7 @@ class Field:
             one, many = _WORDS[self.kind]
             return f"give {many}, with commas between them" if several else f"must be {one}"
         if self.choices and not set(values) <= set(self.choices):
-            names = shortlist(self.choices)
+            names = shortened(self.choices)
             example = f", several as in \"{tuple(self.choices)[:2]}\""
             return f"choose among {names}{example}" if several else f"choose one of {names}"
         if self.kind in (int, float) and not all(self.low <= number <= self.high for number in values):  # no NaN
@@ -264,9 +264,3 @@ def _conflicts(config: ConfigDict) -> Iterator[str]:
     if loss.attention_weight and not models.SYSTEMS[config.model.name].weighs_frames:
         yield (f"config.loss.attention_weight={loss.attention_weight}: {config.model.name} does not weigh its frames; "
                "give 0")
-
-
-def shortlist(names) -> str:
-    """The first five of several names for an error, and how many there are."""
-    names = list(names)
-    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")

@@ -9,8 +9,8 @@ trained as AP3D, in whose code it comes. None of these recipes has been run to i
 
 from ml_collections import ConfigDict, config_dict
 
-from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.fields import default_config, shortlist
+from cfaan_jax.errors import InputError, shortened
+from cfaan_jax.experiment.fields import default_config
 from cfaan_jax.models.presets import PRESETS
 
 _AP3D = dict(
@@ -69,7 +69,7 @@ def recipe(variant: str = "cfaan") -> ConfigDict:
         InputError: unknown variant.
     """
     if variant not in VARIANTS:
-        raise InputError(f"variant '{variant}': choose one of {shortlist(VARIANTS)}, as in --config=mars:c2d")
+        raise InputError(f"variant '{variant}': choose one of {shortened(VARIANTS)}, as in --config=mars:c2d")
     config = default_config()
     config.model.update({option: config_dict.placeholder(int) if value is None else value
                          for option, value in network_of(variant).items()})
