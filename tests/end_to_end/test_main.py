@@ -132,7 +132,7 @@ def stopped_and_resumed(tmp_path_factory, records_directory) -> Path:
     steps = len(losses(workdir))
     assert 1 <= steps <= 6
     text = succeed(command(workdir, records_directory))
-    assert f"going on after step {steps}" in text or steps == 6
+    assert f"resumed after step {steps}" in text or steps == 6
     return workdir
 
 
