@@ -25,10 +25,10 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.tracklet_record import SPLITS
 from cfaan_jax.evaluate import features
 from cfaan_jax.experiment.config import create_model
+from cfaan_jax.experiment.recipes import VARIANTS, recipe
 from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, put_on_mesh, replicated
 from cfaan_jax.runtime.text_tables import show
-from configs import mars
 
 _T = 6  # frames of a clip
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = command("extraction", __doc__)
     parser.add_argument("--records", type=Path, help="folder that build_tfrecords.py wrote; unset: drawn")
     parser.add_argument("--split", default="gallery", choices=SPLITS, help="(default gallery)")
-    parser.add_argument("--variant", choices=mars.VARIANTS, default="c2d", help="of configs/mars.py (default c2d)")
+    parser.add_argument("--variant", choices=VARIANTS, default="c2d", help="of configs/mars.py (default c2d)")
     parser.add_argument("--compute", default="float32", choices=models.COMPUTE, help="(default float32)")
     parser.add_argument("--clips", default="all_sampled", choices=MODES, help="of a tracklet (default all_sampled)")
     parser.add_argument("--batch", type=whole(), default=32, help="clips (default 32)")
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(split: RecordSet, flags) -> dict:
     """Clips per second, padding left out, in the best of the turns."""
-    config = mars.get_config(flags.variant)
+    config = recipe(flags.variant)
     config.model.update(pretrained="none", compute=flags.compute)
     clip_length, image_size = config.data.clip_length, tuple(config.data.image_size)
     model, mesh = create_model(config, num_classes=1), data_mesh()

@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 
 from benchmarks import whole, wholes
 from cfaan_jax import models
-from cfaan_jax.experiment.config import check
-from configs import mars
+from cfaan_jax.experiment.fields import check
+from cfaan_jax.experiment.recipes import VARIANTS, recipe
 
 _SECTIONS = {"width": "model", "depths": "model", "compute": "model", "image_size": "data", "workers": "data",
              "accumulate": "train", "remat": "model"}
@@ -16,7 +16,7 @@ _SIZE = ("width", "depths", "image_size")
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that `chosen` reads."""
-    parser.add_argument("--variant", choices=mars.VARIANTS, default="cfaan", help="of configs/mars.py (default cfaan)")
+    parser.add_argument("--variant", choices=VARIANTS, default="cfaan", help="of configs/mars.py (default cfaan)")
     parser.add_argument("--width", type=whole(), help="config.model.width; unset: the variant's, as with all below")
     parser.add_argument("--depths", type=wholes(4), help="config.model.depths, as in 1,1,2,1")
     parser.add_argument("--compute", choices=models.COMPUTE, help="config.model.compute")
@@ -34,7 +34,7 @@ def chosen(flags: argparse.Namespace) -> ConfigDict:
     Raises:
         InputError: values that no run can work with.
     """
-    config = mars.get_config(flags.variant)
+    config = recipe(flags.variant)
     config.model.pretrained, config.data.records = "none", "made here"
     for name, section in _SECTIONS.items():
         if getattr(flags, name) is not None:
@@ -45,7 +45,7 @@ def chosen(flags: argparse.Namespace) -> ConfigDict:
 
 def caveat(flags: argparse.Namespace) -> list[str]:
     """What must stand beside figures of another network or step than the paper's; nothing beside those of its own."""
-    config, paper, notes = chosen(flags), mars.get_config(), []
+    config, paper, notes = chosen(flags), recipe(), []
     own = {name: config[_SECTIONS[name]][name] for name in _SIZE}
     if flags.variant != "cfaan" or any(paper[_SECTIONS[name]][name] != value for name, value in own.items()):
         described = ", ".join(f"{name} {value}" for name, value in own.items())

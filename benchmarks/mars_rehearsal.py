@@ -32,7 +32,8 @@ from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.evaluate.evaluate import test_records
 from cfaan_jax.evaluate.features import extract
 from cfaan_jax.experiment.checkpoint import Checkpoints, restore_model
-from cfaan_jax.experiment.config import CHECKPOINT_KINDS, save_or_check_config
+from cfaan_jax.experiment.config import save_or_check_config
+from cfaan_jax.experiment.fields import CHECKPOINT_KINDS
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models.resnet import EXPANSION
 from cfaan_jax.runtime.command import run_command

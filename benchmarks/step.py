@@ -30,12 +30,12 @@ from ml_collections import ConfigDict
 from benchmarks import command, whole, wholes
 from cfaan_jax.evaluate.features import features_of
 from cfaan_jax.experiment.config import create_model
+from cfaan_jax.experiment.recipes import VARIANTS, recipe
 from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, put_on_mesh, replicated
 from cfaan_jax.runtime.text_tables import show
 from cfaan_jax.train import optim, utilisation
 from cfaan_jax.train.step import initial_state, make_step
-from configs import mars
 
 CLASSES = 625  # training identities of MARS
 DEFAULT = "c2d,nonlocal,axial_s1_none_1head,axial_s1_none,axial_s1_sinusoidal,axial_s1_relative,axial_s2,cfaan"
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if flags.torch and flags.width != 64:
         parser.error("--torch: PyTorch's ResNet-50 has no other width than 64")
-    for flag, known in (("compute", _PRECISION), ("variants", mars.VARIANTS)):
+    for flag, known in (("compute", _PRECISION), ("variants", VARIANTS)):
         for name in getattr(flags, flag).split(","):
             if name not in known:
                 parser.error(f"--{flag}: {name} is none of {', '.join(known)}")
@@ -172,7 +172,7 @@ def _line(row: dict) -> list[str]:
 
 
 def _config(variant: str, flags, compute: str) -> ConfigDict:
-    config = mars.get_config(variant)
+    config = recipe(variant)
     config.model.update(pretrained="none", width=flags.width, depths=flags.depths, compute=compute, remat=flags.remat)
     tracklets = _TRACKLETS if flags.batch % _TRACKLETS == 0 else 1
     config.data.update(clip_length=flags.clip_length, image_size=flags.image_size, tracklets=tracklets,

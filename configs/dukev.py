@@ -2,17 +2,16 @@
 
     python -m cfaan_jax.main --config=configs/dukev.py --workdir=runs/dukev --config.data.records=/data/dukev-dl
 
-Variants, hardware and pretrained weights as in configs/mars.py. Published figures: table 4 of the paper. This recipe
+Variants, hardware and pretrained weights as in configs/mars.py. Published figures: Table 4 of the paper. This recipe
 has not been run to its end here. Duke University has withdrawn DukeMTMC; see docs/appendix/threats.md.
 """
 
 from ml_collections import ConfigDict
 
-from configs import mars
+from cfaan_jax.experiment.recipes import recipe
 
 
 def get_config(variant: str = "cfaan") -> ConfigDict:
-    """The config of a variant, one of `mars.VARIANTS`."""
-    config = mars.get_config(variant)
+    config = recipe(variant)
     config.eval.protocols = ("dukev",)
     return config

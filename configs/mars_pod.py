@@ -2,33 +2,27 @@
 
     python -m cfaan_jax.main --config=configs/mars_pod.py --workdir=FOLDER --config.data.records=FOLDER
 
-Variants: those of configs/mars.py. The published recipe there has 32 clips in a batch and so work for at most 32
-devices; take it where they are not more. How several processes are started: docs/scale/devices.md.
-
-What differs, with a batch 8 times as large:
+Variants: those of configs/mars.py, whose batch of 32 clips occupies at most 32 devices. Several processes:
+docs/scale/devices.md. What differs, with a batch 8 times as large:
 
 - The learning rate is sqrt(8) times as high, the rule for Adam (Malladi et al., "On the SDEs and Scaling Rules for
   Adaptive Gradient Algorithms", NeurIPS 2022; its rule for the decay rates of the moments is not followed).
-- In the first 5 epochs it rises from the rate of the published recipe (Goyal et al., "Accurate, Large Minibatch SGD:
-  Training ImageNet in 1 Hour", 2017, section 2.2).
-- Batch normalisation takes its statistics over 32 clips, as in the published recipe (`config.model.bn_groups=8`).
-- The schedule keeps its 220 epochs, with 9 steps each in place of 78.
-
-The triplet loss finds harder negatives in a larger batch; nothing makes up for that.
+- It rises from the published rate in the first 5 epochs (Goyal et al., "Accurate, Large Minibatch SGD: Training
+  ImageNet in 1 Hour", 2017, section 2.2).
+- Batch normalisation takes its statistics over 32 clips, as published. The 220 epochs have 9 steps each, not 78.
 """
 
 import math
 
 from ml_collections import ConfigDict
 
-from configs import mars
+from cfaan_jax.experiment.recipes import recipe
 
 _TIMES = 8  # as many clips as in the published recipe
 
 
 def get_config(variant: str = "cfaan") -> ConfigDict:
-    """The config of a variant, one of `mars.VARIANTS`."""
-    config = mars.get_config(variant)
+    config = recipe(variant)
     config.data.identities *= _TIMES
     config.model.bn_groups *= _TIMES
     config.optim.learning_rate *= math.sqrt(_TIMES)

@@ -2,28 +2,17 @@
 `benchmarks.fuzz`, of which these are a few steps without the guidance by coverage."""
 
 import os
-import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.robustness.fuzz_targets import TARGETS, forget_overrides
+from benchmarks.robustness.fuzz_targets import TARGETS
 from cfaan_jax.errors import InputError
-from cfaan_jax.main import flags
 from cfaan_jax.runtime.matlab import read_integers
 from data_prep.datasets import FrameFiles
 
 _SLOW = {"overrides": 8, "index": 40, "records": 40, "torch": 80}
-
-
-@pytest.fixture
-def own_flags(monkeypatch):
-    """Leaves words and flags of this process as they were."""
-    monkeypatch.setattr(sys, "argv", sys.argv)
-    yield
-    flags.FLAGS.unparse_flags()
-    forget_overrides()
 
 
 @st.composite
@@ -38,7 +27,7 @@ def damaged(draw, first):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_any_bytes_are_read_or_refused(tmp_path, own_flags, name):
+def test_any_bytes_are_read_or_refused(tmp_path, name):
     first, call = TARGETS[name].make(tmp_path)
     call(first[0])  # as it is, it is good
 
@@ -58,7 +47,7 @@ def test_any_bytes_are_read_or_refused(tmp_path, own_flags, name):
     "__import__('os').system('touch {mark}')", "!!python/object/apply:os.system [touch {mark}]", "$(touch {mark})",
     "[].__class__.__base__.__subclasses__()", "-" * 100_000 + "1"])
 @pytest.mark.parametrize("field", ["data.image_size", "model.width"])
-def test_code_in_a_setting_is_text(tmp_path, own_flags, field, text):
+def test_code_in_a_setting_is_text(tmp_path, field, text):
     mark = tmp_path / "ran"
     _, call = TARGETS["overrides"].make(tmp_path)
     with pytest.raises(InputError):

@@ -15,8 +15,10 @@ _PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "
 _IMPORTS = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import cfaan_jax.report.page, configs.mars, data_prep.datasets
-assert all(each.__file__.startswith(sys.argv[1]) for each in (cfaan_jax, configs, data_prep))
+import cfaan_jax.report.page, data_prep.datasets
+from cfaan_jax.experiment import config_file
+files = (cfaan_jax.__file__, data_prep.__file__, str(config_file.find("mars")))
+assert all(file.startswith(sys.argv[1]) for file in files)
 assert cfaan_jax.FeatureExtractor.__name__ == "FeatureExtractor"
 """
 
@@ -25,7 +27,7 @@ assert cfaan_jax.FeatureExtractor.__name__ == "FeatureExtractor"
 def wheel(tmp_path_factory) -> Path:
     """Built from a copy, because building leaves files beside the sources."""
     copy = tmp_path_factory.mktemp("sources")
-    for name in ("pyproject.toml", "README.md", "requirements.txt"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "requirements.txt"):
         shutil.copy(REPOSITORY / name, copy)
     for name in ("cfaan_jax", "configs", "data_prep"):
         shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -37,9 +39,11 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_holds_all_sources_and_templates(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
-    wanted = {str(path.relative_to(REPOSITORY)) for name in ("cfaan_jax", "configs", "data_prep")
+    wanted = {str(path.relative_to(REPOSITORY)) for name in ("cfaan_jax", "data_prep")
               for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".typed", ".html", ".js", ".css")}
     assert wanted <= held and any(name.endswith(".html") for name in wanted)
+    assert {f"cfaan_jax/configs/{path.name}" for path in (REPOSITORY / "configs").glob("*.py")} <= held
+    assert {name.split("/")[0] for name in held if ".dist-info" not in name} == {"cfaan_jax", "data_prep"}
 
 
 def test_the_wheel_asks_for_what_the_requirement_files_list(wheel):
@@ -62,3 +66,11 @@ def test_an_installed_wheel_runs_away_from_the_repository(wheel, tmp_path):
         done = subprocess.run([target / "bin" / command, "--help"], cwd=tmp_path, env=environment, capture_output=True,
                               text=True, check=True)
         assert "--" in done.stdout
+    [folder] = target.rglob("configs")
+    assert folder == target / "cfaan_jax/configs"
+    for arguments, status, expected in (
+            (["--config=mars:c2d", "--help"], 0, "--config.model.name=c2d"),
+            (["--config=marz", "--workdir=x"], 2, "one of dukev, ide, mars, mars_pod, quickstart")):
+        done = subprocess.run([target / "bin/cfaan", *arguments], cwd=tmp_path, env=environment, capture_output=True,
+                              text=True, check=False)
+        assert done.returncode == status and expected in done.stdout + done.stderr

@@ -7,8 +7,8 @@ import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
-from cfaan_jax.experiment.config import flatten
-from configs import mars
+from cfaan_jax.experiment.fields import flatten
+from cfaan_jax.experiment.recipes import recipe
 from tests.documented import PAGES, REPOSITORY, inside
 from tests.opened_page import open_page
 
@@ -75,7 +75,7 @@ def test_files_tests_and_names_in_the_text_are_there():
 
 
 def test_fields_of_the_config_in_the_text_are_there():
-    fields = flatten(mars.get_config().to_dict())
+    fields = flatten(recipe().to_dict())
     for page in PAGES:
         for name in re.findall(r"--config\.([a-z_]+(?:\.[a-z_]+)*)", page.read_text()):
             assert name in fields, f"{page.name}: --config.{name}"

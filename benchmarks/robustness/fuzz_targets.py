@@ -7,7 +7,6 @@ import contextlib
 import io
 import json
 import pickle
-import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -27,7 +26,8 @@ from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, decode, encode
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import results_file
-from cfaan_jax.experiment.config import SECTIONS, check, load_config
+from cfaan_jax.experiment.config import load_config
+from cfaan_jax.experiment.fields import SECTIONS, check
 from cfaan_jax.experiment.metric_log import earlier_rows
 from cfaan_jax.metrics import corrections
 from cfaan_jax.report import curves
@@ -162,26 +162,17 @@ def _mat(options: dict, kind: str) -> bytes:
     return file.getvalue()
 
 
-def forget_overrides() -> None:
-    """Takes the flags of an earlier command's overrides out, so that `main.parse` can define them anew."""
-    for name in [name for name in main.flags.FLAGS if name.startswith("config.")]:
-        delattr(main.flags.FLAGS, name)
-
-
 def _overrides(_: Path):
     """Words of a command line, one a line."""
     def call(data: bytes) -> None:
-        words = ["main", "--config=configs/mars.py", "--workdir=w", "--config.data.records=r",
+        words = ["--config=mars", "--workdir=w", "--config.data.records=r",
                  *data.decode("utf-8", "surrogateescape").split("\n")]
-        sys.argv = words
-        main.flags.FLAGS.unparse_flags()
-        forget_overrides()
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             try:
-                main.parse(words)
-            except SystemExit as end:
-                raise InputError("refused") from (None if end.code == 2 else end)
-        check(main._CONFIG.value)
+                _, config = main.parse(words)
+            except SystemExit as end:  # after --help
+                raise InputError("refused") from (None if end.code == 0 else end)
+        check(config)
 
     words = ["--config.model.width=16", "--config.data.image_size=(64,32)", "--config.eval.protocols=all",
              "--config.optim.learning_rate=1e-3", "--mode=evaluate", "--config.train.profile=1,2"]

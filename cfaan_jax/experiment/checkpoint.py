@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: `last`, to go on from, and `best`, by the mAP of the periodic evaluation."""
+"""Checkpoints of a training run: `last`, to resume from, and `best`, by the mAP of the periodic evaluation."""
 
 import errno
 import os
@@ -17,12 +17,13 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.config import CHECKPOINT_KINDS, check_fields, create_model, load_config
+from cfaan_jax.experiment.config import create_model, load_config
+from cfaan_jax.experiment.fields import CHECKPOINT_KINDS, check_fields
 from cfaan_jax.runtime import distributed
 from cfaan_jax.runtime.files import path_in_errors
 
 _PROGRESS = "standing"  # the name of the progress on disk
-_SMALL_FILES = 4 << 20  # bytes: what a checkpoint takes beside its arrays
+_SMALL_FILES = 4 << 20  # bytes of a checkpoint beside its arrays
 
 # Orbax warns of every folder that is opened read-only, which is what was asked for.
 logging.get_absl_logger().addFilter(
@@ -49,13 +50,13 @@ class TrainingProgress:
 class Checkpoints:
     """The checkpoints in `<workdir>/checkpoints`, one of each kind.
 
-    A checkpoint appears under its final name when it is complete, and its predecessor goes afterwards: whenever the
+    A checkpoint gets its final name when it is complete, and its predecessor is deleted afterwards. Whenever the
     process ends, the latest complete one is there. `last` holds the network, the optimiser's state and the progress;
-    `best` holds no optimiser's state.
+    `best` lacks the optimiser's state.
 
     Args:
         workdir: of the run.
-        read_only: change nothing in the folder, another process may be training there.
+        read_only: change nothing in the folder, since another process may be training there.
     """
 
     def __init__(self, workdir: str | Path, read_only: bool = False):
@@ -76,7 +77,7 @@ class Checkpoints:
             manager.close()
 
     def step(self, kind: str) -> int | None:
-        """The step of the checkpoint of this kind, None if there is none."""
+        """The step of a checkpoint; None if there is none of this kind."""
         return self._managers[kind].latest_step()
 
     def save(self, kind: str, progress: TrainingProgress, **trees) -> None:
@@ -87,11 +88,11 @@ class Checkpoints:
         distributed.run_on_first_process(lambda: _check_space(manager.directory, leaves))
         items = {name: ocp.args.StandardSave(named_leaves) for name, named_leaves in leaves.items()}
         items[_PROGRESS] = ocp.args.JsonSave(asdict(progress))
-        with _named(manager.directory):
+        with _os_errors(manager.directory):
             manager.save(progress.step, force=True, args=ocp.args.Composite(**items))
 
     def progress(self, kind: str) -> TrainingProgress:
-        """The progress stored in the checkpoint of this kind; InputError if it is missing or incomplete."""
+        """The progress stored in a checkpoint; InputError if it is missing or incomplete."""
         stored = self._restore(kind, **{_PROGRESS: ocp.args.JsonRestore()})[_PROGRESS]
         try:
             progress = TrainingProgress(**stored)
@@ -107,13 +108,12 @@ class Checkpoints:
         Args:
             kind: "last" or "best".
             templates: pytrees with arrays, or `jax.ShapeDtypeStruct`s with a sharding, of the same structure.
-
         Raises:
             InputError: there is no such checkpoint, it is incomplete, or it does not fit the templates.
         """
         items = self._restore(kind, **{name: ocp.args.StandardRestore(_named_leaves(template))
                                        for name, template in templates.items()})
-        return {name: jax.tree.map_with_path(lambda path, _, leaves=items[name]: leaves[_name(path)], template)
+        return {name: jax.tree.map_with_path(lambda path, _, leaves=items[name]: leaves[_leaf_name(path)], template)
                 for name, template in templates.items()}
 
     def _restore(self, kind: str, **items) -> dict:
@@ -141,12 +141,10 @@ def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module,
     Args:
         workdir: of the training run.
         which: "last", or "best" by the mAP of the periodic evaluation.
-
     Returns:
         the model in evaluation mode, and the config with which it was trained.
-
     Raises:
-        InputError: the folder is no workdir, or has no such checkpoint, or an incomplete one.
+        InputError: the folder is not a workdir, or the checkpoint is missing or incomplete.
     """
     config = load_config(workdir)
     with Checkpoints(workdir, read_only=True) as checkpoints:
@@ -164,7 +162,7 @@ def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module,
 
 
 def _check_space(folder: Path, trees: dict[str, dict[str, jax.Array]]) -> None:
-    """OSError where the disk has no space for arrays: before Orbax has begun, which would fail in many threads."""
+    """OSError where the disk has no space for arrays, before Orbax begins, which would fail in many threads."""
     needed = sum(leaf.nbytes for leaves in trees.values() for leaf in leaves.values())
     needed += needed // 4 + _SMALL_FILES
     if shutil.disk_usage(folder).free < needed:
@@ -172,20 +170,20 @@ def _check_space(folder: Path, trees: dict[str, dict[str, jax.Array]]) -> None:
 
 
 @contextmanager
-def _named(folder: Path) -> Iterator[None]:
-    """Within this context errors of the machine are an OSError with the folder, also those that TensorStore finds."""
+def _os_errors(folder: Path) -> Iterator[None]:
+    """Within this context errors of the machine, TensorStore's too, are an OSError with the folder."""
     with path_in_errors(folder):
         try:
             yield
         except ValueError as error:
-            found = re.search(r"os_error_code='(\d+)'", str(error))
-            if found is None:
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            if code is None:
                 raise
-            raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder)) from error
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
 
 
 def _remove_unfinished(root: Path) -> None:
-    """Removes what killed processes left. Orbax would do so in a thread, which can outlive the interpreter."""
+    """Removes what killed processes left. Orbax would do so in a thread that can outlive the interpreter."""
     for path in root.glob("*/*"):
         if ocp.utils.is_tmp_checkpoint(path):
             shutil.rmtree(path)
@@ -193,8 +191,8 @@ def _remove_unfinished(root: Path) -> None:
 
 def _named_leaves(tree) -> dict:
     """The leaves of a pytree by their names: independent of the classes that hold them."""
-    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+    return {_leaf_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
-def _name(path) -> str:
+def _leaf_name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")

@@ -18,32 +18,25 @@ FILE = "environment.json"
 
 
 def note(workdir: str | Path, seed: int) -> None:
-    """Appends the environment of this process to the list in the folder.
-
-    Raises:
-        InputError: the file that is there is not such a list.
-    """
+    """Appends the environment of this process to the list in the folder; InputError if the file is damaged."""
     path = Path(workdir) / FILE
     try:
         starts = parse_json(path.read_bytes()) if path.exists() else []
         if not isinstance(starts, list):
-            raise ValueError("no list")
+            raise ValueError("not a list")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no readable list of starts ({error}); restore it, or move it away") from None
-    write_atomic(path, json.dumps([*starts, describe(seed)], indent=2) + "\n")
-
-
-def describe(seed: int) -> dict:
-    """The environment of this process."""
-    devices = Counter(device.device_kind for device in jax.devices())
-    return {"time": datetime.now(UTC).isoformat(timespec="seconds"), "command": shlex.join(sys.orig_argv), "seed": seed,
-            "python": sys.version.partition(" ")[0], "backend": jax.default_backend(), "devices": dict(devices),
-            "processes": jax.process_count(), "git": git_state(Path(__file__)),
-            "packages": dict(sorted((each.name, each.version) for each in distributions()))}
+        raise InputError(f"{path}: not readable as a list of starts ({error}); restore it, or move it away") from None
+    start = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"), "command": shlex.join(sys.orig_argv), "seed": seed,
+        "python": sys.version.partition(" ")[0], "backend": jax.default_backend(),
+        "devices": dict(Counter(device.device_kind for device in jax.devices())), "processes": jax.process_count(),
+        "git": git_state(Path(__file__)),
+        "packages": dict(sorted((package.name, package.version) for package in distributions()))}
+    write_atomic(path, json.dumps([*starts, start], indent=2) + "\n")
 
 
 def git_state(source: Path) -> dict | None:
-    """Commit and changed files of the repository that keeps a source file; None where none does, or git is missing."""
+    """Commit and changed files of the repository that tracks a source file; None if none does, or git is missing."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", source.parent, *arguments], check=True, capture_output=True, text=True,

@@ -1,6 +1,6 @@
-"""Where the figures of a training run go beside metrics.csv: `config.train.loggers` names some of `LOGGERS`.
+"""Loggers of a training run beside metrics.csv: `config.train.loggers` names some of `LOGGERS`.
 
-Nothing leaves the machine unless the environment asks for it: Weights & Biases write into the workdir until WANDB_MODE
+Nothing leaves the machine unless the environment asks for it: Weights & Biases writes into the workdir until WANDB_MODE
 says `online`, MLflow into a database there until MLFLOW_TRACKING_URI names a server.
 """
 
@@ -19,9 +19,9 @@ _PROJECT = "cfaan-jax"
 
 
 class Logger(Protocol):
-    """Takes figures by their headed names, such as "train/loss"."""
+    """Takes metrics by names such as "train/loss"."""
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None: ...
+    def write(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -32,8 +32,8 @@ class TensorBoard:
     def __init__(self, workdir: Path, fields: Mapping[str, Any]):
         self._curves = Writer(str(workdir / "tensorboard"))
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
-        for name, value in figures.items():
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
             self._curves.add_scalar(name, value, step)
 
     def close(self) -> None:
@@ -41,15 +41,15 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run for each start, all those of a workdir in one group; `wandb sync` sends what was written offline."""
+    """A run for each start, those of a workdir in one group; `wandb sync` sends what was written offline."""
 
     def __init__(self, workdir: Path, fields: Mapping[str, Any]):
         self._run = _imported("wandb").init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT), group=workdir.name, dir=str(workdir),
             config=dict(fields), mode=os.environ.get("WANDB_MODE", "offline"))
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.log(dict(figures), step=step)
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:
         self._run.finish()
@@ -67,8 +67,8 @@ class MLflow:
         self._mlflow.start_run(run_name=workdir.name)
         self._mlflow.log_params(dict(fields))
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
-        self._mlflow.log_metrics(dict(figures), step=step)
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._mlflow.log_metrics(dict(metrics), step=step)
 
     def close(self) -> None:
         self._mlflow.end_run()

@@ -1,4 +1,4 @@
-"""The figures of a training run: `metrics.csv` in the workdir, and where else its loggers write them."""
+"""The metrics of a training run: `metrics.csv` in the workdir, and the same through its loggers."""
 
 import csv
 import io
@@ -17,10 +17,10 @@ COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "
 
 
 def earlier_rows(path: Path, step: int, evaluated: int) -> list[dict]:
-    """The rows of a metrics.csv up to a step, and up to that of an evaluation; one that was cut short is left out.
+    """The rows of a metrics.csv up to a step, those of evaluations up to the step `evaluated`; a torn row is left out.
 
     Raises:
-        InputError: it is no such file.
+        InputError: it is another kind of file.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -28,8 +28,8 @@ def earlier_rows(path: Path, step: int, evaluated: int) -> list[dict]:
             return [{name: row.get(name, "") for name in COLUMNS} for row in complete
                     if int(row["step"]) <= (evaluated if row["mAP"] else step)]
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise InputError(f"{path}: no readable training figures ({type(error).__name__}: {error}); delete it, or "
-                         "restore what training wrote") from error
+        raise InputError(f"{path}: not readable as training metrics ({type(error).__name__}: {error}); delete it, "
+                         "or restore what training wrote") from error
 
 
 class MetricLog:
@@ -39,12 +39,11 @@ class MetricLog:
 
     Args:
         workdir: of the run.
-        step: finished steps at the checkpoint from which this run goes on; later rows of the run that was cut off are
-            taken out, their steps are about to come again.
+        step: finished steps at the checkpoint from which this run resumes; later rows are deleted, since their steps
+            come again.
         evaluated: the step of the latest evaluation in that checkpoint.
         loggers: names of `LOGGERS`.
-        fields: of the config, by name, for those that keep them.
-
+        fields: of the config, by name, for loggers that store them.
     Raises:
         InputError: the package of a logger is not installed.
     """
@@ -53,30 +52,30 @@ class MetricLog:
                  loggers: Sequence[str] = ("tensorboard",), fields: Mapping[str, Any] | None = None):
         self._path = Path(workdir) / "metrics.csv"
         rows = earlier_rows(self._path, step, evaluated) if self._path.exists() else []
-        with ExitStack() as opened:  # one that cannot be opened closes those before it
+        with ExitStack() as stack:  # a logger that cannot be opened closes those before it
             self._loggers = []
             for name in loggers:
                 self._loggers.append(LOGGERS[name](self._path.parent, fields or {}))
-                opened.callback(self._loggers[-1].close)
+                stack.callback(self._loggers[-1].close)
             text = io.StringIO(newline="")
             writer = csv.DictWriter(text, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
             write_atomic(self._path, text.getvalue())
-            self._rows = csv.DictWriter(opened.enter_context(self._path.open("a", newline="", buffering=1)), COLUMNS)
-            self._opened = opened.pop_all()
+            self._rows = csv.DictWriter(stack.enter_context(self._path.open("a", newline="", buffering=1)), COLUMNS)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> "MetricLog":
         return self
 
     def __exit__(self, *_) -> None:
         with path_in_errors(self._path):
-            self._opened.close()
+            self._stack.close()
 
-    def write(self, group: str, step: int, epoch: int, **figures: float) -> None:
-        """Writes figures named as in `COLUMNS`; `group` is their heading where others get them."""
+    def write(self, group: str, step: int, epoch: int, **metrics: float) -> None:
+        """Writes metrics named as in `COLUMNS`; loggers get them as "group/name"."""
         with path_in_errors(self._path):
-            self._rows.writerow({"step": step, "epoch": epoch, **figures})
-        headed = {f"{group}/{name}": value for name, value in figures.items()}
+            self._rows.writerow({"step": step, "epoch": epoch, **metrics})
+        headed = {f"{group}/{name}": value for name, value in metrics.items()}
         for logger in self._loggers:
             logger.write(step, headed)

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cfaan_jax import models
+from cfaan_jax.experiment.recipes import RECIPES, network_of, recipe
 from cfaan_jax.models.axial import CoarseToFineBlock
 from cfaan_jax.models.non_local import NonLocalBlock
+from cfaan_jax.models.presets import PRESETS
 from cfaan_jax.runtime import text_tables
 from cfaan_jax.train.utilisation import macs
-from configs import mars
-from configs.recipes import RECIPES
 
 CLIP_LENGTH, IMAGE_SIZE = 6, (256, 128)  # of the paper
 
@@ -59,28 +59,19 @@ CLASSIFIED = {"ftwft": 2048 * 625}  # multiply-accumulates of a classifier that 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one clip.
+    """Cost of one clip."""
 
-    Attributes:
-        macs: multiply-accumulates of convolutions and matrix products.
-        attention: those of them that attention takes: queries, keys and values, and tables of positions.
-        parameters: trained ones, without the classifier.
-        compiler: operations by the compiler's estimate.
-        rule: the paper's count of what attention adds; None where no rule gives the printed figure.
-    """
-
-    macs: int
-    attention: int
-    parameters: int
-    compiler: float
-    rule: int | None
+    macs: int  # multiply-accumulates of convolutions and matrix products
+    attention: int  # those of them that attention takes: queries, keys and values, and tables of positions
+    parameters: int  # trained ones, without the classifier
+    compiler: float  # operations by the compiler's estimate
+    rule: int | None  # the paper's count of what attention adds; None where no rule gives the printed figure
 
 
 def cost(variant: str, clip_length: int = CLIP_LENGTH, image_size: tuple[int, int] = IMAGE_SIZE) -> Cost:
-    """Cost of a variant of configs/mars.py, at the paper's size of clip or another."""
-    options = {name: value for name, value in mars.get_config(variant).model.items() if name != "pretrained"}
+    """Cost of a variant of `recipe`, at the paper's size of clip or another."""
     model = nnx.eval_shape(lambda: models.create(num_classes=1, clip_length=clip_length, image_size=image_size,
-                                                 **options))
+                                                 **network_of(variant)))
     graph, state = nnx.split(model)
 
     def before_head(state, clip):
@@ -140,7 +131,7 @@ def row(variant: str, one: Cost, base: Cost) -> tuple[str, ...]:
 
 def own_row(system: str) -> tuple[str, ...]:
     """A row of the second table, see `OWN_HEADERS`."""
-    data = mars.get_config(system).data
+    data = recipe(system).data
     one = cost(system, data.clip_length, tuple(data.image_size))
     per_clip = one.macs + CLASSIFIED.get(system, 0)
     per_6 = 6 * one.macs / data.clip_length + CLASSIFIED.get(system, 0)
@@ -149,9 +140,9 @@ def own_row(system: str) -> tuple[str, ...]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the tables: all networks of configs/mars.py, and the systems with a recipe of their own."""
+    """Prints the tables: all presets, and the systems with a recipe of their own."""
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.flops", description=__doc__.split("\n")[0])
     parser.parse_args(arguments)
-    costs = {variant: cost(variant) for variant in mars.MODELS}
+    costs = {variant: cost(variant) for variant in PRESETS}
     text_tables.show(TITLE, HEADERS, [row(variant, one, costs["c2d"]) for variant, one in costs.items()], NOTES)
     text_tables.show(OWN_TITLE, OWN_HEADERS, [own_row(system) for system in RECIPES], OWN_NOTES)

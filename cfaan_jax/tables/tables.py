@@ -14,40 +14,31 @@ from itertools import product
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
+from cfaan_jax.experiment.recipes import RECIPES, VARIANTS, preset_of, recipe
 from cfaan_jax.metrics import protocols
+from cfaan_jax.models.presets import PRESETS
 from cfaan_jax.report.summary import mean, ranked_by, span
 from cfaan_jax.runtime.files import write_atomic
 from cfaan_jax.runtime.text_tables import TableContent, markdown, show
 from cfaan_jax.tables import flops
-from cfaan_jax.tables.runs import SCALES, TRACKLETS, Commands, Run, Scale, data_of, find, overrides
-from configs import mars
-from configs.recipes import RECIPES
+from cfaan_jax.tables.runs import SCALES, TRACKLETS, Commands, Run, Scale, data_of, find_runs, overrides
 
-_BORROWED = tuple(variant for variant in mars.VARIANTS if variant not in mars.MODELS)
-_IN_ONE_RECIPE = ("c2d", "nonlocal", *_BORROWED, "cfaan")
-_ROWS_OF_TABLE_2 = ("c2d", "nonlocal", "axial_s1_none_1head", "axial_s1_none", "axial_s1_sinusoidal",
-                    "axial_s1_relative", "axial_s2", "cfaan")
+_IN_ONE_RECIPE = ("c2d", "nonlocal", *(variant for variant in VARIANTS if variant not in PRESETS), "cfaan")
+_ROWS_OF_TABLE_2 = ("c2d", *flops.PUBLISHED_ADDED)
 _ABSTRACT = {("cfaan", "aligned"): ("86.5", "91.3")}
 _UNKNOWN = "not known here"
+_MEASURED = ("protocol", "clips", "weights", "data")  # columns; those that all lines share go below the table
 _PAPERS_CLIP = flops.CLIP_LENGTH, flops.IMAGE_SIZE
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One table of the paper.
+    """One table of the paper."""
 
-    Attributes:
-        title: what it compares.
-        cells: (variant, tracklets) of its rows.
-        published: mAP and rank-1 that the paper prints, as far as they are known.
-        revised: whether every run is scored under the revised protocol too.
-        note: more about it.
-    """
-
-    title: str
-    cells: tuple[tuple[str, str], ...]
-    published: Mapping[tuple[str, str], tuple[str, str]]
-    revised: bool = False
+    title: str  # what it compares
+    cells: tuple[tuple[str, str], ...]  # (variant, tracklets) of its rows
+    published: Mapping[tuple[str, str], tuple[str, str]]  # mAP and rank-1 that the paper prints, as far as known here
+    revised: bool = False  # whether every run is scored under the revised protocol too
     note: str = ""
 
 
@@ -62,70 +53,53 @@ TABLES = {
                   (*product(_IN_ONE_RECIPE, ("aligned",)), *product(RECIPES, TRACKLETS)), _ABSTRACT),
 }
 _PUBLISHED_NOTE = (
-    "Paper: the mAP and rank-1 of CF-AAN with Re-Detect and Link on MARS are those of the abstract (the epoch with the "
-    "best test mAP), the costs those of Table 2 and what it adds for P3D-C and AP3D, multiply-accumulates of one "
-    f"clip in 10^9. The other published figures are {_UNKNOWN}.")
+    "Paper: mAP and rank-1 of CF-AAN with Re-Detect and Link on MARS are those of the abstract (the epoch of the best "
+    "test mAP), the costs those of Table 2 and what it adds for P3D-C and AP3D, multiply-accumulates of one clip in "
+    f"10^9. The other published results are {_UNKNOWN}.")
 _COST_NOTE = (
-    "MACs (10^9, for one clip) and parameters (10^6, without the classifier) are counted for the networks at their "
+    "MACs (10^9, for one clip) and parameters (10^6, without the classifier) are those of the networks at their "
     "published size: clips of 6 x 256 x 128, in a system's own recipe of that recipe's size; those of ftwft count its "
-    "classifier once. "
-    "python -m cfaan_jax.flops says what the paper's count leaves out.")
+    "classifier once. python -m cfaan_jax.flops says what the paper's count leaves out.")
 _SMALL_NOTE = (
-    "These pedestrians are drawn by code, the networks that were trained are small ones and the training is short: the "
-    "figures compare with each other, and with nothing that was measured on MARS.")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Under what a figure was measured; figures of different kinds are never averaged."""
-
-    data: str
-    clips: str
-    weights: str
-    distance: str
-    reranked: bool
-    protocol: str
-    corrected: bool
-
-    @classmethod
-    def of(cls, row: Mapping) -> "Kind":
-        """That of a row of results.json."""
-        return cls(row["dataset"], row["clips"], row["weights"], row["distance"], row["reranked"], row["protocol"],
-                   row["corrections"] is not None)
-
-    def named(self) -> dict[str, str]:
-        """As it is printed, by heading."""
-        more = (", corrected labels" if self.corrected else "") + ranked_by(self.distance, self.reranked)
-        return {"protocol": self.protocol + more, "clips": self.clips, "weights": self.weights, "data": self.data}
+    "These pedestrians are drawn by code, the networks are small and the training is short: the results compare with "
+    "each other, and with nothing that was measured on MARS.")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table: rows of results.json of one kind, or the command that would give some."""
+    """A line of the table: rows of results.json of one kind (see `_kind`), or the command that would give some."""
 
     cell: tuple[str, str]
-    kind: Kind | None
+    kind: tuple[str, ...]
     rows: Sequence[Mapping]
     command: str
 
 
-def lines(table: PaperTable, runs: Sequence[Run], names: Sequence[str], commands: Commands, seed: int) -> list[Line]:
+def _kind(row: Mapping) -> tuple[str, ...]:
+    """How a row was measured, by the columns of `_MEASURED`; results of different kinds are never averaged."""
+    corrected = "" if row["corrections"] is None else ", corrected labels"
+    return (row["protocol"] + corrected + ranked_by(row["distance"], row["reranked"]), row["clips"], row["weights"],
+            row["dataset"])
+
+
+def lines_of(table: PaperTable, runs: Sequence[Run], names: Sequence[str], commands: Commands,
+             seed: int) -> list[Line]:
     """The lines under the protocols `names`; a cell without a run has one, whose command takes `seed`."""
-    found = []
+    lines = []
     for cell in table.cells:
-        kinds: dict[Kind, list[Mapping]] = {}
+        kinds: dict[tuple, list[Mapping]] = {}
         for run in runs:
             for row in _rows(run, cell, names):
-                kinds.setdefault(Kind.of(row), []).append(row)
+                kinds.setdefault(_kind(row), []).append(row)
         for kind, rows in kinds.items():
             seeds = [row["seed"] for row in rows]
             if len(set(seeds)) < len(seeds):
                 raise InputError(f"{cell[0]} was run twice on {cell[1]} tracklets with seed "
                                  f"{max(seeds, key=seeds.count)}; take one of these runs out of the folder")
-            found.append(Line(cell, kind, rows, ""))
+            lines.append(Line(cell, kind, rows, ""))
         if not kinds:
-            found.append(Line(cell, None, (), command(cell, seed, runs, names, commands)))
-    return found
+            lines.append(Line(cell, ("",) * len(_MEASURED), (), command(cell, seed, runs, names, commands)))
+    return lines
 
 
 def _rows(run: Run, cell: tuple[str, str], names: Sequence[str]) -> list[Mapping]:
@@ -154,67 +128,62 @@ _cost = lru_cache(flops.cost)
 
 def cost_columns(variant: str) -> dict[str, str]:
     """What the network of a variant costs, beside what the paper says."""
-    data = mars.get_config(variant).data
+    data = recipe(variant).data
     clip = data.clip_length, tuple(data.image_size)
     one, base = _cost(variant, *clip), _cost("c2d", *clip)
     published = flops.PUBLISHED_ADDED | flops.PUBLISHED_ADDED_TIME if clip == _PAPERS_CLIP else {}
-    name = mars.network_of(variant)
-    added = f"+{published[name]:.3f}" if name in published else _UNKNOWN
+    added = f"+{published[preset_of(variant)]:.3f}" if preset_of(variant) in published else _UNKNOWN
     macs = one.macs + flops.CLASSIFIED.get(variant, 0)
     return {"MACs": f"{macs / 1e9:.3f}", "added MACs": f"{(macs - base.macs) / 1e9:+.3f}",
             "paper's MACs": f"{flops.PUBLISHED_TOTAL:.3f} in all" if variant == "c2d" else added,
             "parameters": f"{one.parameters / 1e6:.3f}"}
 
 
-def records(table: PaperTable, found: Sequence[Line]) -> list[dict[str, str]]:
+def records(table: PaperTable, lines: Sequence[Line]) -> list[dict[str, str]]:
     """Every column of every line by its heading, as the CSV file has them."""
     listed = []
-    for line in found:
+    for line in lines:
         mAP, rank1 = table.published.get(line.cell, (_UNKNOWN, _UNKNOWN))
-        kind = {"protocol": "", "clips": "", "weights": "", "data": ""} if line.kind is None else line.kind.named()
         listed.append({
             "network": line.cell[0], "tracklets": line.cell[1], "paper's mAP": mAP, "paper's rank-1": rank1,
             "mAP": mean([row["mAP"] for row in line.rows]) if line.rows else "",
             "rank-1": mean([row["rank1"] for row in line.rows]) if line.rows else "",
-            "seeds": str(len(line.rows)), **kind, **cost_columns(line.cell[0]), "command": line.command})
+            "seeds": str(len(line.rows)), **dict(zip(_MEASURED, line.kind, strict=True)),
+            **cost_columns(line.cell[0]), "command": line.command})
     return listed
 
 
 def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[TableContent, list[str]]:
     """The table to read, below which goes what all lines share, and the commands that it counts, numbered."""
-    shared, empty = {}, [line["command"] for line in listed if line["command"]]
-    for name in ("protocol", "clips", "weights", "data"):
-        values = {line[name] for line in listed if not line["command"]}
-        if len(values) == 1:
-            shared[name] = values.pop()
+    empty = [line["command"] for line in listed if line["command"]]
+    values = {name: {line[name] for line in listed if not line["command"]} for name in _MEASURED}
+    shared = {name: alike.pop() for name, alike in values.items() if len(alike) == 1}
     headers = [name for name in listed[0] if name not in shared and name != "command"]
     rows = []
     for line in listed:
-        cells = dict(line)
-        if line["command"]:
-            cells["mAP"] = f"not run [{empty.index(line['command']) + 1}]"
-        rows.append([cells[name] for name in headers])
+        not_run = {"mAP": f"not run [{empty.index(line['command']) + 1}]"} if line["command"] else {}
+        rows.append([(line | not_run)[name] for name in headers])
     measured = [f"Measured: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
-    return TableContent(headers, rows, [*measured, *notes]), [f"[{i}] {each}" for i, each in enumerate(empty, start=1)]
+    return TableContent(headers, rows, [*measured, *notes]), [f"[{i}] {text}" for i, text in enumerate(empty, start=1)]
 
 
-def _notes(table: PaperTable, found: Sequence[Line], scale: Scale, settings: Mapping) -> list[str]:
+def _notes(table: PaperTable, lines: Sequence[Line], scale: Scale, settings: Mapping) -> list[str]:
     """What is true of the whole table."""
-    sizes = []
-    for name in dict.fromkeys(line.kind.protocol for line in found if line.kind):
-        rows = [row for line in found if line.kind and line.kind.protocol == name for row in line.rows]
-        sizes.append(f"{name}: gallery of {span(row['gallery_size'] for row in rows)} tracklets, "
-                     f"{span(row['num_valid'] for row in rows)} valid queries.")
+    sizes, rows = [], [row for line in lines for row in line.rows]
+    for name in dict.fromkeys(row["protocol"] for row in rows):
+        gallery, valid = (span(row[key] for row in rows if row["protocol"] == name)
+                          for key in ("gallery_size", "num_valid"))
+        sizes.append(f"{name}: gallery of {gallery} tracklets, {valid} valid queries.")
     own = ", ".join(f"{name}={value}" for name, value in settings.items())
-    of_data = dict.fromkeys(row["note"] for line in found for row in line.rows if row["note"])
+    of_data = dict.fromkeys(row["note"] for row in rows if row["note"])
     return [note for note in (
-        "Figures in per cent: mean and standard deviation over as many seeds as the line says.", *sizes, *of_data,
-        f"Settings that differ from {scale.config}: {own}." if own else "",
+        "In per cent: mean and standard deviation over as many seeds as the line says.", *sizes, *of_data,
+        f"Settings that differ from configs/{scale.config}.py: {own}." if own else "",
         _SMALL_NOTE if scale is SCALES["small"] else "", table.note, _PUBLISHED_NOTE, _COST_NOTE) if note]
 
 
 def as_csv(listed: Sequence[Mapping[str, str]]) -> str:
-    """A line for each; its command stands in the last column."""
+    """One line each, with its command in the last column."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, listed[0], lineterminator="\n")
     writer.writeheader()
@@ -224,9 +193,8 @@ def as_csv(listed: Sequence[Mapping[str, str]]) -> str:
 
 def as_markdown(title: str, readable: TableContent, empty: Sequence[str]) -> str:
     """Title, table, notes, and in a block the commands of empty cells."""
-    parts = [title, markdown(readable.headers, readable.rows), *readable.notes]
     block = ["\n".join(("```text", *empty, "```"))] if empty else []
-    return "\n\n".join((*parts, *block)) + "\n"
+    return "\n\n".join((title, markdown(readable.headers, readable.rows), *readable.notes, *block)) + "\n"
 
 
 def _flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -255,11 +223,9 @@ def _scale(flags: argparse.Namespace) -> Scale:
 
 
 def _seeds(text: str) -> list[int]:
-    if not all(part.isdecimal() for part in text.split(",")):
-        raise InputError(f"--seeds={text}: give numbers with commas between them, as in 0,1,2")
-    seeds = [int(part) for part in text.split(",")]
-    if len(set(seeds)) < len(seeds) or max(seeds) >= 2**31:
-        raise InputError(f"--seeds={text}: give different numbers below {2**31}")
+    seeds = [int(part) if part.isdecimal() else -1 for part in text.split(",")]
+    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
+        raise InputError(f"--seeds={text}: give different whole numbers below {2**31}, as in 0,1,2")
     return seeds
 
 
@@ -273,20 +239,20 @@ def _protocols(original: str, table: PaperTable) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    flags, given = _flags(arguments)
+    flags, words = _flags(arguments)
     table, scale, seeds = TABLES[flags.table], _scale(flags), _seeds(flags.seeds)
     names = _protocols(flags.protocol, table)
-    runs = find(flags.runs, scale)
-    settings, free = overrides(runs, scale, given)
+    runs = find_runs(flags.runs, scale)
+    settings, free = overrides(runs, scale, words)
     commands = Commands(flags.runs, scale, flags.records or data_of(runs, scale), settings | free)
     if flags.list:
         for cell, seed in product(table.cells, seeds):
             to_do = command(cell, seed, runs, names, commands)
             print(f"to do\t{to_do}" if to_do else f"done\t{commands.train(*cell, seed)}")
         return
-    found = lines(table, runs, names, commands, seeds[0])
-    listed, title = records(table, found), f"Table {flags.table}: {table.title}"
-    readable, empty = content(listed, _notes(table, found, scale, settings))
+    lines = lines_of(table, runs, names, commands, seeds[0])
+    listed, title = records(table, lines), f"Table {flags.table}: {table.title}"
+    readable, empty = content(listed, _notes(table, lines, scale, settings))
     if flags.format == "text" and not flags.out:
         show(title, readable.headers, readable.rows, [*readable.notes, *empty])
         return

@@ -20,7 +20,8 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment import environment
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress, restore_model
-from cfaan_jax.experiment.config import CHECKPOINT_KINDS, check, create_model, initial_model, save_or_check_config
+from cfaan_jax.experiment.config import create_model, initial_model, save_or_check_config
+from cfaan_jax.experiment.fields import CHECKPOINT_KINDS, check
 from cfaan_jax.experiment.results_file import rows_of
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models import VideoReID

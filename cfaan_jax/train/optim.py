@@ -1,12 +1,8 @@
 """The optimiser of section 4.2: Adam with coupled weight decay, and step decay of the learning rate."""
 
-import math
-
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
-
-from cfaan_jax.errors import InputError
 
 
 def learning_rate(settings: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
@@ -39,13 +35,7 @@ def create(settings: ConfigDict, steps_per_epoch: int) -> optax.GradientTransfor
     Args:
         settings: those of `learning_rate`, and `weight_decay`.
         steps_per_epoch: steps of one epoch.
-
-    Raises:
-        InputError: a rate or decay that is negative or no number.
     """
-    for name in ("learning_rate", "weight_decay"):
-        if not 0 <= settings[name] < math.inf:
-            raise InputError(f"config.optim.{name}={settings[name]}: must be a number from 0 on")
     return optax.chain(
         optax.add_decayed_weights(settings.weight_decay),
         optax.scale_by_adam(),

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.checkpoint import TrainingProgress
-from cfaan_jax.experiment.config import flatten
+from cfaan_jax.experiment.fields import flatten
 from cfaan_jax.experiment.metric_log import MetricLog
 from cfaan_jax.runtime.distributed import is_first_process
 from cfaan_jax.runtime.progress import Progress

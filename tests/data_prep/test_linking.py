@@ -13,7 +13,7 @@ from cfaan_jax.data import augment
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
 from cfaan_jax.experiment.config import save_or_check_config
-from configs import ide
+from cfaan_jax.experiment.recipes import ide_recipe
 from data_prep.redetect_link import linkers, linking
 
 
@@ -96,7 +96,7 @@ def ide_workdir(tmp_path):
 
 
 def write_workdir(workdir, clip_length):
-    config = ide.get_config()
+    config = ide_recipe()
     config.data.records = "unused"
     config.data.image_size = (32, 16)
     config.data.clip_length = clip_length

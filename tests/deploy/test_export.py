@@ -19,8 +19,8 @@ from cfaan_jax.deploy.exported import ExportedNetwork
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import features
 from cfaan_jax.experiment.config import create_model
+from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.runtime import lock
-from configs import mars
 
 ALONE = """
 import json, pathlib, sys
@@ -36,7 +36,7 @@ VARIANTS = ("axial_s2", "tclnet", "p3d")
 
 
 def shrunk(variant: str, **model):
-    config = mars.get_config(variant)
+    config = recipe(variant)
     config.model.update(dict(width=8, depths=(1, 1, 1, 1), pretrained="none") | model)
     config.data.update(dict(clip_length=4, image_size=(64, 32)))
     return config

@@ -14,14 +14,14 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.deploy import extract
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.config import create_model
-from configs import mars
+from cfaan_jax.experiment.recipes import recipe
 
 ABOUT = dict(network="c2d", weights="last", fingerprint="0123", clips="all_sampled", distance="cosine")
 
 
 @pytest.fixture(scope="module")
 def config():
-    config = mars.get_config("c2d")
+    config = recipe("c2d")
     config.model.update(dict(width=8, depths=(1, 1, 1, 1)))
     config.data.update(dict(clip_length=2, image_size=(64, 32)))
     config.eval.batch = 8

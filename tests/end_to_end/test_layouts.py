@@ -109,7 +109,7 @@ def test_every_layout_takes_the_steps_of_one_device(runs, name):
 @pytest.mark.parametrize("name, other", RESUMED.items())
 def test_every_layout_goes_on_from_the_checkpoint_of_another(runs, name, other):
     root, printed = runs
-    assert f"going on after step {KEPT}" in printed[name][0]
+    assert f"resumed after step {KEPT}" in printed[name][0]
     resumed = root / f"{name}-from-{other}"
     assert losses(resumed)[:KEPT] == losses(root / other)[:KEPT]
     np.testing.assert_allclose(losses(resumed), losses(root / "one"), rtol=1e-5)

@@ -1,6 +1,5 @@
-"""Configs and the folder that belongs to one."""
+"""The network of a config, and the folder that belongs to it."""
 
-import json
 
 import jax
 import numpy as np
@@ -8,61 +7,20 @@ import pytest
 from flax import nnx
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.config import (
-    check,
-    create_model,
-    flatten,
-    load_config,
-    nearest,
-    save_or_check_config,
-    weights_of,
-)
-from cfaan_jax.train import optim
-from configs import dukev, ide, mars, mars_pod, quickstart
+from cfaan_jax.experiment import config_file
+from cfaan_jax.experiment.config import create_model, load_config, save_or_check_config, weights_of
+from cfaan_jax.experiment.recipes import VARIANTS
 
 
 def small(variant: str = "c2d"):
-    config = quickstart.get_config(variant)
+    config = config_file.load(f"quickstart:{variant}")
     config.data.records = "records"
     config.model.update(width=8, depths=(1, 1, 1, 1))
     config.data.image_size = (64, 32)
     return config
 
 
-def test_the_recipe_of_mars_is_the_papers():
-    config = mars.get_config()
-    assert (config.data.identities, config.data.tracklets, config.data.clip_length) == (8, 4, 6)
-    assert tuple(config.data.image_size) == (256, 128)
-    assert (config.optim.learning_rate, config.optim.weight_decay, config.optim.gamma) == (1e-4, 5e-5, 0.1)
-    assert tuple(config.optim.milestones) == (50, 100, 150, 200) and config.optim.warmup_epochs == 0
-    assert (config.model.name, config.model.scales, config.model.heads) == ("cfaan", 4, 8)
-    assert (config.loss.triplet_weight, config.loss.id_weight, config.loss.margin) == (1, 1, None)
-    assert config.eval.clips == "all_sampled"
-
-
-@pytest.mark.parametrize("get_config, variants", [
-    (mars.get_config, mars.VARIANTS), (dukev.get_config, mars.VARIANTS), (quickstart.get_config, mars.VARIANTS),
-])
-def test_every_config_has_the_fields_of_the_recipe(get_config, variants):
-    def fields(config) -> list[str]:
-        return [name for name in flatten(config.to_dict()) if not name.startswith("model.")]
-
-    for variant in variants:
-        assert fields(get_config(variant)) == fields(mars.get_config()), variant
-
-
-def test_ide_learns_single_frames_by_cross_entropy_alone():
-    for config in (ide.get_config(), quickstart.get_config("ide")):
-        assert (config.model.name, config.data.clip_length) == ("ide", 1)
-        assert (config.loss.triplet_weight, config.loss.id_weight) == (0, 1)
-
-
-def test_an_unknown_variant_lists_those_there_are():
-    with pytest.raises(InputError, match="'cfan'.*c2d, nonlocal"):
-        mars.get_config("cfan")
-
-
-@pytest.mark.parametrize("variant", [*mars.VARIANTS, "ide"])
+@pytest.mark.parametrize("variant", [*VARIANTS, "ide"])
 def test_the_same_config_makes_the_same_network_also_through_the_file(tmp_path, variant):
     config = small(variant)
     save_or_check_config(config, tmp_path)
@@ -123,103 +81,3 @@ def test_weights_from_a_file_are_not_called_untrained():
     assert weights_of(config) == "pretrained"
     config.eval.weights = "last"
     assert weights_of(config) == "last"
-
-
-@pytest.mark.parametrize("field, value, message", [
-    ("data.records", "", r"--config\.data\.records=FOLDER"),
-    ("seed", -1, "seed=-1"),
-    ("seed", 2**70, "must lie between 0 and 2147483647"),
-    ("model.width", 0, "width=0: must lie between 1 and"),
-    ("model.depths", (1, 0, 1, 1), "depths=.*must lie between 1 and"),
-    ("optim.gamma", -1.0, "gamma=-1.0: must lie between 0 and 1"),
-    ("optim.gamma", float("nan"), "gamma=nan: must lie"),
-    ("optim.milestones", (10**11,), "milestones=.*must lie between 1 and 1000000"),
-    ("loss.smoothing", 2.0, "smoothing=2.0: must lie"),
-    ("loss.margin", float("nan"), "margin=nan: must lie"),
-    ("loss.triplet_weight", -1.0, "triplet_weight=-1.0: must lie"),
-    ("augment.erasing_area", (0.5,), "erasing_area=.*give the lowest and the highest"),
-    ("augment.erasing_aspect", (2.0, 0.5), "erasing_aspect=.*give the lowest and the highest"),
-    ("train.checkpoint_every", -1, "checkpoint_every=-1: must lie"),
-    ("train.evaluate_every", -1, "evaluate_every=-1: must lie"),
-    ("eval.max_rank", 0, "max_rank=0: must lie between 1 and"),
-    ("model.bn_groups", 3, "bn_groups=3 does not divide the batch of 16"),
-    ("train.accumulate", 0, "accumulate=0"),
-    ("train.accumulate", 3, "accumulate=3: every part must hold whole identities"),
-    ("train.accumulate", 4, "accumulate=4: every part.*at least two.*identities=4"),
-    ("data.workers", 0, "workers=0"),
-    ("train.epochs", 0, "epochs=0"),
-    ("train.loggers", ("tensorboard", "paper"), "choose among tensorboard, wandb, mlflow"),
-    ("train.profile", (3,), r"train\.profile=\(3,\): give the first and the last step"),
-    ("train.profile", (0, 2), r"train\.profile=\(0, 2\)"),
-    ("data.clip_length", 0, "clip_length=0"),
-    ("data.identities", 0, "identities=0"),
-    ("augment.erasing", 5.0, "erasing=5.0: a probability"),
-    ("eval.batch", 0, r"eval\.batch=0"),
-    ("eval.report_lists", 0, r"eval\.report_lists=0"),
-    ("eval.clips", "foo", "clips='foo': choose one of test, test_0"),
-    ("train.evaluate_clips", "foo", "evaluate_clips='foo': choose one of test, test_0"),
-    ("model.head", "foo", "head=.foo.: choose one of own, cfaan"),
-    ("model.name", "foo", "name=.foo.: choose one of c2d"),
-    ("data.sampling", "foo", "sampling='foo': choose one of restricted"),
-    ("data.epoch_of", "foo", "epoch_of='foo': choose one of identities"),
-    ("loss.triplet_distance", "foo", "triplet_distance='foo': choose one of euclidean"),
-    ("eval.distance", "foo", "distance='foo': choose one of cosine"),
-    ("loss.osm_caa_weight", 1.0, "osm_caa_weight=1.0 needs the centres.*centre_weight"),
-    ("loss.attention_weight", 1.0, "attention_weight=1.0: c2d does not weigh its frames"),
-    ("data.image_size", ("a", "b"), r"image_size=\('a', 'b'\): give whole numbers"),
-    ("optim.milestones", (1.5,), r"milestones=\(1.5,\): give whole numbers"),
-    ("train.profile", ("1", "2"), r"profile=\('1', '2'\): give whole numbers"),
-    ("augment.erasing_area", ("a", 1.0), "erasing_area=.*: give numbers"),
-    ("eval.protocols", (1, 2), r"protocols=\(1, 2\): give names"),
-    ("eval.corrections", "absent.csv", "corrections=absent.csv: no such file"),
-])
-def test_values_that_no_run_can_work_with_are_named(field, value, message):
-    config = small()
-    check(config)
-    *path, name = field.split(".")
-    part = config
-    for each in path:
-        part = part[each]
-    part[name] = value
-    with pytest.raises(InputError, match=message):
-        check(config)
-
-
-def test_no_loss_at_all_is_named():
-    config = small()
-    config.loss.update(triplet_weight=0.0, id_weight=0.0)
-    with pytest.raises(InputError, match="nothing to learn"):
-        check(config)
-
-
-def test_one_identity_in_a_batch_needs_the_loss_of_identities():
-    config = small()
-    config.data.identities = 1
-    check(config)
-    config.loss.id_weight = 0.0
-    with pytest.raises(InputError, match="config.data.identities=1: without config.loss.id_weight"):
-        check(config)
-
-
-def test_mistyped_names_find_their_neighbours():
-    names = list(flatten(mars.get_config().to_dict()))
-    assert "model.width" in nearest("model.widht", names)
-    assert "model.width" in nearest("modle.width", names)
-    assert nearest("learning_rat", names) == ["optim.learning_rate"]
-    assert nearest("zzz", names) == []
-
-
-def test_configs_can_be_written_as_json():
-    for get_config in (mars.get_config, dukev.get_config, ide.get_config, quickstart.get_config):
-        json.dumps(get_config().to_dict())
-
-
-def test_the_recipe_of_many_devices_has_batches_eight_times_as_large():
-    small, large = mars.get_config(), mars_pod.get_config()
-    large.data.records = "records"
-    check(large)
-    assert large.data.identities * large.data.tracklets == 8 * small.data.identities * small.data.tracklets == 256
-    groups = [config.data.identities * config.data.tracklets // config.model.bn_groups for config in (small, large)]
-    assert groups == [32, 32]
-    first, later = (float(optim.learning_rate(large.optim, 9)(step)) for step in (0, 9 * 5))
-    assert first == pytest.approx(small.optim.learning_rate) and later == pytest.approx(8 ** 0.5 * first)

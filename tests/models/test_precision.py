@@ -8,8 +8,8 @@ from flax import nnx
 
 from cfaan_jax import models
 from cfaan_jax.errors import InputError
+from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.train.objective import objective
-from configs import mars
 from tests.models.transplants import quick_jit
 
 LABELS = np.array([0, 0, 1, 1])
@@ -42,7 +42,7 @@ def test_features_are_near_those_in_float32_and_training_keeps_float32(name):
     cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
     assert cosines.min() > 0.99 and not np.array_equal(one, other)
     assert features["bfloat16"].dtype == jnp.float32
-    settings = mars.get_config().loss
+    settings = recipe().loss
     model.train()
     graph, params, stats = nnx.split(model, nnx.Param, ...)
 

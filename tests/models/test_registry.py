@@ -9,8 +9,8 @@ from flax import nnx
 
 from cfaan_jax import models, weights
 from cfaan_jax.data.clips import test_clips
+from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.train.objective import objective
-from configs import mars
 from tests import golden_cases
 from tests.golden import weightgen
 from tests.golden_cases import FOLDER, Case
@@ -101,7 +101,7 @@ def test_a_training_step_of_tclnet_is_the_references():
     model.train()
 
     def total(output):
-        loss, parts = objective(mars.get_config("tclnet").loss, output, labels, np.zeros((len(labels), 4), bool), None)
+        loss, parts = objective(recipe("tclnet").loss, output, labels, np.zeros((len(labels), 4), bool), None)
         found = dict(loss=loss, triplet=parts["triplet"], xent=parts["id_loss"])
         for branch in range(2):
             found |= {f"score{branch}": output.logits[branch], f"feature{branch}": output.features[branch]}

@@ -5,8 +5,8 @@ from functools import lru_cache
 
 import pytest
 
+from cfaan_jax.models.presets import PRESETS
 from cfaan_jax.tables import flops
-from configs import mars
 from tests.golden_cases import FOLDER
 
 # Variant here -> entry of flops.json.
@@ -74,7 +74,7 @@ def test_the_command_prints_a_row_for_every_variant(monkeypatch, capsys):
     monkeypatch.setattr(flops, "cost", cost)
     flops.main([])
     printed = capsys.readouterr().out
-    assert all(f"| {variant} " in printed for variant in mars.MODELS)
+    assert all(f"| {variant} " in printed for variant in PRESETS)
     assert all(f"| {figure} " in printed for figure in ("25.075", "26.169", "37.091", "16.232", "12.620"))
     assert "| 24.320 |" in printed and "17.213 | 17.213" in printed and "1x1 projection" in printed
 

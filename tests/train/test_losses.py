@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.models.video_reid import Output
 from cfaan_jax.train import losses
 from cfaan_jax.train.objective import moved_centres, objective
-from configs import mars
 from tests import golden_cases
 from tests.golden_cases import Case
 
@@ -142,7 +142,7 @@ def test_the_other_losses_are_those_of_ft_wft(name, what, loss, stored):
 
 @pytest.mark.parametrize("name", golden_cases.names("ftwft_losses"))
 def test_the_recipe_of_ft_wft_adds_them_as_its_released_configuration_59(name):
-    case, settings = Case("ftwft_losses", name), mars.get_config("ftwft").loss
+    case, settings = Case("ftwft_losses", name), recipe("ftwft").loss
     settings.attention_weight = 0.0
 
     def total(features, logits, centres):

@@ -1,1 +1,0 @@
-"""One runnable experiment a file; each file's docstring holds its command."""
