@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.data import splits
@@ -20,13 +19,14 @@ from cfaan_jax.evaluate.results import RANKS, score_rows, score_table
 from cfaan_jax.experiment.results_file import merge_rows, rows_of
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search
+from cfaan_jax.models import VideoReID
 from cfaan_jax.report import attention, evaluation
 from cfaan_jax.report.frames import RawQueries
 from cfaan_jax.runtime import distributed, lock
 from cfaan_jax.runtime.text_tables import show
 
 
-def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: str) -> list[dict] | None:
+def evaluate(model: VideoReID, config: ConfigDict, workdir: str | Path, which: str) -> list[dict] | None:
     """Scores a network on the test tracklets, prints the table, and writes results.json, features and report/.
 
     A second evaluation in one folder at the same time is refused.
@@ -48,7 +48,7 @@ def evaluate(model: nnx.Module, config: ConfigDict, workdir: str | Path, which: 
         return distributed.run_on_first_process(lambda: _score_and_write(test_set, model, config, Path(workdir)))
 
 
-def _score_and_write(test_set: Search, model: nnx.Module, config: ConfigDict, workdir: Path) -> list[dict]:
+def _score_and_write(test_set: Search, model: VideoReID, config: ConfigDict, workdir: Path) -> list[dict]:
     settings, about = config.eval, test_set.about
     workdir.mkdir(parents=True, exist_ok=True)
     test_set.save(workdir / f"features-{about.weights}-{settings.clips}.npz")
@@ -61,7 +61,7 @@ def _score_and_write(test_set: Search, model: nnx.Module, config: ConfigDict, wo
     return rows
 
 
-def search(model: nnx.Module, config: ConfigDict, weights: str, clips: str) -> Search:
+def search(model: VideoReID, config: ConfigDict, weights: str, clips: str) -> Search:
     """Features and labels of all test tracklets in `config.data.records`.
 
     Args:
@@ -100,7 +100,7 @@ def check(config: ConfigDict, workdir: str | Path) -> None:
         RawQueries(config.eval.raw_records, query.names)
 
 
-def check_network(model: nnx.Module, config: ConfigDict) -> None:
+def check_network(model: VideoReID, config: ConfigDict) -> None:
     """Raises InputError where the network does not take the clips, or lacks the block whose attention is shown."""
     check_clips(model, config.eval.clips)
     if attention.exists(config):

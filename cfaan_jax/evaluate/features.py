@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Sharding
+from jax.sharding import NamedSharding
 
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
@@ -40,7 +40,7 @@ class ClipNetwork(Protocol):
 
 
 @lru_cache(maxsize=4)
-def compiled_features(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: Sharding | None):
+def compiled_features(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef, where: NamedSharding | None):
     """Features of one batch: (arrays of the network, frames, rectangles) -> [B, D]; the same for any weights.
 
     The arrays come as a plain list, because a network's own containers cost 20 ms for each batch.
@@ -57,7 +57,7 @@ def compiled_features(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef
 
 
 def features_of(model: VideoReID | ClipNetwork,
-                where: Sharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array]:
+                where: NamedSharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """The compiled network: (frames uint8 [B, T, H, W, 3], rectangles int32 [B, T, 4]) -> clip features [B, D].
 
     Args:

@@ -70,16 +70,15 @@ class CosineDistances:
             for top in tops:
                 queries = _read(self._queries, top, self._height)
                 queries = jax.device_put(queries, sharding.replicated(self._mesh))
-                running = None
+                running: list[tuple] = []
                 for left in lefts:
                     block = _read(self._gallery, left, self._block)
                     block = jax.device_put(block, sharding.batch_sharding(self._mesh, self._block))
-                    computed = top, left, *_minus_cosines(queries, block)
-                    if running is not None:  # read a block while the devices work on the one before it
-                        _store(strip, *running)
+                    running.append((top, left, _minus_cosines(queries, block)))
+                    if len(running) > 1:  # read a block while the devices work on the one before it
+                        _store(strip, *running.pop(0))
                         progress.advance()
-                    running = computed
-                _store(strip, *running)
+                _store(strip, *running.pop())
                 progress.advance()
                 yield strip[:self.shape[0] - top]
 
@@ -106,12 +105,13 @@ def _read(features: np.ndarray, start: int, count: int) -> np.ndarray:
 
 def _release_pages(features: np.ndarray) -> None:
     """Frees the memory of a mapped file's pages, which would grow to the whole file; they are read again if needed."""
-    while isinstance(features, np.ndarray):
-        if getattr(features, "mode", None) == "c":  # copy on write: changes would be lost
+    base: object = features
+    while isinstance(base, np.ndarray):
+        if getattr(base, "mode", None) == "c":  # copy on write: changes would be lost
             return
-        features = features.base
-    if isinstance(features, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        features.madvise(mmap.MADV_DONTNEED)
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 @jax.jit
@@ -133,9 +133,9 @@ def _scale_to_one(rows: jax.Array) -> jax.Array:
     return jnp.ldexp(rows, -jnp.clip(exponent, -120, 120))
 
 
-def _store(strip: np.ndarray, top: int, left: int, distances: jax.Array, q_lengths: jax.Array,
-           g_lengths: jax.Array) -> None:
+def _store(strip: np.ndarray, top: int, left: int, block: tuple[jax.Array, jax.Array, jax.Array]) -> None:
     """Waits for a block and copies it into the strip, without the rows and columns of padding."""
+    distances, q_lengths, g_lengths = block
     for name, first, lengths in (("query", top, q_lengths), ("gallery", left, g_lengths)):
         bad = ~np.isfinite(lengths)
         if bad.any():

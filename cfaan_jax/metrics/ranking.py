@@ -1,8 +1,8 @@
 """Ranks of the right answers of every query, and what follows from them: CMC, average precision, mINP.
 
-A right answer's rank is one plus the number of gallery rows before it, by binary search in the sorted distances; rows
-that the query ignores are left out first. Equal distances rank as in a stable ascending sort: the row that comes first
-in the gallery is first.
+A right answer's rank is one plus the number of gallery rows before it: a binary search in the sorted distances, minus
+the rows that the query ignores. Equal distances rank as in a stable ascending sort: the row that comes first in the
+gallery is first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -140,29 +140,45 @@ def rank(distmat: np.ndarray | Strips, views: Sequence[View]) -> list[Ranks]:
     Raises:
         InputError: a distance is NaN.
     """
-    galleries = [view.columns[view.identities.g_pids[view.columns] != JUNK] for view in views]
+    galleries: dict[bytes, tuple[np.ndarray, list[int]]] = {}  # columns, and the views with them, which share a sort
+    for number, (identities, columns) in enumerate(views):
+        columns = columns[identities.g_pids[columns] != JUNK]
+        galleries.setdefault(columns.tobytes(), (columns, []))[1].append(number)
+    places = [_inverse(columns, distmat.shape[1]) for columns, _ in galleries.values()]
     ranks: list[list[np.ndarray]] = [[] for _ in views]
     strips = distmat.strips() if isinstance(distmat, Strips) else (distmat,)
     for query, distances in enumerate(row for strip in strips for row in strip):
         if np.isnan(distances).any():
             raise InputError(f"the distances of query {query} hold NaN; look for NaN in its feature and in the "
                              "gallery's features")
-        for view, gallery, ranks_by_query in zip(views, galleries, ranks, strict=True):
-            ranks_by_query.append(_ranks_of_query(distances, gallery, *view.identities.of_query(query)))
+        for (columns, numbers), place in zip(galleries.values(), places, strict=True):
+            in_order = distances[columns]
+            ascending = np.sort(in_order)
+            for number in numbers:
+                right, ignored = (place[rows] for rows in views[number].identities.of_query(query))
+                ranks[number].append(_ranks_of_query(in_order, ascending, right[right >= 0], ignored[ignored >= 0]))
     return [Ranks(np.repeat(np.arange(len(by_query)), [len(array) for array in by_query]), np.concatenate(by_query))
             for by_query in ranks]
 
 
-def _ranks_of_query(distances: np.ndarray, gallery: np.ndarray, right: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """Ascending ranks of the right answers in a gallery of columns, without the ignored ones; distances are [N]."""
-    if not len(right):
-        return _NO_ROWS
-    is_right, counts = np.zeros(len(distances), bool), np.ones(len(distances), bool)
-    is_right[right], counts[ignored] = True, False
-    gallery = gallery[counts[gallery]]
-    in_order, places = distances[gallery], np.flatnonzero(is_right[gallery])
-    ascending, values = np.sort(in_order), in_order[places]
-    ranks = ascending.searchsorted(values) + 1
-    for i in np.flatnonzero(ascending.searchsorted(values, "right") > ranks):  # equal distances
-        ranks[i] += np.count_nonzero(in_order[:places[i]] == values[i])
+def _inverse(columns: np.ndarray, count: int) -> np.ndarray:
+    """Place in a gallery of every one of `count` columns, -1 where it is not in it."""
+    place = np.full(count, -1)
+    place[columns] = np.arange(len(columns))
+    return place
+
+
+def _ranks_of_query(in_order: np.ndarray, ascending: np.ndarray, right: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """Ascending ranks of the right answers in a gallery.
+
+    Args:
+        in_order, ascending: distances in the order of the gallery, and sorted, [G].
+        right, ignored: places of the right answers and of the ignored rows in the gallery.
+    """
+    values = in_order[right]
+    nearer = ascending.searchsorted(values)
+    ranks = 1 + nearer - (in_order[ignored] < values[:, None]).sum(axis=1)
+    for i in np.flatnonzero(ascending.searchsorted(values, "right") > nearer + 1):  # equal distances
+        earlier = ignored[ignored < right[i]]
+        ranks[i] += (in_order[:right[i]] == values[i]).sum() - (in_order[earlier] == values[i]).sum()
     return np.sort(ranks)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,13 +98,13 @@ class Search:
     def load(cls, path: str | Path) -> "Search":
         """Reads what `save` wrote; anything else, and features that are not finite, are an `InputError`."""
         try:
-            arrays = read_npz(path)
+            arrays: dict[str, Any] = read_npz(path)
             if missing := sorted({"features", "num_queries", "about"} - set(arrays)):
                 raise ValueError(f"no array '{missing[0]}'")
             if arrays["num_queries"].dtype.kind != "i":
                 raise ValueError(f"num_queries of {arrays['num_queries'].dtype}")
-            search = cls(**arrays | {"num_queries": int(arrays["num_queries"]),
-                                     "about": About(**parse_json(str(arrays["about"])))})
+            about = About(**parse_json(str(arrays["about"])))
+            search = cls(**arrays | {"num_queries": int(arrays["num_queries"]), "about": about})
             search._check()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: not a file of features ({error}); --mode=evaluate writes one") from error
@@ -172,7 +173,7 @@ class Search:
         if not reranked:
             galleries = {protocol.name: self.gallery(protocol) for protocol in chosen}
             return self._score(self.distances(), np.arange(len(self.pids)), chosen, labels, max_rank, galleries)
-        features, scores = self._normalized(), {}
+        features, scores = self._normalized(), dict[str, Score]()
         for protocol in chosen:
             rows = self.gallery(protocol)
             distances = rerank(features[:self.num_queries], features[rows])

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.metrics import Score, protocols
 from cfaan_jax.metrics.search import Answer, Search
+from cfaan_jax.models import VideoReID
 from cfaan_jax.report import attention, curves, details, frames_page
 from cfaan_jax.report.frames import FRAMES_IN_STRIP, TrackletFrames, write_strip
 from cfaan_jax.report.page import PageFolder, pages
@@ -35,7 +35,7 @@ class Evaluation:
     search: Search
     scores: Mapping[str, Score]
     table: TableContent
-    model: nnx.Module
+    model: VideoReID
     config: ConfigDict
 
     @property

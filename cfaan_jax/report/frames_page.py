@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax.data.clips import test_clips
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics.search import Search
+from cfaan_jax.models import VideoReID
 from cfaan_jax.report import attention
 from cfaan_jax.report.frames import RawQueries, TrackletFrames, read_stored
 from cfaan_jax.report.page import PageFolder
@@ -17,7 +17,7 @@ from cfaan_jax.report.ranked_queries import RankedQuery, Selection, label_text
 FILE = "frames.html"
 
 
-def write(site: PageFolder, search: Search, selection: Selection, frames: TrackletFrames, model: nnx.Module,
+def write(site: PageFolder, search: Search, selection: Selection, frames: TrackletFrames, model: VideoReID,
           config: ConfigDict) -> None:
     """Writes the page: one clip of every query, with the first frame of each of the tracklet's equal parts.
 
@@ -64,7 +64,7 @@ def _frame(site: PageFolder, name: str, picture: np.ndarray, rectangle: np.ndarr
             "rectangle": {"y": y0, "height": y1 - y0, "x": x0, "width": x1 - x0}}
 
 
-def _attention(site: PageFolder, model: nnx.Module, config: ConfigDict, located: Sequence[tuple[RecordSet, int]],
+def _attention(site: PageFolder, model: VideoReID, config: ConfigDict, located: Sequence[tuple[RecordSet, int]],
                clips: Sequence[np.ndarray]) -> tuple[list[str], dict]:
     """Scripts with the attention in all clips, and for the template its layer and the size of every scale."""
     block = config.eval.attention_block
