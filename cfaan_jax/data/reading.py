@@ -38,8 +38,11 @@ def read_clips(records: RecordSet, positions: np.ndarray, indices: np.ndarray,
     frames = np.empty((*indices.shape, *image_size, 3), np.uint8)
     rectangles = np.empty((*indices.shape, 4), np.int32)
     for row, (position, clip) in enumerate(zip(positions.tolist(), indices, strict=True)):
-        for k in sorted(set(clip.tolist())):  # clips of short tracklets repeat frames
-            frames[row, clip == k] = _resize(records.image(position, k), image_size)
+        chosen = clip.tolist()
+        for column, k in enumerate(chosen):
+            first = chosen.index(k)  # clips of short tracklets repeat frames
+            frames[row, column] = (frames[row, first] if first < column else
+                                   _resize(records.image(position, k), image_size))
         rectangles[row] = _scale(records.rectangles(position)[clip], records.image_sizes(position)[clip], image_size)
     return frames, rectangles
 
