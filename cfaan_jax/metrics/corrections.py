@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.metrics.protocols import DISTRACTOR, JUNK
 from cfaan_jax.runtime.matlab import read_integers
 
@@ -45,13 +45,13 @@ class Corrections:
             raise InputError(f"{self.source}: two test tracklets share a track id, so they cannot be corrected")
         unknown = [track for track in self.track_ids.tolist() if track not in row_of]
         if unknown:
-            raise InputError(f"{self.source}: no test tracklet has track_id {_first_five(unknown)}; "
+            raise InputError(f"{self.source}: no test tracklet has track_id {shortened(unknown)}; "
                              "it is the row in tracks_test_info, counted from 0")
         rows = np.array([row_of[track] for track in self.track_ids.tolist()], np.int64)
         corrected = np.array(pids, np.int64)
         if self.stored is not None and (corrected[rows] != self.stored).any():
             wrong = self.track_ids[corrected[rows] != self.stored].tolist()
-            raise InputError(f"{self.source}: track_id {_first_five(wrong)} had another identity than in the records; "
+            raise InputError(f"{self.source}: track_id {shortened(wrong)} had another identity than in the records; "
                              "give the file that belongs to this data set")
         corrected[rows] = self.pids
         second = corrected.copy()
@@ -68,7 +68,7 @@ def read(path: str | Path) -> Corrections:
     corrections = _read_mat(path) if path.suffix == ".mat" else _read_csv(path)
     tracks, counts = np.unique(corrections.track_ids, return_counts=True)
     if (counts > 1).any():
-        raise InputError(f"{path}: track_id {_first_five(tracks[counts > 1].tolist())} is corrected more than once")
+        raise InputError(f"{path}: track_id {shortened(tracks[counts > 1].tolist())} is corrected more than once")
     return corrections
 
 
@@ -130,7 +130,3 @@ def refuse_shared_marker(pids: np.ndarray, second: np.ndarray, people: np.ndarra
 def _is_common(value: int, pids: np.ndarray, second: np.ndarray) -> bool:
     rows = second == value
     return len(np.unique(pids[rows])) >= _MIN_IDENTITIES_OF_MARKER and rows.sum() > (second == pids).sum()
-
-
-def _first_five(values: list[int]) -> str:
-    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
