@@ -137,7 +137,7 @@ def _network(config: ConfigDict, workdir: str, classifies: bool) -> VideoReID:
         model = initial_model(config, training_sampler(config).num_classes, classifies=classifies)
     else:
         model, _ = restore_model(workdir, config.eval.weights)
-    distributed.run_on_first_process(lambda: save_or_check_config(config, workdir))
+    distributed.run_in_first_process(lambda: save_or_check_config(config, workdir))
     return model
 
 

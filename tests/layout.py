@@ -35,7 +35,7 @@ class KeepingCheckpoints(Checkpoints):
         super().save(kind, progress, **trees)
         if (kind, progress.step) == ("last", KEPT):
             copy = self._workdir.with_name(f"{self._workdir.name}-{KEPT}")
-            distributed.run_on_first_process(lambda: keep(self._workdir, copy))
+            distributed.run_in_first_process(lambda: keep(self._workdir, copy))
 
 
 def keep(folder: Path, copy: Path) -> None:
@@ -65,7 +65,7 @@ def main(records: str, root: str, name: str, other: str) -> None:
         print(f"features: {extract.extract(model, config, records, Path(root, f'{name}-features'), 'last')}")
         print(f"exported: {export.write(model, config, Path(root, f'{name}-export'), 'last')}")
     kept, resumed = Path(root, f"{other}-{KEPT}"), Path(root, f"{name}-from-{other}")
-    distributed.run_on_first_process(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
+    distributed.run_in_first_process(lambda: (wait_for(kept), shutil.copytree(kept, resumed)))
     config.train.evaluate_every = 0
     with StopSignal(shared=jax.process_count() > 1) as stop, Checkpoints(resumed) as checkpoints:
         loop.train_steps(config, resumed, loop.training_sampler(config), checkpoints, stop, TOTAL)

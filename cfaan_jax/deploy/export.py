@@ -57,8 +57,8 @@ def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) 
     """
     folder = Path(folder)
     with distributed.exclusive(lock.path_for(folder), "exports"):
-        distributed.run_on_first_process(lambda: _check_folder(folder))
-        distributed.run_on_first_process(lambda: _write(model, describe(model, config, which), folder))
+        distributed.run_in_first_process(lambda: _check_folder(folder))
+        distributed.run_in_first_process(lambda: _write(model, describe(model, config, which), folder))
     return folder
 
 

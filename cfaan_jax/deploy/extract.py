@@ -78,7 +78,7 @@ def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: st
                      distance=config.eval.distance)
         extracted = Extracted([name for part in parts for name in part.ids],
                               np.concatenate([part.features for part in parts]), about)
-        distributed.run_on_first_process(lambda: write(folder, extracted, form))
+        distributed.run_in_first_process(lambda: write(folder, extracted, form))
     return folder
 
 

@@ -45,7 +45,7 @@ def evaluate(model: VideoReID, config: ConfigDict, workdir: str | Path, which: s
     check_network(model, config)
     with distributed.exclusive(Path(workdir) / lock.EVALUATION, "evaluates"):
         test_set = search(model, config, which, config.eval.clips)
-        return distributed.run_on_first_process(lambda: _score_and_write(test_set, model, config, Path(workdir)))
+        return distributed.run_in_first_process(lambda: _score_and_write(test_set, model, config, Path(workdir)))
 
 
 def _score_and_write(test_set: Search, model: VideoReID, config: ConfigDict, workdir: Path) -> list[dict]:

@@ -85,7 +85,7 @@ class Checkpoints:
         if self.step(kind) == progress.step:
             return
         manager, leaves = self._managers[kind], {name: _named_leaves(tree) for name, tree in trees.items()}
-        distributed.run_on_first_process(lambda: _check_space(manager.directory, leaves))
+        distributed.run_in_first_process(lambda: _check_space(manager.directory, leaves))
         items = {name: ocp.args.StandardSave(named_leaves) for name, named_leaves in leaves.items()}
         items[_PROGRESS] = ocp.args.JsonSave(asdict(progress))
         with _os_errors(manager.directory):

@@ -78,7 +78,7 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def run_on_first_process(work: Callable[[], Result]) -> Result | None:
+def run_in_first_process(work: Callable[[], Result]) -> Result | None:
     """Runs a function in the first process, while the others wait.
 
     Returns:
@@ -106,7 +106,7 @@ def run_on_first_process(work: Callable[[], Result]) -> Result | None:
 def exclusive(path: Path, doing: str) -> Iterator[None]:
     """Holds `lock.exclusive` for all processes of this run: the first takes it; if it is refused, all are refused."""
     with ExitStack() as stack:
-        run_on_first_process(lambda: stack.enter_context(lock.exclusive(path, doing)))
+        run_in_first_process(lambda: stack.enter_context(lock.exclusive(path, doing)))
         yield
 
 

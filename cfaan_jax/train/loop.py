@@ -52,12 +52,12 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     evaluate.check(config, workdir)
     with (distributed.exclusive(Path(workdir) / lock.TRAINING, "trains"),
           StopSignal(shared=jax.process_count() > 1) as stop):
-        distributed.run_on_first_process(lambda: save_or_check_config(config, workdir))
+        distributed.run_in_first_process(lambda: save_or_check_config(config, workdir))
         with Checkpoints(workdir) as checkpoints:
             finished = checkpoints.step("last") == total
             unscored = _unscored(config, workdir, checkpoints) if finished else ()
             if not finished or unscored:
-                distributed.run_on_first_process(lambda: environment.note(workdir, config.seed))
+                distributed.run_in_first_process(lambda: environment.note(workdir, config.seed))
             if not finished:
                 train_steps(config, workdir, sampler, checkpoints, stop, total)
                 unscored = [kind for kind in CHECKPOINT_KINDS if checkpoints.step(kind) is not None]
