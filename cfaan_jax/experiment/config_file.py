@@ -70,7 +70,7 @@ def override(config: ConfigDict, words: Sequence[str]) -> tuple[dict[str, object
     Raises:
         InputError: a name that is no field, or a value that does not fit its type.
     """
-    typed = [name for name in (word.lstrip("-").partition("=")[0] for word in words if word.startswith("--"))
+    typed = [name for name in (word.lstrip("-").partition("=")[0] for word in words if word.startswith("-"))
              if name.startswith(("config.", "noconfig."))]
     names = [name.partition("config.")[2] for name in typed]
     with config.unlocked():
