@@ -5,17 +5,19 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.metric_log import METERS
 from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
 from cfaan_jax.runtime.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Label of every panel, and its columns of metrics.csv; columns in none of them are losses.
 _PANELS = (("accuracy on the batch", ("accuracy",)), ("learning rate", ("learning_rate",)),
@@ -28,8 +30,11 @@ _LIGHT_AND_DARK = "<style>svg{color:#1b1f24}@media (prefers-color-scheme:dark){s
 
 
 @contextmanager
-def _figure(path: Path, width: float = 8, height: float = 4.5) -> Iterator[Figure]:
+def _figure(path: Path, width: float = 8, height: float = 4.5) -> "Iterator[Figure]":
     """A figure of so many inches that is written to an SVG file at the end."""
+    import matplotlib  # here: it takes a second to import, and most commands draw nothing
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(_STYLE):
         figure, text = Figure(figsize=(width, height), layout="constrained"), io.StringIO()
         yield figure
@@ -108,7 +113,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _by_epoch(axes: Axes, epochs: np.ndarray, values: np.ndarray, name: str) -> None:
+def _by_epoch(axes: "Axes", epochs: np.ndarray, values: np.ndarray, name: str) -> None:
     """Plots the mean of every epoch, since single steps of a PK sampler scatter widely."""
     present = ~np.isnan(values)
     if present.any():
