@@ -49,7 +49,7 @@ def test_a_tiny_rehearsal_projects_the_schedule_from_what_it_measured(info, smal
     step = lines["training step of 32 clips"]
     assert (step["times"], step["sample"], step["kind"]) == (220 - 1, 2, "projected from 2")
     assert lines["set-up, compilation and step 1"]["kind"] == "measured"
-    assert lines["checkpoint to go on from"]["times"] == 110
+    assert lines["checkpoint to resume from"]["times"] == 110
     frames = content["about"]["sizes"]["test frames"]
     assert lines["final evaluation, last and best"]["times"] == 2 * 2 and frames > 32
     assert lines["periodic evaluation"]["times"] == 22 * 2
