@@ -61,8 +61,8 @@ def serialize(features: dict[str, list[bytes] | list[int]]) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def parse(payload: bytes) -> dict[str, list[bytes] | list[int] | list[float]]:
-    """Reads an Example back; ValueError where the bytes are something else."""
+def parse(payload: bytes) -> dict[str, list]:
+    """Reads an Example back, as lists of bytes, integers or floats; ValueError where the bytes are something else."""
     try:
         example = _Example.FromString(payload)
     except DecodeError as error:

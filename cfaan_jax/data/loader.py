@@ -13,6 +13,7 @@ from cfaan_jax.data.clips import test_clips, train_clips
 from cfaan_jax.data.reading import read_clips
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
+from cfaan_jax.data.tracklets import ImageTracklets
 
 
 class TrainBatches:
@@ -34,7 +35,7 @@ class TrainBatches:
     def __init__(self, records: RecordSet, sampler: IdentitySampler, clip_length: int, image_size: tuple[int, int],
                  steps: int, sampling: str = "restricted", rows: slice = slice(None)):
         self._records, self._sampler, self._steps, self._sampling = records, sampler, steps, sampling
-        self._clip_length, self._image_size, self._rows = clip_length, tuple(image_size), rows
+        self._clip_length, self._image_size, self._rows = clip_length, image_size, rows
 
     def __len__(self) -> int:
         return self._steps
@@ -57,7 +58,7 @@ class ClipBatches:
     Clips shorter than T (mode "dense_cut") follow the others, in batches of one length each.
 
     Args:
-        records: any split, or `data.tracklets.ImageTracklets`.
+        records: the tracklets.
         mode: which clips, see `clips.test_clips`.
         clip_length: T.
         image_size: (H, W) that the network sees.
@@ -66,12 +67,12 @@ class ClipBatches:
         rows: the rows of every batch that this process reads; frames and rectangles hold these rows alone.
     """
 
-    def __init__(self, records: RecordSet, mode: str, clip_length: int, image_size: tuple[int, int], batch_size: int,
-                 workers: int = 2, rows: slice = slice(None)):
+    def __init__(self, records: RecordSet | ImageTracklets, mode: str, clip_length: int, image_size: tuple[int, int],
+                 batch_size: int, workers: int = 2, rows: slice = slice(None)):
         clips = [test_clips(int(length), clip_length, mode) for length in records.lengths]
         self._indices = np.concatenate(clips)
         self._tracklets = np.repeat(np.arange(len(clips)), [len(indices) for indices in clips])
-        self._records, self._image_size, self._workers = records, tuple(image_size), workers
+        self._records, self._image_size, self._workers = records, image_size, workers
         self._batch_size, self._rows = batch_size, range(batch_size)[rows]
         lengths = (self._indices >= 0).sum(1)
         self._batches = [(int(length), same[start:start + batch_size]) for length in np.unique(lengths)[::-1]
@@ -90,7 +91,8 @@ class ClipBatches:
         if padding := len(self._rows) - len(local):
             height, width = self._image_size
             frames = np.concatenate([frames, np.zeros((padding, *frames.shape[1:]), np.uint8)])
-            rectangles = np.concatenate([rectangles, np.tile(np.int32([0, height, 0, width]), (padding, length, 1))])
+            whole = np.array([0, height, 0, width], np.int32)
+            rectangles = np.concatenate([rectangles, np.tile(whole, (padding, length, 1))])
         return {"frames": frames, "rectangles": rectangles, "tracklet": tracklet}
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:

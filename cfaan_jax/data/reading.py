@@ -4,9 +4,10 @@ import numpy as np
 from PIL import Image
 
 from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.tracklets import ImageTracklets
 
 
-def read_clip(records: RecordSet, position: int, indices: np.ndarray,
+def read_clip(records: RecordSet | ImageTracklets, position: int, indices: np.ndarray,
               image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Reads one clip of T frames; `indices` int `[T]`, otherwise as `read_clips`.
 
@@ -17,13 +18,13 @@ def read_clip(records: RecordSet, position: int, indices: np.ndarray,
     return frames, rectangles
 
 
-def read_clips(records: RecordSet, positions: np.ndarray, indices: np.ndarray,
+def read_clips(records: RecordSet | ImageTracklets, positions: np.ndarray, indices: np.ndarray,
                image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Reads B clips of T frames.
 
     Args:
-        records: a record set, or `data.tracklets.ImageTracklets`.
-        positions: int `[B]`, of the tracklets in it.
+        records: the tracklets.
+        positions: int `[B]`, which tracklets.
         indices: int `[B, T]`, which frames.
         image_size: (H, W). A frame of another size is resized as Pillow does it, bilinear and antialiased. Its
             rectangle is scaled with it, outwards to whole pixels.

@@ -41,7 +41,7 @@ def _undamaged(directory: str, split: str, workers: int) -> np.ndarray:
             errors.append(error)
             progress.advance()
     damaged = distributed.any_over_processes(np.array([error is not None for error in errors]))
-    for i in np.flatnonzero(damaged):
+    for i in np.flatnonzero(damaged).tolist():
         print(f"left out: {errors[i] or f'{records.shard(i)}: tracklet {records.names[i]}, for another process'}")
     if damaged.all():
         raise InputError(f"{directory}: all {len(records)} tracklets of split {split} are damaged, the first one: "

@@ -25,7 +25,8 @@ class LocalFolder:
     """
 
     def __init__(self, path: Path):
-        self._path, self._descriptors, self._lock = path, {}, threading.Lock()
+        self._path, self._lock = path, threading.Lock()
+        self._descriptors: dict[str, int] = {}
 
     def path(self, name: str) -> Path:
         """The path of a file."""

@@ -44,7 +44,8 @@ class ImageTracklets:
                 raise InputError(f"tracklet {name} has no frames; leave it out")
             for k, frame in enumerate(self._frames[-1]):
                 _check_frame(f"tracklet {name}, frame {k}", frame)
-        self._rectangles, self._sizes = dict(rectangles or {}), {}
+        self._rectangles = dict(rectangles or {})
+        self._sizes: dict[int, np.ndarray] = {}
         self.lengths = np.array([len(frames) for frames in self._frames], np.int64)
 
     def __len__(self) -> int:
