@@ -37,7 +37,7 @@ UNCHECKED = {
     ("docs/use/weights.md", 'model.load_state_dict(safetensors.torch.load_file("network.safetensors"))'):
         "needs PyTorch and the code of the network's authors",
     ("docs/use/weights.md", "import tensorflow as tf"):
-        "needs what the command before it writes; see tests/test_saved_model.py",
+        "needs what the command before it writes; see tests/deploy/test_export.py",
 }
 SMALL = dict(width=8, depths=(1, 1, 1, 1))
 TORCH_FILES = {"checkpoint.pth": "cfaan", "fastreid.pth": "c2d"}  # and the network in it

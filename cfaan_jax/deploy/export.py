@@ -79,8 +79,8 @@ def _write(model: VideoReID, description: Description, folder: Path) -> None:
         content = stablehlo(model, description)
         check_features(folder / exported.NETWORK, ExportedNetwork(content, description)(frames, rectangles), expected)
         (unfinished / exported.NETWORK).write_bytes(content)
-        about = asdict(description) | _interface(description) | {exported.CHECKSUM: exported.checksum(content)}
-        about = json.dumps(about, indent=2) + "\n"
+        about = json.dumps(asdict(description) | _interface(description)
+                           | {exported.CHECKSUM: exported.checksum(content)}, indent=2) + "\n"
         (unfinished / exported.WEIGHTS).write_bytes(safetensors.numpy.save(weights.to_torch(model)))
         reloaded = _reloaded(model, unfinished / exported.WEIGHTS)
         check_features(folder / exported.WEIGHTS, features_of(reloaded)(frames, rectangles), expected)

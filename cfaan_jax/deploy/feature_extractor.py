@@ -1,8 +1,8 @@
 """Features of tracklets for other programs: the numbers of `--mode=evaluate`, without records or a config."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -94,8 +94,9 @@ class FeatureExtractor:
                              "after: from data_prep.redetect_link import RedetectLink")
         self._model, self._redetect_link, self.clips, self.distance = model, redetect_link, clips, distance
         devices = jax.device_count()
-        self._settings = dict(clips=clips, clip_length=clip_length, image_size=tuple(image_size), workers=workers,
-                              batch_size=-(-batch_size // devices) * devices)
+        self._settings: dict[str, Any] = dict(
+            clips=clips, clip_length=clip_length, image_size=tuple(image_size), workers=workers,
+            batch_size=-(-batch_size // devices) * devices)
 
     @classmethod
     def open(cls, path: str | Path, **options) -> "FeatureExtractor":
@@ -118,15 +119,12 @@ class FeatureExtractor:
 
     @classmethod
     def from_workdir(cls, workdir: str | Path, which: str = "last", **options) -> "FeatureExtractor":
-        """The network that was trained in a folder, with the clips and the batch of its config.
+        """The network that was trained in a folder; InputError if it holds no such checkpoint.
 
         Args:
             workdir: of the training.
             which: "last" or "best".
             **options: of the class; they override the config.
-
-        Raises:
-            InputError: the folder holds no such checkpoint.
         """
         model, config = restore_model(workdir, which)
         return cls(model, **dict(clip_length=config.data.clip_length, image_size=config.data.image_size,
@@ -159,14 +157,11 @@ class FeatureExtractor:
 
     @classmethod
     def from_export(cls, folder: str | Path, **options) -> "FeatureExtractor":
-        """The network in a folder that `--mode=export` wrote.
+        """The network in a folder that `--mode=export` wrote; InputError if it holds no export, or a damaged one.
 
         Args:
             folder: of the export.
             **options: of the class, except clip_length and image_size, which the export has.
-
-        Raises:
-            InputError: it holds no export, or a damaged one.
         """
         network = ExportedNetwork.open(folder)
         about = network.description
@@ -185,8 +180,7 @@ class FeatureExtractor:
             InputError: onnxruntime is not installed, or the file is broken or has other inputs or outputs.
         """
         network = OnnxFeatures(Path(path), str(path))
-        return cls(FrameNetwork(network.features), clip_length=1, image_size=network.image_size,
-                   clips="all_continuous", **options)
+        return cls(network, clip_length=1, image_size=network.image_size, clips="all_continuous", **options)
 
     def __call__(self, tracklets: Tracklets) -> Features:
         """Features of tracklets.
@@ -229,7 +223,8 @@ class FeatureExtractor:
         Raises:
             InputError: as a call of the extractor does, or fewer than 10 tracklets.
         """
-        names, batches, datasets = [], [], [self._dataset(tracklets) for tracklets in sets]
+        names: list[str] = []
+        batches, datasets = [], [self._dataset(tracklets) for tracklets in sets]
         if (count := sum(map(len, datasets))) < whitening.MIN_TRACKLETS:
             raise InputError(f"{count} tracklets are too few to whiten features with: give all that are compared, at "
                              f"least {whitening.MIN_TRACKLETS}, or take the features as they are")
@@ -271,25 +266,3 @@ class FeatureExtractor:
             InputError: a video that cannot be read, or boxes outside it.
         """
         return self(crop_video(path, boxes))
-
-
-class FrameNetwork:
-    """A `ClipNetwork` from a network of single images: the mean of its features over a clip.
-
-    Args:
-        features: of crops, uint8 `[n, H, W, 3]` -> float32 `[n, D]`.
-    """
-
-    any_length = True
-
-    def __init__(self, features: Callable[[np.ndarray], np.ndarray]):
-        self._features = features
-
-    def __call__(self, frames: jax.Array, rectangles: jax.Array) -> np.ndarray:
-        """Features `[B, D]` of clips uint8 `[B, T, H, W, 3]`; padding counts like the rest."""
-        frames = np.asarray(frames)
-        return self._features(frames.reshape(-1, *frames.shape[2:])).reshape(*frames.shape[:2], -1).mean(axis=1)
-
-    def tracklet_features(self, means: np.ndarray) -> np.ndarray:
-        """The means over clips are the features of tracklets, `[N, D]`."""
-        return means

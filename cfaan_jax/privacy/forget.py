@@ -203,11 +203,10 @@ def _in_features(path: Path, person: Person) -> Removal | None:
     if not rows.any():
         return None
     rest, names = search.without(rows), search.names[rows].tolist()
-    if 0 < rest.num_queries < len(rest.names):
-        what, delete = f"rows of {_count(names)}", partial(rest.save, path)
-    else:
-        what, delete = f"rows of {_count(names)}, and the file, in which nothing to search is left", path.unlink
-    return Removal(path, what, delete, names, search.about.dataset, tested=True)
+    useful = 0 < rest.num_queries < len(rest.names)
+    what = f"rows of {_count(names)}{'' if useful else ', and the file, in which nothing to search is left'}"
+    return Removal(path, what, partial(rest.save, path) if useful else path.unlink, names, search.about.dataset,
+                   tested=True)
 
 
 def _in_extracted(folder: Path, names: frozenset[str]) -> Removal | None:

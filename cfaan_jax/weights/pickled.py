@@ -49,7 +49,7 @@ def _from_values(values: list) -> dict[str, Any]:
     return dictionary(zip(values[::2], values[1::2], strict=True))
 
 
-_CONTAINERS = {"TUPLE": tuple, "LIST": list, "DICT": _from_values}
+_CONTAINERS: dict[str, Callable[[list], Any]] = {"TUPLE": tuple, "LIST": list, "DICT": _from_values}
 
 
 class _Machine:

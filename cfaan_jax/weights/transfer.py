@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -177,8 +178,8 @@ def _entries(model: VideoReID) -> dict[str, _Entry]:
     return entries
 
 
-def _variable(model: VideoReID, path: Sequence):
-    node = model
+def _variable(model: VideoReID, path: Sequence) -> Any:
+    node: Any = model
     for key in path:
         node = node[key] if isinstance(key, int) else getattr(node, key)
     return node

@@ -8,7 +8,7 @@ import pytest
 
 from cfaan_jax import FeatureExtractor
 from cfaan_jax.deploy import demo
-from cfaan_jax.deploy.feature_extractor import FrameNetwork
+from cfaan_jax.deploy.crop_features import CropFeatures
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import matches
@@ -18,7 +18,8 @@ from tests import tiny_records
 @pytest.fixture
 def by_colour(monkeypatch):
     """In place of weights: the colours of the upper and the lower half of a frame."""
-    network = FrameNetwork(lambda crops: np.concatenate([crops[:, :8].mean((1, 2)), crops[:, 8:].mean((1, 2))], axis=1))
+    network = CropFeatures(lambda crops: np.concatenate([crops[:, :8].mean((1, 2)), crops[:, 8:].mean((1, 2))], axis=1),
+                           (16, 8), "CPU")
     extractor = FeatureExtractor(network, clip_length=1, image_size=(16, 8), clips="all_continuous")
     monkeypatch.setattr(demo.FeatureExtractor, "open", lambda weights: extractor)
 

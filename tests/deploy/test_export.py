@@ -14,7 +14,7 @@ import pytest
 
 from cfaan_jax import FeatureExtractor, weights
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.deploy import export
+from cfaan_jax.deploy import export, saved_model
 from cfaan_jax.deploy.exported import ExportedNetwork
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import features
@@ -224,3 +224,38 @@ def test_a_damaged_export_is_refused(tmp_path, made, damage, words):
 def test_a_description_comes_back_as_it_was(made):
     model, folder = made["tclnet"]
     assert ExportedNetwork.open(folder).description == export.describe(model, shrunk("tclnet"), "untrained")
+
+
+TENSORFLOW_ALONE = """
+import sys
+sys.modules["cfaan_jax"] = sys.modules["jax"] = sys.modules["flax"] = None  # importing them fails
+import numpy, tensorflow
+network, given = tensorflow.saved_model.load(sys.argv[1]), numpy.load(sys.argv[2])
+numpy.save(sys.argv[3], network.features(given["frames"], given["rectangles"]))
+"""
+
+
+@pytest.mark.parametrize("variant, length", [("axial_s2", 4), ("p3d", 3)])
+def test_tensorflow_alone_gets_the_same_features(made, tmp_path, variant, length):
+    pytest.importorskip("tensorflow")
+    written = saved_model.write(shutil.copytree(made[variant][1], tmp_path / "export"))
+    frames, rectangles = clips(5, length=length)
+    np.savez(tmp_path / "given.npz", frames=frames, rectangles=rectangles)
+    subprocess.run([sys.executable, "-I", "-c", TENSORFLOW_ALONE, written, tmp_path / "given.npz", tmp_path / "a.npy"],
+                   check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"})
+    same(np.load(tmp_path / "a.npy"), features.features_of(made[variant][0])(frames, rectangles))
+
+
+def test_a_saved_model_that_cannot_be_written_is_named(made, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    with pytest.raises(InputError, match=f"{tmp_path}: no exported network"):
+        saved_model.write(tmp_path)
+    folder = shutil.copytree(made["p3d"][1], tmp_path / "export")
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "tensorflow", None)
+        with pytest.raises(InputError, match="needs tensorflow; pip install tensorflow"):
+            saved_model.write(folder)
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(InputError, match="saved_model is not written: its features differ"):
+        saved_model.write(folder)
+    assert not list(folder.glob("saved_model*"))
