@@ -1,5 +1,5 @@
 """Every reader of files and text of users takes any bytes: it returns, or says what is wrong. The long campaign is
-`benchmarks.fuzz`, of which these are a few steps without the guidance by coverage."""
+`benchmarks.robustness.fuzz`; these are a few of its steps, without the guidance by coverage."""
 
 import os
 
