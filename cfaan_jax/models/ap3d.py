@@ -36,11 +36,7 @@ class P3DSettings(BackboneHooks):
 
 @dataclass(frozen=True)
 class AP3DSettings(BackboneHooks):
-    """AP3D: P3D-C over neighbours that the appearance-preserving module has aligned.
-
-    Attributes:
-        contrastive: weigh the aligned neighbours by how well they fit.
-    """
+    """AP3D: P3D-C over neighbours that `Alignment` has aligned and, if `contrastive`, weighed by how well they fit."""
 
     contrastive: bool = True
 
@@ -76,9 +72,7 @@ def _is_temporal(site: BlockSite) -> bool:
 class TemporalConvolution(nnx.Module):
     """A convolution over a frame and its two neighbours, position by position; its kernel starts at 0.
 
-    Args:
-        channels: of input and output.
-        align: gives the neighbours; None for those at the same position. Beyond the ends of a clip there is 0.
+    `align` gives the neighbours; None: those at the same position. Beyond the ends of a clip there is 0.
     """
 
     def __init__(self, channels: int, align: "Alignment | None"):
@@ -99,13 +93,7 @@ def neighbours(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 class Alignment(nnx.Module):
-    """The appearance-preserving module: rebuilds each neighbour from its positions that look like the frame's own.
-
-    Args:
-        channels: of the maps.
-        contrastive: see `AP3DSettings`.
-        rng: draws the initial weights.
-    """
+    """The appearance-preserving module: rebuilds each neighbour from its positions that look like the frame's own."""
 
     def __init__(self, channels: int, contrastive: bool, rng: np.random.Generator):
         inner = channels // _REDUCTION

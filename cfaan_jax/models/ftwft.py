@@ -21,11 +21,7 @@ from cfaan_jax.models.layers.precision import cast_to
 
 @dataclass(frozen=True)
 class FTWFTSettings(BackboneHooks):
-    """Attention over frames.
-
-    Attributes:
-        inner_channels: to which a whole map is brought down.
-    """
+    """Attention over frames, from whole maps brought down to `inner_channels`."""
 
     inner_channels: int = 256
 
@@ -48,14 +44,8 @@ class FTWFTSettings(BackboneHooks):
 class FrameAttention(nnx.Module):
     """Logits of the frames of a clip: a convolution over the whole map, then one over three frames, each with a ReLU.
 
-    The released code fixes the map at 14x7 cells, those of an image of 224x112; here it is that of the images that the
-    network is made for.
-
-    Args:
-        map_size: rows and columns of the last feature map.
-        channels: of that map.
-        inner: channels between the two convolutions.
-        rng: draws the initial weights.
+    The released code fixes the map at 14x7 cells, those of an image of 224x112; here it has the `map_size` (rows and
+    columns) of the images that the network is made for. `inner` are the channels between the two convolutions.
     """
 
     def __init__(self, map_size: tuple[int, int], channels: int, inner: int, rng: np.random.Generator):

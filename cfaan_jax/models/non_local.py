@@ -19,11 +19,7 @@ from cfaan_jax.models.layers.precision import accumulation_dtype, cast_to
 
 @dataclass(frozen=True)
 class NonLocalSettings(BackboneHooks):
-    """The options of a non-local block; the default is the released network.
-
-    Attributes:
-        sub_sample: halve rows and columns of keys and values by max pooling.
-    """
+    """A non-local block as released; `sub_sample` halves rows and columns of keys and values by max pooling."""
 
     sub_sample: bool = False
 
@@ -45,13 +41,7 @@ class NonLocalSettings(BackboneHooks):
 
 
 class PointwiseLinear(nnx.Module):
-    """A 1x1x1 convolution with bias and torch's default initialisation.
-
-    Args:
-        inputs, outputs: channels.
-        rng: draws the initial weights.
-        he: draw the kernel from a normal distribution of He's deviation (fan out) instead.
-    """
+    """A 1x1x1 convolution with bias, initialised as torch does; `he`: the kernel from He's normal one (fan out)."""
 
     def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, he: bool = False):
         bound, shape = math.sqrt(1 / inputs), (inputs, outputs)
@@ -67,15 +57,8 @@ class PointwiseLinear(nnx.Module):
 class NonLocalBlock(nnx.Module):
     """Attention of every position of a clip to all others, added to its input.
 
-    Names are those of the publication; eq. 2 calls theta, phi and g q, k and v. W maps the weighted sum back to the
-    channels of the input. The logits are not divided by the root of the depth.
-
-    Args:
-        channels: of input and output.
-        inner: channels of theta, phi and g; the released network has half of `channels`.
-        settings: see `NonLocalSettings`.
-        groups: see `BatchNorm`.
-        rng: draws the initial weights.
+    Names are those of the publication; eq. 2 calls theta, phi and g q, k and v, which have `inner` channels. W maps the
+    weighted sum back to the channels of the input. The logits are not divided by the root of the depth.
     """
 
     def __init__(self, channels: int, inner: int, settings: NonLocalSettings, groups: int, rng: np.random.Generator):

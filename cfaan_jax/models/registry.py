@@ -59,9 +59,7 @@ class System:
 
     Attributes:
         hooks: the settings of what it adds to the plain ResNet-50; its fields are the network's options.
-        head: its own head.
-        layout: names of its own code.
-        stem_relu: see `ResNetSettings`; the released value of each network.
+        head, layout, stem_relu: those of its released code; the last one is described in `ResNetSettings`.
     """
 
     hooks: type[BackboneHooks] = BackboneHooks

@@ -57,13 +57,7 @@ class TCLNetSettings(BackboneHooks):
 
 
 class SaliencyBoosting(nnx.Module):
-    """Adds to each frame its attention, from its mean to all positions of the other frames.
-
-    Args:
-        channels: of input and output.
-        groups: see `BatchNorm`.
-        rng: draws the initial weights.
-    """
+    """Adds to each frame its attention, from its mean to all positions of the other frames."""
 
     def __init__(self, channels: int, groups: int, rng: np.random.Generator):
         self.output = PointwiseLinear(channels, channels, rng, he=True)
@@ -93,15 +87,8 @@ class SaliencyErasing(nnx.Module):
     """The last stage, over pairs of frames: shared bottlenecks, then a learner for the first and one for the second.
 
     The released code takes clips of four frames (of longer ones it leaves out what follows the fourth); here the clip
-    may have any even number. The pairs go one after another: each is a batch of its own for batch normalisation, in
-    training as in the released code.
-
-    Args:
-        site: of the stage's first bottleneck.
-        rng: draws the initial weights.
-
-    Raises:
-        InputError: clips of an odd number of frames.
+    may have any even number, and an odd one raises InputError. The pairs go one after another: each is a batch of its
+    own for batch normalisation, in training as in the released code. `site` is that of the stage's first bottleneck.
     """
 
     def __init__(self, site: BlockSite, rng: np.random.Generator):
@@ -136,21 +123,16 @@ class SaliencyErasing(nnx.Module):
     def correlation(self, first: jax.Array, second: jax.Array) -> jax.Array:
         """The similarity of each position of a frame to the learnt mean of another, `[B, H, W]`.
 
-        Args:
-            first: maps of the other frame, `[B, H, W, channels]`.
-            second: maps of the frame, `[B, H, W, inputs]`.
+        The other frame's maps are `first`, `[B, H, W, channels]`; those of the frame `second`, `[B, H, W, inputs]`.
         """
         query = jnp.einsum("bc,cd->bd", first.mean((1, 2)), cast_to(self.reduction, first))
         similar = jnp.einsum("bc,bhwc->bhw", query, second, preferred_element_type=accumulation_dtype(second))
         return similar / math.sqrt(second.shape[-1])
 
     def erase(self, x: jax.Array, mask: jax.Array, saliency: jax.Array) -> jax.Array:
-        """Erases positions and adds to all of them a learnt map of the mean of the others.
+        """Erases positions of `[B, H, W, inputs]` and adds to all of them a learnt map of the mean of the others.
 
-        Args:
-            x: `[B, H, W, inputs]`.
-            mask: 1 where a position stays and 0 where it is erased, `[B, H, W]`.
-            saliency: logits by which the mean is weighed, `[B, H, W]`.
+        `mask` is 0 where a position is erased, else 1; `saliency` are the logits that weigh the mean; both `[B, H, W]`.
         """
         logits = (saliency - _NEVER * (1 - mask)).reshape(x.shape[0], -1)
         weights = jax.nn.softmax(logits, axis=-1).reshape(mask.shape)
