@@ -107,7 +107,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
+    """Runs the command, `cfaan` or `python -m cfaan_jax.main`; returns the exit status."""
     return exit_status(lambda: _run(*parse(arguments)), "everything done so far is saved; the same command resumes")
 
 
@@ -148,10 +148,5 @@ def _cache_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "cfaan-jax"))
 
 
-def command() -> None:
-    """What `cfaan` and `python -m cfaan_jax.main` run."""
-    sys.exit(main())
-
-
 if __name__ == "__main__":
-    command()
+    sys.exit(main())
