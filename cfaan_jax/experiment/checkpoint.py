@@ -52,11 +52,8 @@ class Checkpoints:
 
     A checkpoint gets its final name when it is complete, and its predecessor is deleted afterwards. Whenever the
     process ends, the latest complete one is there. `last` holds the network, the optimiser's state and the progress;
-    `best` lacks the optimiser's state.
-
-    Args:
-        workdir: of the run.
-        read_only: change nothing in the folder, since another process may be training there.
+    `best` lacks the optimiser's state. With read_only=True nothing changes in the folder, since another process may be
+    training there.
     """
 
     def __init__(self, workdir: str | Path, read_only: bool = False):
@@ -66,7 +63,8 @@ class Checkpoints:
             read_only=read_only)
         root = Path(workdir).absolute() / "checkpoints"
         if not read_only and jax.process_index() == 0:
-            _remove_unfinished(root)
+            for path in filter(ocp.utils.is_tmp_checkpoint, root.glob("*/*")):  # left by processes that were killed
+                shutil.rmtree(path)  # Orbax would do so in a thread that can outlive the interpreter
         self._managers = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in CHECKPOINT_KINDS}
 
     def __enter__(self) -> "Checkpoints":
@@ -103,11 +101,8 @@ class Checkpoints:
         return progress
 
     def restore(self, kind: str, **templates) -> dict:
-        """Pytrees of arrays, by name.
+        """Pytrees of arrays by name, each like its template, of arrays or `jax.ShapeDtypeStruct`s with a sharding.
 
-        Args:
-            kind: "last" or "best".
-            templates: pytrees with arrays, or `jax.ShapeDtypeStruct`s with a sharding, of the same structure.
         Raises:
             InputError: there is no such checkpoint, it is incomplete, or it does not fit the templates.
         """
@@ -136,13 +131,8 @@ class Checkpoints:
 
 
 def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module, ConfigDict]:
-    """The trained network of a workdir, and its config.
+    """The network of checkpoint "last" or "best" of a workdir, in evaluation mode, and the config that trained it.
 
-    Args:
-        workdir: of the training run.
-        which: "last", or "best" by the mAP of the periodic evaluation.
-    Returns:
-        the model in evaluation mode, and the config with which it was trained.
     Raises:
         InputError: the folder is not a workdir, or the checkpoint is missing or incomplete.
     """
@@ -180,13 +170,6 @@ def _os_errors(folder: Path) -> Iterator[None]:
             if code is None:
                 raise
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
-
-
-def _remove_unfinished(root: Path) -> None:
-    """Removes what killed processes left. Orbax would do so in a thread that can outlive the interpreter."""
-    for path in root.glob("*/*"):
-        if ocp.utils.is_tmp_checkpoint(path):
-            shutil.rmtree(path)
 
 
 def _named_leaves(tree) -> dict:

@@ -22,10 +22,7 @@ def create_model(config: ConfigDict, num_classes: int) -> nnx.Module:
 def initial_model(config: ConfigDict, num_classes: int, *, classifies: bool = True) -> nnx.Module:
     """The network with which training starts: `create_model`, with the weights of `config.model.pretrained` in it.
 
-    Args:
-        config: of the experiment.
-        num_classes: identities that it tells apart.
-        classifies: False: only features are wanted, so the file may lack the classifier or have another one.
+    With classifies=False only features are wanted, so that file may lack the classifier or have another one.
     """
     model = create_model(config, num_classes)
     if config.model.pretrained != "none":
@@ -40,12 +37,7 @@ def weights_of(config: ConfigDict) -> str:
 
 
 def save_or_check_config(config: ConfigDict, workdir: str | Path) -> None:
-    """Writes the config to `<workdir>/config.json`, or compares it with the one that is there.
-
-    Raises:
-        InputError: the folder belongs to an experiment with another config. Fields on which training does not depend
-            (`FREE`) may differ.
-    """
+    """Writes `<workdir>/config.json`; InputError if one is there that differs in a field that is not `FREE`."""
     path = Path(workdir) / "config.json"
     if not path.exists():
         write_atomic(path, json.dumps(config.to_dict(), indent=2) + "\n")
@@ -61,11 +53,7 @@ def save_or_check_config(config: ConfigDict, workdir: str | Path) -> None:
 
 
 def load_config(workdir: str | Path) -> ConfigDict:
-    """The config that `save_or_check_config` wrote.
-
-    Raises:
-        InputError: there is none, or it cannot be read.
-    """
+    """The config that `save_or_check_config` wrote; InputError if there is none, or it cannot be read."""
     path = Path(workdir) / "config.json"
     try:
         content = parse_json(path.read_bytes())

@@ -17,13 +17,7 @@ _FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # of an installe
 
 
 def find(name: str) -> Path:
-    """The file of a config.
-
-    Args:
-        name: a path, or the name of one of this project's configs, such as "mars".
-    Raises:
-        InputError: there is none.
-    """
+    """The file of a config: a path, or the name of one of this project's, such as "mars"; InputError if none has it."""
     if Path(name).is_file():
         return Path(name)
     files = {path.stem: path for folder in _FOLDERS for path in sorted(folder.glob("*.py"))}
@@ -34,13 +28,7 @@ def find(name: str) -> Path:
 
 
 def load(spec: str) -> ConfigDict:
-    """Runs a config file.
-
-    Args:
-        spec: path or name, see `find`; a variant may follow, as in "mars:c2d".
-    Raises:
-        InputError: no such file, or one that gives no config.
-    """
+    """Runs the file that `find` finds; a variant may follow, as in "mars:c2d". InputError if it gives no config."""
     name, *variant = spec.split(":", 1)
     path = find(name)
     try:
@@ -60,11 +48,8 @@ def load(spec: str) -> ConfigDict:
 
 
 def override(config: ConfigDict, words: Sequence[str]) -> tuple[dict[str, object], list[str]]:
-    """Sets fields of a config as typed, and takes retired fields out.
+    """Sets fields of a config as typed on a command line, and takes retired fields out.
 
-    Args:
-        config: is changed.
-        words: of a command line.
     Returns:
         ({dotted name: value} of the fields that were typed, the words that set no field).
     Raises:

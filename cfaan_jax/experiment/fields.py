@@ -40,8 +40,7 @@ class Field:
     Attributes:
         kind: type of its value, or of the values in its tuple.
         default: None: may be unset; a tuple: holds several values.
-        text: description.
-        low, high: the range of a number, ends included.
+        text, low, high: its description, and the range of a number, ends included.
         choices: the names that it can hold; none: any.
     """
 
@@ -179,10 +178,7 @@ def flatten(tree: dict, prefix: str = "") -> dict:
     """Every field of a config by its dotted name: {"model.width": 64, ...}."""
     flat = {}
     for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
 
 

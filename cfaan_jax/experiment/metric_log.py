@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ COLUMNS = ("step", "epoch", "loss", "triplet", "id_loss", "centre", "osm_caa", "
 
 
 def earlier_rows(path: Path, step: int, evaluated: int) -> list[dict]:
-    """The rows of a metrics.csv up to a step, those of evaluations up to the step `evaluated`; a torn row is left out.
+    """The rows of a metrics.csv up to a step, those of evaluations up to the step `evaluated`, without torn rows.
 
-    Raises:
-        InputError: it is another kind of file.
+    InputError if it is another kind of file.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -38,12 +37,9 @@ class MetricLog:
     A row of a step has no mAP and rank1; a row of an evaluation has these only. `step` counts finished steps.
 
     Args:
-        workdir: of the run.
-        step: finished steps at the checkpoint from which this run resumes; later rows are deleted, since their steps
-            come again.
-        evaluated: the step of the latest evaluation in that checkpoint.
-        loggers: names of `LOGGERS`.
-        fields: of the config, by name, for loggers that store them.
+        step, evaluated: of the checkpoint from which this run resumes, see `TrainingProgress`; later rows are deleted,
+            since their steps come again.
+        loggers, fields: names of `LOGGERS`, and the fields of the config by name, for loggers that store them.
     Raises:
         InputError: the package of a logger is not installed.
     """
@@ -53,10 +49,8 @@ class MetricLog:
         self._path = Path(workdir) / "metrics.csv"
         rows = earlier_rows(self._path, step, evaluated) if self._path.exists() else []
         with ExitStack() as stack:  # a logger that cannot be opened closes those before it
-            self._loggers = []
-            for name in loggers:
-                self._loggers.append(LOGGERS[name](self._path.parent, fields or {}))
-                stack.callback(self._loggers[-1].close)
+            self._loggers = [stack.enter_context(closing(LOGGERS[name](self._path.parent, fields or {})))
+                             for name in loggers]
             text = io.StringIO(newline="")
             writer = csv.DictWriter(text, COLUMNS)
             writer.writeheader()

@@ -1,10 +1,7 @@
 """How each network is trained and tested: CF-AAN's recipe, and what the other systems do differently by themselves.
 
 The other systems follow their released code (guxinqian/AP3D, blue-blue272/VideoReID-TCLNet, ppriyank/Video-Person-Re-
-ID-Fantastic-Techniques-and-Where-to-Find-Them), with these exceptions. Frames are resized bilinearly, not bicubically.
-All scales of the necks start at 1, not near it. FT-WFT mirrors whole clips, not single frames, and lacks its random
-shift of frames and its second random erasing; its test takes all clips of a long tracklet, not the first 41. P3D-C is
-trained as AP3D, in whose code it comes. None of these recipes has been run to its end here.
+ID-Fantastic-Techniques-and-Where-to-Find-Them) with the exceptions in docs/paper/tables.md, P3D-C that of AP3D.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -60,13 +57,10 @@ def network_of(variant: str) -> dict:
 
 
 def recipe(variant: str = "cfaan") -> ConfigDict:
-    """The config that trains a network on MARS.
+    """The config that trains a network on MARS; InputError for a name that is not one of `VARIANTS`.
 
-    Args:
-        variant: one of `PRESETS`, by its own recipe where it has one; "<name>_cfaan_recipe" is another system with the
-            head, losses, sampling, schedule and test of CF-AAN.
-    Raises:
-        InputError: unknown variant.
+    Those of `PRESETS` are trained by their own recipe where they have one; "<name>_cfaan_recipe" is another system with
+    the head, losses, sampling, schedule and test of CF-AAN.
     """
     if variant not in VARIANTS:
         raise InputError(f"variant '{variant}': choose one of {shortened(VARIANTS)}, as in --config=mars:c2d")
