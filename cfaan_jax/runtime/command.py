@@ -19,14 +19,9 @@ _REMEDIES = {
 
 
 def exit_status(work: Callable[[], object], saved: str = "") -> int:
-    """Runs the work of a command and prints one line for an error that is not the program's.
+    """Runs a command, prints one line for an error that is not the program's; returns a status of `cfaan_jax.errors`.
 
-    Args:
-        work: the command.
-        saved: printed where `Interrupted` stops it: what is saved, and how to resume.
-
-    Returns:
-        the exit status, one of `cfaan_jax.errors`.
+    `saved` says what is saved and how to resume where `Interrupted` stops the command.
     """
     try:
         work()

@@ -37,13 +37,10 @@ _barrier_numbers = itertools.count()  # every barrier needs a name of its own
 def join(distributed: str = "auto") -> None:
     """Joins the processes of a run, before anything else is done with JAX; all but the first stop printing.
 
-    Args:
-        distributed: "auto": joins if the environment names several processes, by JAX_COORDINATOR_ADDRESS (host:port of
-            the first process) with JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by the number of tasks of srun or mpirun.
-            "yes": joins as JAX detects the processes, needed on TPU slices of several hosts. "no": one process.
-
-    Raises:
-        InputError: the environment does not say which processes belong together.
+    "auto" joins if the environment names several processes, by JAX_COORDINATOR_ADDRESS (host:port of the first) with
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by the number of tasks of srun or mpirun. "yes" joins as JAX detects the
+    processes, needed on TPU slices of several hosts. "no": one process. InputError if the environment does not say
+    which processes belong together.
     """
     environment = os.environ
     several = ("JAX_COORDINATOR_ADDRESS" in environment
@@ -79,12 +76,9 @@ def is_first_process() -> bool:
 
 
 def run_in_first_process(work: Callable[[], Result]) -> Result | None:
-    """Runs a function in the first process, while the others wait.
+    """Runs a function in the first process, while the others wait, and returns its result there, None in the others.
 
-    Returns:
-        the result of the function; None in the others.
-    Raises:
-        InputError: in every process, if the function raises it, or an OSError.
+    InputError in every process if the function raises it, or an OSError.
     """
     if jax.process_count() == 1:
         return work()

@@ -99,12 +99,8 @@ def _check_text(array: np.ndarray, name: str) -> np.ndarray:
 def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """Opens a file for writing that gets its name, and replaces an older one, when it is complete.
 
-    When the block raises, nothing is left of it.
-
-    Args:
-        path: the final name.
-        durable: wait until it is safely on the disk; without it thousands of small files are quick, and a power
-            failure can take the latest ones back.
+    When the block raises, nothing is left of it. `durable` waits until it is safely on the disk; without it thousands
+    of small files are quick, and a power failure can take the latest ones back.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
@@ -118,7 +114,11 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
         raise
     if durable:
-        _sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the renaming outlasts a power failure, too
+        finally:
+            os.close(folder)
 
 
 def write_atomic(path: Path, content: bytes | str, durable: bool = True) -> None:
@@ -152,12 +152,3 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             os.replace(older, path)
         raise
     shutil.rmtree(older, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a renaming in the folder outlast a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,11 +7,7 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop. No `except Exception` in a library keeps it from the command.
-
-    Args:
-        signum: the signal that asked.
-    """
+    """The signal `signum` asked the run to stop. No `except Exception` in a library keeps it from the command."""
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
@@ -21,8 +17,7 @@ class Interrupted(KeyboardInterrupt):
 class StopSignal:
     """Within this context SIGTERM and Ctrl-C set `received`; a second one ends the process as usual.
 
-    Args:
-        shared: other processes work on the same and must stop at the same step, so no block is interrupted.
+    With shared=True other processes work on the same and must stop at the same step, so no block is interrupted.
     """
 
     def __init__(self, shared: bool = False):

@@ -31,12 +31,9 @@ def path_for(folder: Path) -> Path:
 
 @contextmanager
 def exclusive(path: Path, doing: str) -> Iterator[None]:
-    """Holds a lock for as long as the block runs.
+    """Holds a lock file for as long as the block runs; `doing` says to a second process what the holder does there.
 
-    Args:
-        path: the lock file. Its folder is created where it is missing. Afterwards the file is removed, and so is a
-            folder created for it, if nothing else lies there.
-        doing: what the holder does in that folder, for the message to a second process.
+    A missing folder is created. Afterwards the file is removed, and so is that folder, if nothing else lies there.
 
     Raises:
         InputError: another process holds the lock, or one of another machine may hold it, named with host and number;
@@ -50,7 +47,8 @@ def exclusive(path: Path, doing: str) -> Iterator[None]:
                 check_regular_file(path)
             stack.enter_context(FileLock(path, timeout=_PATIENCE, fallback_to_soft=False))
             _refuse_other_machine(path)
-            path.write_text(json.dumps(_note(doing)))
+            path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(),
+                                        "doing": doing, "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}))
         except Timeout:
             raise InputError(f"{path.parent}: {_holder(_read(path))} works here; wait for it, stop it, or give another "
                              "folder") from None
@@ -64,11 +62,6 @@ def exclusive(path: Path, doing: str) -> Iterator[None]:
             if creates_folder:
                 with suppress(OSError):  # not empty
                     path.parent.rmdir()
-
-
-def _note(doing: str) -> dict:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "doing": doing,
-            "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
 
 
 def _refuse_other_machine(path: Path) -> None:

@@ -27,9 +27,7 @@ _LARGEST = 2**28  # bytes of an unpacked variable; tables of a million tracklets
 def read_integers(path: str | Path, key: str) -> np.ndarray:
     """The matrix stored under `key`, int64, in its stored shape.
 
-    Raises:
-        InputError: the file is missing, damaged, of another format or without that variable, or a value is not a whole
-            number.
+    InputError if the file is missing, damaged, of another format or without it, or a value is not a whole number.
     """
     path, names = Path(path), []
     try:

@@ -14,9 +14,7 @@ _FATAL_ONLY = 4  # other errors are logged and raised
 class ImageSession:
     """A network with one input, float32 images `[B, 3, H, W]`, opened for inference; threads may share it.
 
-    Args:
-        path: of the .onnx file; its .data file lies beside it, if it has one.
-        flag: the flag that holds `path`, for errors.
+    `path` is the .onnx file, beside its .data file if it has one; errors name `flag`, which holds the path.
 
     Attributes:
         device: name of the device that it computes on.
@@ -40,11 +38,7 @@ class ImageSession:
         self._input, self.batch, self.size = inputs[0].name, shape[0], (shape[2], shape[3])
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """Returns the outputs for images `[B, 3, H, W]`; their first axis is B.
-
-        Raises:
-            InputError: the network cannot compute them, or an output has another first axis.
-        """
+        """The outputs for images `[B, 3, H, W]`; InputError if there are none, or one has another first axis than B."""
         try:
             outputs = self._session.run(None, {self._input: images})
         except Exception as error:  # its errors share no narrower class

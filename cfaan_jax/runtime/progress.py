@@ -14,12 +14,8 @@ _SECONDS_BETWEEN_LOG_LINES = 15.0
 class Progress:
     """Counts the finished items of one piece of work. Use it as a context manager and call `advance` for each item.
 
-    Rich decides whether the output is a terminal and respects `NO_COLOR`.
-
-    Args:
-        label: what is being done, a few words.
-        total: number of items.
-        start: number of items that an earlier run finished.
+    Rich decides whether the output is a terminal and respects `NO_COLOR`. `label` says in a few words what is being
+    done, `total` how many items there are, `start` how many of them an earlier run finished.
     """
 
     def __init__(self, label: str, total: int, start: int = 0):
@@ -51,20 +47,13 @@ class Progress:
     def advance(self, count: int = 1, **metrics) -> None:
         """Reports `count` more finished items, with the metrics to show beside the bar (`loss=0.31`)."""
         self.done += count
-        text = "  ".join(f"{name} {_short(value)}" for name, value in metrics.items())
+        text = "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                         for name, value in metrics.items())
         self._bar.update(self._task, completed=self.done, metrics=text)
-        if not self._console.is_terminal:
-            self._log_line(text)
-
-    def _log_line(self, text: str) -> None:
         now = time.monotonic()
-        if self.done < self.total and now - self._last_line < _SECONDS_BETWEEN_LOG_LINES:
-            return
-        self._last_line = now
-        rate = (self.done - self._start) / max(now - self._began, 1e-9)
-        line = f"{self.label}: {self.done}/{self.total}  {rate:.1f}/s  {text}".rstrip()
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _short(value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        due = self.done >= self.total or now - self._last_line >= _SECONDS_BETWEEN_LOG_LINES
+        if due and not self._console.is_terminal:
+            self._last_line = now
+            rate = (self.done - self._start) / max(now - self._began, 1e-9)
+            line = f"{self.label}: {self.done}/{self.total}  {rate:.1f}/s  {text}".rstrip()
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -14,24 +14,17 @@ from cfaan_jax.errors import InputError
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of one axis, "data", with the devices of one process side by side.
+    """A mesh of one axis, "data", with the devices of one process side by side; None: all devices of all processes.
 
     The compiler decides how a step is divided (`AxisType.Auto`): a mean over the batch, and so batch normalisation, is
     one over all devices.
-
-    Args:
-        devices: of the mesh; None: all devices of all processes.
     """
     devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
 def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
-    """The sharding of arrays `[B, ...]` whose rows are divided over the devices.
-
-    Raises:
-        InputError: the devices do not divide the batch.
-    """
+    """The sharding of arrays `[B, ...]` with rows divided over the devices; InputError if B is no multiple of them."""
     if batch_size % mesh.size:
         raise InputError(f"a batch of {batch_size} clips does not divide over {mesh.size} devices; it must be a "
                          f"multiple of {mesh.size}: set config.data.identities x config.data.tracklets / "
@@ -62,12 +55,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put_on_mesh(tree, sharding: NamedSharding):
-    """Moves a pytree of arrays to the devices.
-
-    Args:
-        tree: of a batch, the rows of `local_rows`; of replicated arrays, the same whole arrays in every process.
-        sharding: `batch_sharding` or `replicated`.
-    """
+    """Moves arrays to devices: `local_rows` of a batch by `batch_sharding`, what all processes hold by `replicated`."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
     # Unlike `device_put` this compares nothing between the processes.
