@@ -13,5 +13,6 @@ export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 chosen=()
 if [ "${1-}" = --fast ]; then chosen=(-m "not slow"); shift; fi
 ruff check .
+mypy
 # A file of tests to each core, in order of their names: the longest ones do not come last.
 python -m pytest -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder ${chosen[@]+"${chosen[@]}"} "$@"

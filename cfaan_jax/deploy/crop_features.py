@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from cfaan_jax.errors import InputError
@@ -39,7 +40,7 @@ class CropFeatures:
         parts = [self._run(frames[start:start + batch]) for start in range(0, len(frames), batch)]
         return np.concatenate([np.asarray(part, np.float32) for part in parts])[:len(crops)]
 
-    def __call__(self, frames: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
+    def __call__(self, frames: ArrayLike, rectangles: ArrayLike) -> np.ndarray:
         """Features `[B, d]` of clips uint8 `[B, T, H, W, 3]`; padding counts like the rest."""
         frames = np.asarray(frames)
         return self.features(frames.reshape(-1, *frames.shape[2:])).reshape(*frames.shape[:2], -1).mean(axis=1)

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.loader import ClipBatches
 from cfaan_jax.data.records import RecordSet
+from cfaan_jax.data.tracklets import ImageTracklets
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import sharding
@@ -27,7 +28,7 @@ class ClipNetwork(Protocol):
 
     any_length: bool
 
-    def __call__(self, frames: jax.Array, rectangles: jax.Array) -> jax.Array:
+    def __call__(self, frames: jax.Array, rectangles: jax.Array) -> jax.Array | np.ndarray:
         """Clip features float32 [B, D].
 
         Args:
@@ -35,7 +36,7 @@ class ClipNetwork(Protocol):
             rectangles: int32 [B, T, 4], (y0, y1, x0, x1) of real pixels, end exclusive.
         """
 
-    def tracklet_features(self, means: np.ndarray) -> jax.Array:
+    def tracklet_features(self, means: np.ndarray) -> jax.Array | np.ndarray:
         """Tracklet features [N, D'] from means over clip features [N, D]."""
 
 
@@ -57,7 +58,7 @@ def compiled_features(graphdef: nnx.GraphDef, structure: jax.tree_util.PyTreeDef
 
 
 def features_of(model: VideoReID | ClipNetwork,
-                where: NamedSharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array]:
+                where: NamedSharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array | np.ndarray]:
     """The compiled network: (frames uint8 [B, T, H, W, 3], rectangles int32 [B, T, 4]) -> clip features [B, D].
 
     Args:
@@ -85,8 +86,9 @@ class ClipFeatures(NamedTuple):
     frames: int
 
 
-def iter_clip_features(model: VideoReID | ClipNetwork, records: RecordSet, *, clips: str, clip_length: int,
-                       image_size: tuple[int, int], batch_size: int, workers: int = 2) -> Iterator[ClipFeatures]:
+def iter_clip_features(model: VideoReID | ClipNetwork, records: RecordSet | ImageTracklets, *, clips: str,
+                       clip_length: int, image_size: tuple[int, int], batch_size: int,
+                       workers: int = 2) -> Iterator[ClipFeatures]:
     """Features of the clips of tracklets, batch by batch.
 
     Clips of many tracklets share a batch, which is divided over all devices; all batches of clips of one length have
@@ -126,7 +128,7 @@ def _fetch(batch: ClipFeatures) -> ClipFeatures:
     return batch._replace(features=np.asarray(batch.features))
 
 
-def extract(model: VideoReID | ClipNetwork, records: RecordSet, **settings) -> np.ndarray:
+def extract(model: VideoReID | ClipNetwork, records: RecordSet | ImageTracklets, **settings) -> np.ndarray:
     """Evaluation features of tracklets: the mean over their clips (paper, section 4.1), not normalised.
 
     A clip weighs as many times as it has frames; the last one of a tracklet may be shorter.

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.config import create_model, load_config
 from cfaan_jax.experiment.fields import CHECKPOINT_KINDS, check_fields
+from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed
 from cfaan_jax.runtime.files import path_in_errors
 
@@ -130,7 +131,7 @@ class Checkpoints:
                           "not, delete this folder to start again from nothing, or restore it from a copy")
 
 
-def restore_model(workdir: str | Path, which: str = "last") -> tuple[nnx.Module, ConfigDict]:
+def restore_model(workdir: str | Path, which: str = "last") -> tuple[VideoReID, ConfigDict]:
     """The network of checkpoint "last" or "best" of a workdir, in evaluation mode, and the config that trained it.
 
     Raises:

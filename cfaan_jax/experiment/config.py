@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from flax import nnx
 from ml_collections import ConfigDict
 
 from cfaan_jax import models, weights
@@ -12,14 +11,14 @@ from cfaan_jax.experiment.fields import FREE, SECTIONS, drop_retired, flatten
 from cfaan_jax.runtime.files import parse_json, write_atomic
 
 
-def create_model(config: ConfigDict, num_classes: int) -> nnx.Module:
+def create_model(config: ConfigDict, num_classes: int) -> models.VideoReID:
     """The network of `config.model`, freshly initialised from `config.seed`."""
     settings = {name: value for name, value in config.model.items() if name != "pretrained"}
     return models.create(num_classes=num_classes, clip_length=config.data.clip_length,
                          image_size=tuple(config.data.image_size), seed=config.seed, **settings)
 
 
-def initial_model(config: ConfigDict, num_classes: int, *, classifies: bool = True) -> nnx.Module:
+def initial_model(config: ConfigDict, num_classes: int, *, classifies: bool = True) -> models.VideoReID:
     """The network with which training starts: `create_model`, with the weights of `config.model.pretrained` in it.
 
     With classifies=False only features are wanted, so that file may lack the classifier or have another one.

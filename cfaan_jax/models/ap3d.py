@@ -28,7 +28,7 @@ _TEMPERATURE = 4.0  # factor on the cosines before their softmax
 class P3DSettings(BackboneHooks):
     """P3D-C: every second bottleneck of stages 2 and 3 convolves along time."""
 
-    torch_names: ClassVar = ((r"within\.kernel", "conv2.temporal_conv3d.weight", 2),)
+    torch_names = ((r"within\.kernel", "conv2.temporal_conv3d.weight", 2),)
 
     def inside_block(self, site: BlockSite, rng: np.random.Generator) -> "TemporalConvolution | None":
         return TemporalConvolution(site.planes, None) if _is_temporal(site) else None
@@ -40,7 +40,7 @@ class AP3DSettings(BackboneHooks):
 
     contrastive: bool = True
 
-    torch_names: ClassVar = P3DSettings.torch_names + (
+    torch_names: ClassVar[tuple[tuple[str, str, int], ...]] = P3DSettings.torch_names + (
         (r"within\.align\.semantic", "conv2.APM.semantic_mapping.weight", 3),
         (r"within\.align\.centre", "conv2.APM.x_mapping.weight", 3),
         (r"within\.align\.neighbour", "conv2.APM.n_mapping.weight", 3),
@@ -57,7 +57,7 @@ class AP3DSettings(BackboneHooks):
 class AP3DNonLocalSettings(AP3DSettings):
     """AP3D with a sub-sampled non-local block after each of the other bottlenecks of stages 2 and 3."""
 
-    torch_names: ClassVar = AP3DSettings.torch_names + NonLocalSettings.torch_names
+    torch_names = AP3DSettings.torch_names + NonLocalSettings.torch_names
 
     def after_block(self, site: BlockSite, rng: np.random.Generator) -> NonLocalBlock | None:
         if site.stage not in (1, 2) or _is_temporal(site):
@@ -102,9 +102,11 @@ class Alignment(nnx.Module):
                              f"{_REDUCTION}; choose a larger width")
         bound = math.sqrt(1 / channels)
         self.semantic = uniform(rng, (channels, inner), bound)
-        self.centre = uniform(rng, (channels, inner), bound) if contrastive else None
-        self.neighbour = uniform(rng, (channels, inner), bound) if contrastive else None
-        self.gate = uniform(rng, (inner, 1), math.sqrt(1 / inner)) if contrastive else None
+        self.contrastive = contrastive
+        if contrastive:
+            self.centre = uniform(rng, (channels, inner), bound)
+            self.neighbour = uniform(rng, (channels, inner), bound)
+            self.gate = uniform(rng, (inner, 1), math.sqrt(1 / inner))
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`[B, T, H, W, channels]` -> the aligned frame before and the one after, in the same shape."""
@@ -120,7 +122,7 @@ class Alignment(nnx.Module):
                              preferred_element_type=accumulation_dtype(semantic))
         attention = jax.nn.softmax(_TEMPERATURE * cosines, axis=-1).astype(maps.dtype)
         aligned = jnp.einsum("ntpq,ntqc->ntpc", attention, neighbour)
-        return aligned if self.gate is None else aligned * self._fit(maps, aligned)
+        return aligned * self._fit(maps, aligned) if self.contrastive else aligned
 
     def _fit(self, maps: jax.Array, aligned: jax.Array) -> jax.Array:
         """How well a position fits, between 0 and 1; no gradient reaches the maps that it compares."""

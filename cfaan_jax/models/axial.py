@@ -15,7 +15,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -53,9 +52,9 @@ class AxialSettings(BackboneHooks):
     order: str = "hwt"
     inter_channels: int | None = None
 
-    any_length: ClassVar[bool] = False
-    any_size: ClassVar[bool] = False
-    torch_names: ClassVar = (
+    any_length = False
+    any_size = False
+    torch_names = (
         (r"reduction", "conv_down.weight", 3),
         (r"expansion", "conv_up.weight", 3),
         (r"scales\.(\d+)\.(\d+)\.qkv", "axial_gran.{axis}.qkv_transform.weight", 1),
@@ -118,10 +117,11 @@ class AxialAttention(nnx.Module):
         query, key, _ = self.project(self._to_lines(x))
         return self._to_grid(jnp.moveaxis(self.attend(query, key), 1, 2), x.shape)
 
-    def project(self, lines: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def project(self, lines: jax.Array) -> list[jax.Array]:
         """`[N, L, inputs]` -> queries, keys `[N, L, heads, depth / 2]` and values `[N, L, heads, depth]`."""
-        qkv = self.bn_qkv(dense(lines, cast_to(self.qkv, lines)))
-        qkv = qkv.reshape(*lines.shape[:2], self.heads, 2 * self.value_depth)
+        # Fused with the transposition of the lines, the gradient of this product ends XLA's compiler for NVIDIA GPUs.
+        qkv = jax.lax.optimization_barrier(dense(lines.reshape(-1, lines.shape[-1]), cast_to(self.qkv, lines)))
+        qkv = self.bn_qkv(qkv).reshape(*lines.shape[:2], self.heads, 2 * self.value_depth)
         return jnp.split(qkv, (self.key_depth, 2 * self.key_depth), axis=-1)
 
     def attend(self, query: jax.Array, key: jax.Array) -> jax.Array:
@@ -197,14 +197,14 @@ class CoarseToFineBlock(nnx.Module):
     def __init__(self, channels: int, size: tuple[int, int, int], settings: AxialSettings, groups: int,
                  rng: np.random.Generator):
         reduces = settings.inter_channels is not None
-        inner = settings.inter_channels if reduces else channels
+        inner = settings.inter_channels or channels
         if inner % settings.scales:
             raise InputError(f"{inner} channels cannot be split over scales={settings.scales}")
         self.settings = settings
         self.reduction = uniform(rng, (channels, inner), math.sqrt(1 / channels)) if reduces else None
         self.bn1 = BatchNorm(inner, groups=groups) if reduces else None
         frames, height, width = size
-        self.scales = nnx.List([])
+        self.scales: nnx.List[nnx.List[AxialAttention]] = nnx.List([])
         for scale in range(settings.scales):
             rows, columns = pooled_size(height, width, scale)
             share, heads = inner // settings.scales, settings.heads // settings.scales
@@ -235,7 +235,7 @@ class CoarseToFineBlock(nnx.Module):
             For each scale and axis `[B, T, rows, columns, length]`, the attention of every position of that scale's map
             to the positions of its line along the axis.
         """
-        maps = []
+        maps: list[dict[str, jax.Array]] = []
         for layers, share in zip(self.scales, self._split_scales(x), strict=True):
             maps.append({})
             for axis in self.settings.order:
@@ -247,7 +247,7 @@ class CoarseToFineBlock(nnx.Module):
     def _split_scales(self, x: jax.Array) -> Iterator[jax.Array]:
         """Each scale's share of the channels, pooled to its map."""
         y, (height, width) = x, x.shape[2:4]
-        if self.reduction is not None:
+        if self.reduction is not None and self.bn1 is not None:
             y = nnx.relu(self.bn1(dense(x, cast_to(self.reduction, x))))
         for scale, share in enumerate(jnp.split(y, self.settings.scales, axis=-1)):
             rows, columns = pooled_size(height, width, scale)

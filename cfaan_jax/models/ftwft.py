@@ -6,7 +6,6 @@ released code.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +24,8 @@ class FTWFTSettings(BackboneHooks):
 
     inner_channels: int = 256
 
-    any_size: ClassVar[bool] = False
-    torch_names: ClassVar = (
+    any_size = False
+    torch_names = (
         (r"frame_weights\.over_map", "attention_conv.weight", 0),
         (r"frame_weights\.map_offset", "attention_conv.bias", 0),
         (r"frame_weights\.over_time", "attention_tconv.weight", 0),

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ class NonLocalSettings(BackboneHooks):
 
     sub_sample: bool = False
 
-    torch_names: ClassVar = (
+    torch_names = (
         (r"theta\.kernel", "theta.weight", 3),
         (r"(phi|g)\.kernel", "{1}{pooled}.weight", 3),
         (r"(theta)\.(bias)", "{1}.{2}", 0),

@@ -75,16 +75,16 @@ class System:
 
 _IN_LINE = TorchLayout(in_line=True, volumes=True)
 _MAXIMUM = HeadSettings(pool=whole_maximum, neck_bias="trained", classifier_bias=True, triplet_after_neck=True)
-_AP3D = dict(head=_MAXIMUM, layout=replace(_IN_LINE, prefix="", neck="bn"))
+_AP3D_LAYOUT = replace(_IN_LINE, prefix="", neck="bn")
 
 SYSTEMS = {
     "c2d": System(head=HeadSettings(per_frame=True), stem_relu=False),
     "nonlocal": System(NonLocalSettings, stem_relu=False),
     "cfaan": System(AxialSettings, layout=_IN_LINE),
     "ide": System(head=HeadSettings(test_feature_after_neck=False)),  # Zheng et al. 2016: single frames, pool5 feature
-    "p3d": System(P3DSettings, **_AP3D),
-    "ap3d": System(AP3DSettings, **_AP3D),
-    "ap3d_nl": System(AP3DNonLocalSettings, **_AP3D),
+    "p3d": System(P3DSettings, _MAXIMUM, _AP3D_LAYOUT),
+    "ap3d": System(AP3DSettings, _MAXIMUM, _AP3D_LAYOUT),
+    "ap3d_nl": System(AP3DNonLocalSettings, _MAXIMUM, _AP3D_LAYOUT),
     "tclnet": System(
         TCLNetSettings, head=replace(_MAXIMUM, branches=2),
         layout=replace(_IN_LINE, prefix="", neck="bn.{branch}", classifier="classifier.{branch}")),

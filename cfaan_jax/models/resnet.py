@@ -84,8 +84,9 @@ class Bottleneck(nnx.Module):
             y = y + apply_to_clips(self.within, y, frames)
         y = nnx.relu(self.bn2(y))
         y = self.bn3(self.conv3(y))
-        shortcut = x if self.shortcut_conv is None else self.shortcut_bn(self.shortcut_conv(x))
-        return nnx.relu(y + shortcut)
+        if self.shortcut_conv is not None and self.shortcut_bn is not None:
+            x = self.shortcut_bn(self.shortcut_conv(x))
+        return nnx.relu(y + x)
 
 
 def apply_to_clips(module: nnx.Module, x: jax.Array, frames: int) -> jax.Array:
@@ -115,7 +116,8 @@ class ResNet(nnx.Module):
         self.stem_relu, self.depths, self.compute = settings.stem_relu, settings.depths, settings.compute
         self.remat = settings.remat
         self.clip_size, self.any_length, self.any_size = clip_size, hooks.any_length, hooks.any_size
-        self.stages, self.attention = nnx.List([]), nnx.List([])
+        self.stages: nnx.List[nnx.List[Bottleneck]] = nnx.List([])
+        self.attention: nnx.List[nnx.List[nnx.Module | None]] = nnx.List([])
         *stages, last = settings.sites(clip_size)
         for sites in stages:
             self._add_stage(sites, hooks, rng)
@@ -127,8 +129,7 @@ class ResNet(nnx.Module):
         self.stages.append(nnx.List([]))
         self.attention.append(nnx.List([]))
         for site in sites:
-            inside_block = hooks.inside_block(site, rng)
-            self.stages[-1].append(Bottleneck(site, rng, inside_block))
+            self.stages[-1].append(Bottleneck(site, rng, hooks.inside_block(site, rng)))
             self.attention[-1].append(hooks.after_block(site, rng))
 
     def __call__(self, clips: jax.Array, until: nnx.Module | None = None) -> jax.Array:

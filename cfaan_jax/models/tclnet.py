@@ -6,7 +6,6 @@ looks elsewhere.
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +30,13 @@ _ERASED_ROWS = 3
 class TCLNetSettings(BackboneHooks):
     """Saliency boosting after stage 2, and saliency erasing over pairs of frames instead of stage 4."""
 
-    any_length: ClassVar[bool] = False
-    torch_prefixes: ClassVar = (
+    any_length = False
+    torch_prefixes = (
         (r"backbone\.last_stage\.shared\.(\d+)\.", "{prefix}TSE_Module.layer4.{1}.", "layer4.{1}."),
         (r"backbone\.last_stage\.learners\.(\d+)\.", "{prefix}TSE_Module.branch.{1}.", "layer4.{last}."),
         (r"backbone\.last_stage\.", "{prefix}TSE_Module.", None),
     )
-    torch_names: ClassVar = (
+    torch_names = (
         (r"output\.kernel", "W.0.weight", 2),
         (r"output\.bias", "W.0.bias", 0),
         (r"bn_output\.(\w+)", "W.1.{1}", 0),
@@ -75,8 +74,8 @@ class SaliencyBoosting(nnx.Module):
         The positions are compared by their means over 2x2 cells, each with the cells above and to its left.
         """
         batch, frames, rows, columns, channels = x.shape
-        memory = sum(windows(x.reshape(-1, rows, columns, channels), size=2, stride=1, fill=0.0))
-        memory = l2_normalize(memory).reshape(batch, -1, channels)
+        first, *others = windows(x.reshape(-1, rows, columns, channels), size=2, stride=1, fill=0.0)
+        memory = l2_normalize(sum(others, first)).reshape(batch, -1, channels)
         query = l2_normalize(x.mean((2, 3)))
         logits = _TEMPERATURE * jnp.einsum("btc,bpc->btp", query, memory, preferred_element_type=accumulation_dtype(x))
         own = jnp.repeat(jnp.eye(frames), rows * columns, axis=1)
