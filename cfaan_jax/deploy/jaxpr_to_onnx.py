@@ -23,7 +23,7 @@ _ONE_NODE = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min", "and": "And", "or": "Or",
     "not": "Not", "eq": "Equal", "gt": "Greater", "lt": "Less", "ge": "GreaterOrEqual", "le": "LessOrEqual",
     "exp": "Exp", "abs": "Abs", "sign": "Sign", "neg": "Neg", "sqrt": "Sqrt", "logistic": "Sigmoid",
-    "stop_gradient": "Identity",
+    "stop_gradient": "Identity", "optimization_barrier": "Identity",
 }  # elementwise
 
 
