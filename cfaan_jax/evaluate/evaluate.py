@@ -29,7 +29,7 @@ from cfaan_jax.runtime.text_tables import show
 def evaluate(model: VideoReID, config: ConfigDict, workdir: str | Path, which: str) -> list[dict] | None:
     """Scores a network on the test tracklets, prints the table, and writes results.json, features and report/.
 
-    A second evaluation in one folder at the same time is refused.
+    A second evaluation in one workdir at the same time is refused.
 
     Args:
         model: the network, with the weights named by `which`.
@@ -37,9 +37,8 @@ def evaluate(model: VideoReID, config: ConfigDict, workdir: str | Path, which: s
         workdir: where to write.
         which: "last", "best", "untrained" or "pretrained", see `experiment.weights_of`.
     Returns:
-        The new rows of results.json, one for a protocol, and one more with re-ranking if config.eval.rerank is set. A
-        row replaces an older one of the same weights, protocol, clips, distance and ranking. None in processes other
-        than the first, which alone scores and writes.
+        The new rows of results.json: one for a protocol, another re-ranked if config.eval.rerank is set. They replace
+        those that `merge_rows` names. None in processes other than the first, which alone scores and writes.
     """
     check(config, workdir)
     check_network(model, config)
@@ -62,14 +61,7 @@ def _score_and_write(test_set: Search, model: VideoReID, config: ConfigDict, wor
 
 
 def search(model: VideoReID, config: ConfigDict, weights: str, clips: str) -> Search:
-    """Features and labels of all test tracklets in `config.data.records`.
-
-    Args:
-        model: the network.
-        config: of the experiment.
-        weights: which weights the model holds, see `evaluate`.
-        clips: see `iter_clip_features`.
-    """
+    """Features and labels of the test tracklets in `config.data.records`, for `weights` as in `evaluate`."""
     manifest, (query, gallery) = load_manifest(config.data.records), test_records(config)
     features = [extract(model, records, clips=clips, clip_length=config.data.clip_length, batch_size=config.eval.batch,
                         image_size=tuple(config.data.image_size), workers=config.data.workers)

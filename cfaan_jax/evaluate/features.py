@@ -20,20 +20,14 @@ from cfaan_jax.runtime.progress import Progress
 
 
 class ClipNetwork(Protocol):
-    """What gives features in the place of a `VideoReID`, such as an exported network.
+    """What gives features in the place of a `VideoReID`, such as an exported network."""
 
-    Attributes:
-        any_length: whether it takes clips of any length.
-    """
-
-    any_length: bool
+    any_length: bool  # whether it takes clips of any length
 
     def __call__(self, frames: jax.Array, rectangles: jax.Array) -> jax.Array | np.ndarray:
-        """Clip features float32 [B, D].
+        """Clip features float32 [B, D] of frames uint8 [B, T, H, W, 3] in RGB.
 
-        Args:
-            frames: uint8 [B, T, H, W, 3], RGB.
-            rectangles: int32 [B, T, 4], (y0, y1, x0, x1) of real pixels, end exclusive.
+        Rectangles of real pixels are int32 [B, T, 4], (y0, y1, x0, x1), end exclusive.
         """
 
     def tracklet_features(self, means: np.ndarray) -> jax.Array | np.ndarray:
@@ -61,9 +55,7 @@ def features_of(model: VideoReID | ClipNetwork,
                 where: NamedSharding | None = None) -> Callable[[jax.Array, jax.Array], jax.Array | np.ndarray]:
     """The compiled network: (frames uint8 [B, T, H, W, 3], rectangles int32 [B, T, 4]) -> clip features [B, D].
 
-    Args:
-        model: is not changed.
-        where: sharding of its weights and of the features; None: that of the weights.
+    `where` is the sharding of its weights and of the features; None: that of the weights. The model is not changed.
     """
     if not isinstance(model, nnx.Module):
         return model
@@ -73,33 +65,25 @@ def features_of(model: VideoReID | ClipNetwork,
 
 
 class ClipFeatures(NamedTuple):
-    """Features of a batch of clips, before `tracklet_features`.
+    """Features of a batch of clips, before `tracklet_features`."""
 
-    Attributes:
-        tracklets: int64 [B], position of every clip's tracklet in the record set; -1 marks padding.
-        features: float32 [B, D].
-        frames: number of frames of every clip.
-    """
-
-    tracklets: np.ndarray
-    features: np.ndarray
-    frames: int
+    tracklets: np.ndarray  # int64 [B], position of every clip's tracklet in the record set; -1 marks padding
+    features: np.ndarray  # float32 [B, D]
+    frames: int  # of every clip
 
 
 def iter_clip_features(model: VideoReID | ClipNetwork, records: RecordSet | ImageTracklets, *, clips: str,
                        clip_length: int, image_size: tuple[int, int], batch_size: int,
                        workers: int = 2) -> Iterator[ClipFeatures]:
-    """Features of the clips of tracklets, batch by batch.
+    """Features of the clips of tracklets, batch by batch; the model is not changed.
 
     Clips of many tracklets share a batch, which is divided over all devices; all batches of clips of one length have
     one shape. Every process gets all features.
 
     Args:
-        model: is not changed.
-        records: the tracklets.
+        model, records: the network, the tracklets.
         clips: which clips represent a tracklet (`data.clips.MODES`).
-        clip_length: T.
-        image_size: (H, W) of the network's input.
+        clip_length, image_size: T and (H, W) of the network's input.
         batch_size: clips in a batch, a multiple of the number of devices.
         workers: reading threads.
     Raises:
@@ -117,24 +101,19 @@ def iter_clip_features(model: VideoReID | ClipNetwork, records: RecordSet | Imag
             inputs = sharding.put_on_mesh((batch["frames"], batch["rectangles"]), batch_sharding)
             features = network(*inputs)
             if running is not None:  # fetch a batch's features only when the device has the next batch to work on
-                yield _fetch(running)
+                yield running._replace(features=np.asarray(running.features))
                 progress.advance()
             running = ClipFeatures(batch["tracklet"], features, batch["frames"].shape[1])
-        yield _fetch(running)
+        yield running._replace(features=np.asarray(running.features))
         progress.advance()
-
-
-def _fetch(batch: ClipFeatures) -> ClipFeatures:
-    return batch._replace(features=np.asarray(batch.features))
 
 
 def extract(model: VideoReID | ClipNetwork, records: RecordSet | ImageTracklets, **settings) -> np.ndarray:
     """Evaluation features of tracklets: the mean over their clips (paper, section 4.1), not normalised.
 
-    A clip weighs as many times as it has frames; the last one of a tracklet may be shorter.
+    A clip weighs as many times as it has frames; the last one of a tracklet may be shorter. `settings` are those of
+    `iter_clip_features`.
 
-    Args:
-        model, records, **settings: see `iter_clip_features`.
     Returns:
         float32 [N, D], in the order of the records.
     Raises:

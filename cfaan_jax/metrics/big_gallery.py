@@ -1,12 +1,7 @@
-"""Distances between more features than one matrix of them fits memory: a strip at a time, computed on all devices.
+"""Distances of queries to a gallery too large for one matrix: a strip of some queries at a time, on all devices.
 
-    distances = CosineDistances(np.load("query.npy", mmap_mode="r"), np.load("gallery.npy", mmap_mode="r"))
-    metrics.score(distances, q_pids, g_pids, q_camids, g_camids, protocol="mars")
-
-A strip holds the distances of some queries to the whole gallery, so ranks are exact and everything that takes a matrix
-of distances works on it. Every distance is computed once. Counting block by block what is nearer than the right answers
-would read the gallery less often, but needs their distances beforehand, to the last bit. A product's last bits may
-depend on where a row lies in its block, so every distance would be computed twice.
+A strip reaches over the whole gallery, so ranks are exact, and every distance is computed once. Counting by blocks what
+is nearer than the right answers would compute it twice: a product's last bits may depend on a row's place in its block.
 """
 
 import mmap
@@ -34,15 +29,14 @@ class CosineDistances:
         >>> import numpy as np
         >>> from cfaan_jax import metrics
         >>> from cfaan_jax.metrics.big_gallery import CosineDistances
-        >>> distances = CosineDistances(np.eye(2, 3), np.eye(3), memory=1 << 20)  # one strip of at most 1 MiB at a time
+        >>> distances = CosineDistances(np.eye(2, 3), np.eye(3), memory=1 << 20)  # or of np.load(..., mmap_mode="r")
         >>> metrics.score(distances, [1, 2], [1, 2, 0], [1, 1], [2, 2, 2]).mAP
         distances of 2 queries to 3 features: 1/1 ...
         1.0
 
     Args:
-        queries, gallery: features [Q, D] and [G, D] of any real dtype, not normalised; arrays, or files that
-            `np.load(..., mmap_mode="r")` maps, which stay on the disk. A .npy file has no bfloat16: NumPy reads raw
-            pairs of bytes (dtype V2), which are taken as bfloat16.
+        queries, gallery: features [Q, D] and [G, D] of any real dtype, not normalised; mapped files stay on disk.
+            Raw pairs of bytes (dtype V2) are taken as bfloat16, which a .npy file does not have.
         memory: bytes for one strip. The gallery is read 4 x Q x G / memory times.
         mesh: devices along an axis "data", over which a block of the gallery is divided; None = those of this process.
     Raises:
@@ -58,8 +52,7 @@ class CosineDistances:
         self._mesh = mesh or sharding.data_mesh(jax.local_devices())
         strips = -(-self.shape[0] // max(1, memory // (4 * self.shape[1])))
         self._height = -(-self.shape[0] // strips)
-        devices = self._mesh.size
-        self._block = -(-min(_BLOCK, self.shape[1]) // devices) * devices
+        self._block = -(-min(_BLOCK, self.shape[1]) // self._mesh.size) * self._mesh.size
 
     def strips(self) -> Iterator[np.ndarray]:
         """The rows in order, a strip [q, G] at a time; a strip overwrites the one before it."""
@@ -96,9 +89,8 @@ def _features(values: np.ndarray, name: str) -> np.ndarray:
 def _read(features: np.ndarray, start: int, count: int) -> np.ndarray:
     """A copy of `count` rows, with zeros after the last one: blocks of one shape are computed by one program."""
     dtype = features.dtype if features.dtype in _READ_UNCHANGED else np.float32
-    rows = features[start:start + count]
     block = np.zeros((count, features.shape[1]), dtype)
-    block[:len(rows)] = rows
+    block[:len(features) - start] = features[start:start + count]
     _release_pages(features)
     return block
 

@@ -9,26 +9,15 @@ from cfaan_jax.metrics.ranking import Strips, View, rank
 
 @dataclass(frozen=True)
 class CameraPairs:
-    """mAP by camera of the query (rows) and of the gallery (columns), NaN where no query has a right answer.
+    """mAP by camera of the query (rows) and of the gallery (columns), NaN where no query has a right answer."""
 
-    Attributes:
-        cameras: int [C], ascending.
-        mAP: float64 [C, C].
-        queries: int [C, C], number of valid queries.
-    """
-
-    cameras: np.ndarray
-    mAP: np.ndarray
-    queries: np.ndarray
+    cameras: np.ndarray  # int [C], ascending
+    mAP: np.ndarray  # float64 [C, C]
+    queries: np.ndarray  # int [C, C], number of valid queries
 
 
 def camera_pairs(distmat: np.ndarray | Strips, view: View) -> CameraPairs:
-    """Scores every pair of cameras as if the gallery held the tracklets of one camera only.
-
-    Args:
-        distmat: [Q, N].
-        view: who is seen where, and which columns are the gallery.
-    """
+    """Scores every pair of cameras as if the gallery held the tracklets of one camera only; `distmat` is [Q, N]."""
     people, gallery = view
     g_camids = people.g_camids[gallery]
     cameras = np.union1d(people.q_camids, g_camids)

@@ -93,10 +93,10 @@ def _whole_numbers(path: Path, number: int, line: list[str], columns: list[int])
     cells = [line[column].strip() if column < len(line) else "" for column in columns]
     if not all(map(_WHOLE_NUMBER.fullmatch, cells)):
         raise InputError(f"{path}, line {number}: {','.join(cells)!r} are not three whole numbers below 10^9")
-    values = [int(cell) for cell in cells]
-    if min(values[1:]) < JUNK:
-        raise InputError(f"{path}, line {number}: {min(values[1:])} is not an identity; -1 is junk, 0 a distractor")
-    return values
+    track, *pids = map(int, cells)
+    if min(pids) < JUNK:
+        raise InputError(f"{path}, line {number}: {min(pids)} is not an identity; -1 is junk, 0 a distractor")
+    return [track, *pids]
 
 
 def _read_mat(path: Path) -> Corrections:
@@ -112,11 +112,7 @@ def refuse_shared_marker(pids: np.ndarray, second: np.ndarray, people: np.ndarra
 
     An unambiguous tracklet's second identity is its own. Refused are 0 and negative numbers beside another identity;
     and a number that is not an identity but the second one of several people, more often than tracklets repeat theirs.
-
-    Args:
-        pids, second: identities and second identities, int [N] each.
-        people: all identities of the data set, int.
-        source: where they were read, for the message.
+    `pids` and `second` are int [N] each, `people` all identities of the data set, and `source` is for the message.
     """
     different = second != pids
     markers = [value for value in np.unique(second[different]).tolist()

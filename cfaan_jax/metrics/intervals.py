@@ -8,16 +8,10 @@ from cfaan_jax.metrics.scores import Score
 
 def intervals(score: Score, q_pids: np.ndarray, samples: int = 2000, level: float = 0.95,
               seed: int = 0) -> dict[str, tuple[float, float]]:
-    """Intervals by resampling identities, not queries, because the queries of one person succeed and fail together.
+    """Intervals of "mAP" and "rank1" as (low, high): `level` is the share of the bootstrap samples inside.
 
-    Args:
-        score: under any protocol.
-        q_pids: identities of all queries, int [Q].
-        samples: number of bootstrap samples, each of as many identities as there are, with replacement.
-        level: share of the samples inside the interval.
-        seed: of the random numbers.
-    Returns:
-        {"mAP": (low, high), "rank1": (low, high)}.
+    Samples draw identities with replacement, not queries, because the queries of one person succeed and fail together.
+    `q_pids` are those of all queries, int [Q].
     """
     right = (score.first == 1).astype(float)
     values, queries = np.stack([score.ap, right]), score.valid

@@ -47,37 +47,24 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to score a ranking.
+    """One way to score a ranking."""
 
-    Attributes:
-        name: the argument of `score`, printed with every result.
-        queries, junk, distractors: whether the gallery holds these tracklets.
-        sizes: on the real data set.
-        file_order: the gallery is in the order of the data set's list, which decides between equal distances;
-            otherwise the queries come first.
-        trapezoid: average precision of the MATLAB package; otherwise the mean of the precisions at the matches.
-        every_query: a query without a match counts as zero; otherwise it is left out.
-        revised: corrected identities and the rules of section 4.5.
-    """
-
-    name: str
-    queries: bool
+    name: str  # the argument of `score`, printed with every result
+    queries: bool  # whether the gallery holds these; so for junk and distractors
     junk: bool
     distractors: bool
     sizes: Sizes
-    file_order: bool = False
-    trapezoid: bool = False
-    every_query: bool = False
-    revised: bool = False
-
-    def revise(self) -> "Protocol":
-        """The same gallery under the revised rules (section 4.5)."""
-        return replace(self, name=f"{self.name}_revised", trapezoid=False, every_query=False, revised=True,
-                       sizes=replace(self.sizes, valid=None))
+    file_order: bool = False  # equal distances rank as in the data set's list; or the queries come first
+    trapezoid: bool = False  # average precision of the MATLAB package; or the mean of the precisions at the matches
+    every_query: bool = False  # a query without a match counts as zero; or it is left out
+    revised: bool = False  # corrected identities and the rules of section 4.5
 
 
 def _with_revised(*originals: Protocol) -> dict[str, Protocol]:
-    return {protocol.name: protocol for original in originals for protocol in (original, original.revise())}
+    """The protocols by name, and each one's gallery under the revised rules (section 4.5)."""
+    revised = [replace(original, name=f"{original.name}_revised", trapezoid=False, every_query=False, revised=True,
+                       sizes=replace(original.sizes, valid=None)) for original in originals]
+    return {protocol.name: protocol for pair in zip(originals, revised, strict=True) for protocol in pair}
 
 
 _MARS = _with_revised(
@@ -101,13 +88,11 @@ def get(name: str) -> Protocol:
 
 
 def resolve(names: str | Sequence[str], dataset: str = "mars") -> tuple[Protocol, ...]:
-    """Protocols by name.
+    """Each protocol once, in the order of the names; "all" stands for every protocol of the data set.
 
     Args:
-        names: one or more strings of names separated by commas; "all" stands for every protocol of the data set.
+        names: one or more strings of names separated by commas.
         dataset: whose protocols "all" are.
-    Returns:
-        Each protocol once, in the order of the names.
     Raises:
         InputError: a name is unknown or not a string, or there is none.
     """
@@ -142,13 +127,9 @@ def gallery_rows(protocol: Protocol, query_pids: np.ndarray, gallery_pids: np.nd
         int [N]: i < Q is query i, Q + i is gallery tracklet i.
     """
     pids = np.concatenate([query_pids, gallery_pids])
-    keep = np.ones(len(pids), bool)
-    keep[:len(query_pids)] = protocol.queries
-    if not protocol.junk:
-        keep &= pids != JUNK
-    if not protocol.distractors:
-        keep &= pids != DISTRACTOR
-    rows = np.flatnonzero(keep)
+    in_gallery_split = np.arange(len(pids)) >= len(query_pids)
+    rows = np.flatnonzero((in_gallery_split | protocol.queries) & ((pids != JUNK) | protocol.junk)
+                          & ((pids != DISTRACTOR) | protocol.distractors))
     if protocol.file_order:
         tracks = np.concatenate([query_tracks, gallery_tracks])
         rows = rows[np.argsort(tracks[rows], kind="stable")]

@@ -1,8 +1,7 @@
 """Ranks of the right answers of every query, and what follows from them: CMC, average precision, mINP.
 
-A right answer's rank is one plus the number of gallery rows before it: a binary search in the sorted distances, minus
-the rows that the query ignores. Equal distances rank as in a stable ascending sort: the row that comes first in the
-gallery is first.
+A right answer's rank is one plus the gallery rows before it: a binary search in the sorted distances, minus the rows
+that the query ignores. Equal distances rank as in a stable ascending sort: the first row in the gallery is first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -132,11 +131,11 @@ class Strips(Protocol):
 
 
 def rank(distmat: np.ndarray | Strips, views: Sequence[View]) -> list[Ranks]:
-    """Ranks the right answers of every query under every view.
+    """Ranks the right answers of every query under every view; views that share an `Identities` object share its work.
 
     Args:
         distmat: [Q, N] distances, smaller is nearer, any real dtype, whole or in strips.
-        views: what to rank; views that share an `Identities` object share its work.
+        views: what to rank.
     Raises:
         InputError: a distance is NaN.
     """
@@ -144,7 +143,10 @@ def rank(distmat: np.ndarray | Strips, views: Sequence[View]) -> list[Ranks]:
     for number, (identities, columns) in enumerate(views):
         columns = columns[identities.g_pids[columns] != JUNK]
         galleries.setdefault(columns.tobytes(), (columns, []))[1].append(number)
-    places = [_inverse(columns, distmat.shape[1]) for columns, _ in galleries.values()]
+    # Place in a gallery of every column, -1 where it is not in it.
+    places = [np.full(distmat.shape[1], -1) for _ in galleries]
+    for place, (columns, _) in zip(places, galleries.values(), strict=True):
+        place[columns] = np.arange(len(columns))
     ranks: list[list[np.ndarray]] = [[] for _ in views]
     strips = distmat.strips() if isinstance(distmat, Strips) else (distmat,)
     for query, distances in enumerate(row for strip in strips for row in strip):
@@ -161,20 +163,8 @@ def rank(distmat: np.ndarray | Strips, views: Sequence[View]) -> list[Ranks]:
             for by_query in ranks]
 
 
-def _inverse(columns: np.ndarray, count: int) -> np.ndarray:
-    """Place in a gallery of every one of `count` columns, -1 where it is not in it."""
-    place = np.full(count, -1)
-    place[columns] = np.arange(len(columns))
-    return place
-
-
 def _ranks_of_query(in_order: np.ndarray, ascending: np.ndarray, right: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """Ascending ranks of the right answers in a gallery.
-
-    Args:
-        in_order, ascending: distances in the order of the gallery, and sorted, [G].
-        right, ignored: places of the right answers and of the ignored rows in the gallery.
-    """
+    """Ascending ranks of the right answers among the distances [G]; `right` and `ignored` are places in `in_order`."""
     values = in_order[right]
     nearer = ascending.searchsorted(values)
     ranks = 1 + nearer - (in_order[ignored] < values[:, None]).sum(axis=1)

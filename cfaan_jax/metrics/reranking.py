@@ -1,7 +1,7 @@
 """k-reciprocal re-ranking (Zhong et al., CVPR 2017), without a matrix of all pairs.
 
-The published code holds several N x N matrices for N queries and gallery rows. This one holds the nearest neighbours of
-every row, and sparse encodings.
+The published code holds several N x N matrices for N queries and gallery rows; this one the nearest neighbours of every
+row, and sparse encodings.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ _BLOCK_BYTES = 1 << 27
 
 
 def rerank(query: np.ndarray, gallery: np.ndarray, k1: int = 20, k2: int = 6, lambda_value: float = 0.3) -> np.ndarray:
-    """k-reciprocal re-ranked distances between queries and gallery (Zhong et al., CVPR 2017).
+    """k-reciprocal re-ranked distances between queries and gallery (Zhong et al., CVPR 2017), float32 [Q, G].
 
     Examples:
         >>> import numpy as np
@@ -29,10 +29,6 @@ def rerank(query: np.ndarray, gallery: np.ndarray, k1: int = 20, k2: int = 6, la
         k1: number of neighbours that may be reciprocal.
         k2: number of neighbours over which encodings are averaged; 1: none.
         lambda_value: share of the original distance in the result; the rest is the Jaccard distance.
-
-    Returns:
-        float32 [Q, G].
-
     Raises:
         InputError: lengths that do not fit, features that are not finite, settings out of range.
     """
@@ -67,10 +63,7 @@ def _squared(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest rows of every row, itself first, int [N, count], and the largest distance from it, [N].
-
-    Equal distances are in the order of the rows.
-    """
+    """The nearest rows of every row, itself first, ties in order, int [N, count]; its largest distance, [N]."""
     total = len(features)
     count, block = min(count, total), max(1, _BLOCK_BYTES // (4 * total))
     nearest, farthest = np.empty((total, count), np.int64), np.empty(total, np.float32)

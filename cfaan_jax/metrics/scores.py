@@ -21,14 +21,12 @@ class Score:
         protocol: its name.
         cmc: float64 [max_rank]; entry k-1 is the share of queries with a right answer at rank k or better. It is
             constant beyond the size of the gallery.
-        mAP: mean average precision.
-        ap: float64 [num_valid], average precision of the valid queries.
-        inp: float64 [num_valid], their inverse negative penalty: right answers divided by the rank of the last one.
+        mAP, mINP: means of `ap` and `inp`; under `mars_matlab`, all other queries count as zero.
+        ap, inp: float64 [num_valid], of the valid queries: average precision; and inverse negative penalty, the
+            number of right answers divided by the rank of the last one.
         first: int [num_valid], the rank of their first right answer, from 1.
-        mINP: mean of `inp`, as `mAP` is of `ap`.
-        valid: int [num_valid], the valid queries' numbers.
-        num_valid: number of queries with at least one right answer in the gallery.
-        num_queries: number of all queries.
+        valid: int [num_valid], their numbers.
+        num_valid, num_queries: number of queries with a right answer in the gallery, and of all.
         gallery_size: rows of the gallery, including those that queries ignore.
     """
 
@@ -63,8 +61,8 @@ def score(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike, q_c
     Args:
         distmat: [Q, G], smaller is nearer; equal distances rank in the gallery's order. Where it would not fit memory:
             `big_gallery.CosineDistances`.
-        q_pids, g_pids, q_camids, g_camids: identities and cameras, int [Q] and [G]; rows with pid -1 are ignored. For a
-            revised protocol these are the corrected identities.
+        q_pids, g_pids, q_camids, g_camids: int [Q] and [G]; rows with pid -1 are ignored. A revised protocol takes the
+            corrected identities.
         protocol: a name of `protocols.PROTOCOLS`.
         q_second, g_second: second identities of ambiguous tracklets, the own identity of all others; None = nobody is
             ambiguous. Only the revised protocols look at them.
@@ -83,7 +81,7 @@ def score_all(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike,
               g_second: ArrayLike | None = None, max_rank: int = 50, check_sizes: bool = False, *,
               q_corrected: ArrayLike | None = None, g_corrected: ArrayLike | None = None,
               galleries: Mapping[str, np.ndarray] | None = None) -> dict[str, Score]:
-    """Scores distances under several protocols from one ranking; arguments as for `score`, and those below.
+    """Scores by protocol, from one ranking; arguments as for `score`, and those below.
 
     A distractor (pid 0) under the query's camera is a wrong answer, but the revised rules ignore it:
 
@@ -98,8 +96,6 @@ def score_all(distmat: ArrayLike | Strips, q_pids: ArrayLike, g_pids: ArrayLike,
         q_corrected, g_corrected: identities for the revised protocols, int [Q] and [G]; None = `q_pids`, `g_pids`.
         galleries: for each protocol the columns that make up its gallery, in its order, int [N]
             (`protocols.gallery_rows`); None = every protocol's gallery is all columns.
-    Returns:
-        A `Score` for each name.
     """
     chosen, distmat = known.resolve(protocols), _matrix(distmat)
     if not isinstance(max_rank, int | np.integer) or max_rank < 1:

@@ -25,30 +25,18 @@ _LABELS = {"names": "U", "track_ids": "i", "pids": "i", "camids": "i"}  # and ho
 
 @dataclass(frozen=True)
 class About:
-    """What every score and page made from these features says with it.
-
-    Attributes:
-        dataset, note: name of the data set, and the caveat that goes with it ("" = none).
-        aligned: whether the tracklets went through Re-Detect and Link.
-        model: name of the network.
-        seed: of its training; None: unknown.
-        weights: "last", "best" or "untrained", or where they come from.
-        clips: which clips of a tracklet were averaged.
-        distance: by which features are compared, one of `DISTANCES`.
-        left_out: number of damaged test tracklets, which are not among these.
-        whitened: whether the features are whitened with these tracklets, see `whitening`.
-    """
+    """What every score and page made from these features says with it."""
 
     dataset: str
-    note: str
-    aligned: bool
+    note: str  # the caveat that goes with the data set; "": none
+    aligned: bool  # whether the tracklets went through Re-Detect and Link
     model: str
-    seed: int | None
-    weights: str
-    clips: str
-    distance: str = "cosine"
-    left_out: int = 0
-    whitened: bool = False
+    seed: int | None  # of the network's training; None: unknown
+    weights: str  # "last", "best" or "untrained", or where they come from
+    clips: str  # which clips of a tracklet were averaged
+    distance: str = "cosine"  # one of `DISTANCES`
+    left_out: int = 0  # number of damaged test tracklets, which are not among these
+    whitened: bool = False  # with these tracklets, see `whitening`
 
     def line(self) -> str:
         """One line of text."""
@@ -72,18 +60,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Search:
-    """N test tracklets: the queries, then the gallery split, both in the order of the data set's list.
+    """N test tracklets: the queries, then the gallery split, both in the order of the data set's list."""
 
-    Attributes:
-        features: float32 [N, D], not normalised.
-        num_queries: Q.
-        names: [N]; track_ids, pids, camids: int64 [N], as stored.
-        about: where the features come from.
-    """
-
-    features: np.ndarray
+    features: np.ndarray  # float32 [N, D], not normalised
     num_queries: int
-    names: np.ndarray
+    names: np.ndarray  # [N]; the next three int64 [N], as stored
     track_ids: np.ndarray
     pids: np.ndarray
     camids: np.ndarray
@@ -163,11 +144,8 @@ class Search:
               reranked: bool = False) -> dict[str, Score]:
         """Scores under protocols (names, or "all"); on the real data sets their sizes are checked.
 
-        Args:
-            names: of protocols.
-            corrections_file: corrected labels for the revised ones.
-            max_rank: length of the CMC curve.
-            reranked: whether to re-rank (k-reciprocal) within the gallery of every protocol.
+        `corrections_file` has the corrected labels for the revised protocols. `reranked` is whether to re-rank
+        (k-reciprocal) within the gallery of every protocol.
         """
         chosen, labels = protocols.resolve(names, self.about.dataset), self.labels(corrections_file)
         if not reranked:

@@ -1,8 +1,7 @@
 """Whitening (within-class covariance) of features with the tracklets at hand, without labels.
 
-The clips of one tracklet show one person, so the directions in which they differ do not identify a person: pose,
-background, light. Within-class covariance normalisation (Hatch, Kajarekar and Stolcke 2006), with tracklets as classes,
-scales these directions to equal variance.
+The clips of one tracklet show one person, so the directions in which they differ say nothing of the person. With
+tracklets as classes, these directions are scaled to equal variance (Hatch, Kajarekar and Stolcke 2006).
 """
 
 import numpy as np
