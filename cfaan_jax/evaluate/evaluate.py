@@ -29,13 +29,9 @@ from cfaan_jax.runtime.text_tables import show
 def evaluate(model: VideoReID, config: ConfigDict, workdir: str | Path, which: str) -> list[dict] | None:
     """Scores a network on the test tracklets, prints the table, and writes results.json, features and report/.
 
-    A second evaluation in one workdir at the same time is refused.
+    A second evaluation in one workdir at the same time is refused. `which` says what weights the model holds: "last",
+    "best", "untrained" or "pretrained", see `experiment.weights_of`.
 
-    Args:
-        model: the network, with the weights named by `which`.
-        config: `config.eval` says clips, protocols, corrections, max_rank, batch and what the report shows.
-        workdir: where to write.
-        which: "last", "best", "untrained" or "pretrained", see `experiment.weights_of`.
     Returns:
         The new rows of results.json: one for a protocol, another re-ranked if config.eval.rerank is set. They replace
         those that `merge_rows` names. None in processes other than the first, which alone scores and writes.

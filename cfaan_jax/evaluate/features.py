@@ -109,15 +109,10 @@ def iter_clip_features(model: VideoReID | ClipNetwork, records: RecordSet | Imag
 
 
 def extract(model: VideoReID | ClipNetwork, records: RecordSet | ImageTracklets, **settings) -> np.ndarray:
-    """Evaluation features of tracklets: the mean over their clips (paper, section 4.1), not normalised.
+    """Evaluation features of tracklets, float32 [N, D]: the mean over their clips (paper, section 4.1), not normalised.
 
-    A clip weighs as many times as it has frames; the last one of a tracklet may be shorter. `settings` are those of
-    `iter_clip_features`.
-
-    Returns:
-        float32 [N, D], in the order of the records.
-    Raises:
-        InputError: as `iter_clip_features`, or a feature that is not finite.
+    A clip weighs as many times as it has frames; the last one of a tracklet may be shorter. Settings and InputErrors
+    are those of `iter_clip_features`; a feature that is not finite is one, too.
     """
     sums, frames = None, np.zeros(len(records), np.int64)
     for tracklets, features, length in iter_clip_features(model, records, **settings):

@@ -18,8 +18,7 @@ def score_rows(search: Search, names: str | Sequence[str], corrections: str | Pa
     scores = search.score(names, corrections, max_rank)
     rows = result_rows(search, scores, corrections)
     if rerank:
-        reranked = search.score(names, corrections, max_rank, reranked=True)
-        rows += result_rows(search, reranked, corrections, reranked=True)
+        rows += result_rows(search, search.score(names, corrections, max_rank, reranked=True), corrections, True)
     return scores, rows
 
 

@@ -33,12 +33,9 @@ class Corrections:
     stored: np.ndarray | None = None
 
     def apply(self, track_ids: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Corrected and second identities of all test tracklets, int64 [N] each.
+        """Corrected and second identities of all N test tracklets, int64 [N] each, from the stored ones.
 
-        Args:
-            track_ids, pids: rows in the data set's list, and identities as stored, int [N].
-        Raises:
-            InputError: a correction of an unknown tracklet or of one that had another identity; a shared marker.
+        InputError: a correction of an unknown tracklet or of one that had another identity; a shared marker.
         """
         row_of = {track: row for row, track in enumerate(np.asarray(track_ids).tolist())}
         if len(row_of) != len(track_ids):

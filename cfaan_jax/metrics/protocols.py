@@ -15,9 +15,8 @@ its protocol: what the gallery holds, how average precision (AP) is computed, an
 `mars_matlab` is the data set's own MATLAB package; `mars_with_queries` is used by AP3D and TCLNet; `mars` by
 torchreid, FT-WFT, PiT and TF-CLIP; `cfaan_released` by the loader released with the CF-AAN paper.
 
-The original rules (section 4.1) ignore for every query, as if the gallery did not hold them:
-- junk (pid -1);
-- tracklets of the query's identity under the query's own camera.
+The original rules (section 4.1) ignore for every query, as if the gallery did not hold them, junk (pid -1) and
+tracklets of the query's identity under the query's own camera.
 
 The revised rules (section 4.5) take corrected identities, and also
 - ignore distractors (pid 0) under the query's camera, because some are duplicates of the query's identity;
@@ -50,7 +49,7 @@ class Protocol:
     """One way to score a ranking."""
 
     name: str  # the argument of `score`, printed with every result
-    queries: bool  # whether the gallery holds these; so for junk and distractors
+    queries: bool  # whether the gallery holds these tracklets, as for the next two
     junk: bool
     distractors: bool
     sizes: Sizes
@@ -88,13 +87,9 @@ def get(name: str) -> Protocol:
 
 
 def resolve(names: str | Sequence[str], dataset: str = "mars") -> tuple[Protocol, ...]:
-    """Each protocol once, in the order of the names; "all" stands for every protocol of the data set.
+    """Each protocol once, by names separated by commas in one or more strings; "all" stands for those of the data set.
 
-    Args:
-        names: one or more strings of names separated by commas.
-        dataset: whose protocols "all" are.
-    Raises:
-        InputError: a name is unknown or not a string, or there is none.
+    InputError: a name is unknown or not a string, or there is none.
     """
     texts = [names] if isinstance(names, str) else names
     if not all(isinstance(text, str) for text in texts):
@@ -118,13 +113,13 @@ def _protocols_of(dataset: str) -> dict[str, Protocol]:
 
 def gallery_rows(protocol: Protocol, query_pids: np.ndarray, gallery_pids: np.ndarray,
                  query_tracks: np.ndarray, gallery_tracks: np.ndarray) -> np.ndarray:
-    """Which rows of [query split, gallery split] make up the protocol's gallery, in the protocol's order.
+    """Which rows of [query split, gallery split] make up the protocol's gallery, in its order.
+
+    In int [N], i < Q is query i, and Q + i is gallery tracklet i.
 
     Args:
         query_pids, gallery_pids: identities AS STORED, also for the revised protocols, int [Q] and [G].
         query_tracks, gallery_tracks: rows of the tracklets in the data set's own list, int [Q] and [G].
-    Returns:
-        int [N]: i < Q is query i, Q + i is gallery tracklet i.
     """
     pids = np.concatenate([query_pids, gallery_pids])
     in_gallery_split = np.arange(len(pids)) >= len(query_pids)

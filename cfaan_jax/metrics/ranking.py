@@ -133,11 +133,7 @@ class Strips(Protocol):
 def rank(distmat: np.ndarray | Strips, views: Sequence[View]) -> list[Ranks]:
     """Ranks the right answers of every query under every view; views that share an `Identities` object share its work.
 
-    Args:
-        distmat: [Q, N] distances, smaller is nearer, any real dtype, whole or in strips.
-        views: what to rank.
-    Raises:
-        InputError: a distance is NaN.
+    `distmat` is [Q, N] distances, smaller is nearer, any real dtype, whole or in strips. InputError: one is NaN.
     """
     galleries: dict[bytes, tuple[np.ndarray, list[int]]] = {}  # columns, and the views with them, which share a sort
     for number, (identities, columns) in enumerate(views):

@@ -11,14 +11,11 @@ _SHRINKAGE = 0.1  # of the mean variance, added to all: fewer clips than channel
 
 
 def whitened(clips: np.ndarray, tracklets: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Features of tracklets, centred and whitened with the covariance of clips within tracklets.
+    """Features of tracklets, centred and whitened with the covariance of clips within tracklets, float32 [N, D].
 
-    Args:
-        clips: features of clips [M, D].
-        tracklets: int [M], the tracklet of every clip, from 0 to N - 1; all tracklets weigh the same.
-        frames: [M], the weight of every clip in its tracklet.
-    Returns:
-        float32 [N, D], to be compared by the cosine. Only centred where all clips of every tracklet are equal.
+    They are compared by the cosine, and only centred where all clips of every tracklet are equal. `clips` are features
+    [M, D]; int `tracklets` [M] are those of the clips, from 0 to N - 1, and all weigh the same; `frames` [M] are the
+    weights of clips in their tracklet.
     """
     shares = frames / np.bincount(tracklets, frames)[tracklets]
     means = np.zeros((tracklets.max() + 1, clips.shape[1]))
