@@ -22,16 +22,10 @@ def exists(config: ConfigDict) -> bool:
 
 def clip_attention(model: VideoReID, block: int, located: Sequence[tuple[RecordSet, int]],
                    indices: Sequence[np.ndarray], image_size: tuple[int, int]) -> list[list[dict[str, np.ndarray]]]:
-    """Attention inside a block for one clip of each of N tracklets.
+    """Attention inside a block (`VideoReID.axial_block`) for one clip of each of N tracklets; the model is not changed.
 
-    Args:
-        model: a network with CF-AA blocks; it is not changed.
-        block: see `VideoReID.axial_block`.
-        located: record set and position of every tracklet.
-        indices: the frames of every clip, int `[T]`.
-        image_size: (H, W) of the network's input.
-    Returns:
-        For every clip and scale float32 `[T, rows, columns, length]` by axis, see `CoarseToFineBlock.attention`.
+    `located` are record set and position of every tracklet, and `indices` the frames of its clip, int `[T]`. Returns
+    for every clip and scale float32 `[T, rows, columns, length]` by axis, see `CoarseToFineBlock.attention`.
     """
     clips = np.stack([read_clip(records, position, frames, image_size)[0]
                       for (records, position), frames in zip(located, indices, strict=True)])

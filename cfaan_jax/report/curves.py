@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from cfaan_jax.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Label of every panel, and its columns of metrics.csv; columns in none of them are losses.
 _PANELS = (("accuracy on the batch", ("accuracy",)), ("learning rate", ("learning_rate",)),
@@ -30,14 +29,14 @@ _LIGHT_AND_DARK = "<style>svg{color:#1b1f24}@media (prefers-color-scheme:dark){s
 
 
 @contextmanager
-def _figure(path: Path, width: float = 8, height: float = 4.5) -> "Iterator[Figure]":
-    """A figure of so many inches that is written to an SVG file at the end."""
+def _axes(path: Path, width: float = 8, height: float = 4.5, side: int = 1) -> Iterator[Any]:
+    """The axes, side x side, of a figure of so many inches that is written to an SVG file at the end."""
     import matplotlib  # here: it takes a second to import, and most commands draw nothing
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
         figure, text = Figure(figsize=(width, height), layout="constrained"), io.StringIO()
-        yield figure
+        yield figure.subplots(side, side)
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue().replace(_INK, "currentColor")
     write_atomic(path, svg.replace("<defs>", f"{_LIGHT_AND_DARK}<defs>", 1))
@@ -45,8 +44,7 @@ def _figure(path: Path, width: float = 8, height: float = 4.5) -> "Iterator[Figu
 
 def cmc(scores: Mapping[str, Score], path: Path) -> None:
     """Writes the CMC curves of all protocols, with their sizes."""
-    with _figure(path) as figure:
-        axes = figure.subplots()
+    with _axes(path) as axes:
         for name, score in scores.items():
             label = f"{name}: mAP {score.mAP:.1%}, gallery {score.gallery_size:,}, {score.num_valid:,} valid queries"
             axes.plot(np.arange(1, len(score.cmc) + 1), 100 * score.cmc, label=label,
@@ -58,8 +56,7 @@ def cmc(scores: Mapping[str, Score], path: Path) -> None:
 
 def precision(score: Score, path: Path) -> None:
     """Writes a histogram of the average precision of the valid queries."""
-    with _figure(path) as figure:
-        axes = figure.subplots()
+    with _axes(path) as axes:
         axes.hist(100 * score.ap, bins=np.linspace(0, 100, 21), edgecolor=_INK, linewidth=0.5)
         axes.axvline(100 * score.ap.mean(), color=_INK, linestyle="--", label=f"mean {score.ap.mean():.1%}")
         axes.set(xlabel="average precision (%)", ylabel="valid queries", xlim=(0, 100))
@@ -71,8 +68,7 @@ def precision(score: Score, path: Path) -> None:
 def cameras(pairs: CameraPairs, path: Path) -> None:
     """Writes the mAP and the number of valid queries of every pair of cameras."""
     count = len(pairs.cameras)
-    with _figure(path, 1.2 + 0.9 * count, 1 + 0.8 * count) as figure:
-        axes = figure.subplots()
+    with _axes(path, 1.2 + 0.9 * count, 1 + 0.8 * count) as axes:
         axes.imshow(100 * pairs.mAP, vmin=0, vmax=100, cmap="viridis")
         for row, column in zip(*np.nonzero(pairs.queries), strict=True):
             mean = 100 * pairs.mAP[row, column]
@@ -87,8 +83,8 @@ def training(metrics_csv: Path, path: Path) -> None:
     """Writes the curves of a run's metrics.csv over its epochs; InputError where it has no readable row."""
     columns = _read(metrics_csv)
     panels = (("loss", [name for name in columns if name not in (*_REQUIRED, *METERS)]), *_PANELS)
-    with _figure(path, 10, 6) as figure:
-        for axes, (label, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+    with _axes(path, 10, 6, 2) as grid:
+        for axes, (label, names) in zip(grid.flat, panels, strict=True):
             for name in names:
                 _by_epoch(axes, columns["epoch"], columns[name], name)
             axes.set(xlabel="epoch", ylabel=label)

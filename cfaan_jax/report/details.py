@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cfaan_jax.metrics import Score
@@ -16,17 +16,19 @@ def write_queries(search: Search, scores: Mapping[str, Score], path: Path) -> No
     rows = [[name, search.names[query], search.pids[query], search.camids[query], f"{ap:.6f}", f"{inp:.6f}", first]
             for name, score in scores.items()
             for query, ap, inp, first in zip(score.valid, score.ap, score.inp, score.first, strict=True)]
-    _write(path, ["protocol", "query", "pid", "camid", "ap", "inp", "first_right_rank"], rows)
+    header = ["protocol", "query", "pid", "camid", "ap", "inp", "first_right_rank"]
+    write_atomic(path, as_csv([header, *rows]))
 
 
 def write_cameras(pairs: CameraPairs, path: Path) -> None:
     """Writes mAP and number of valid queries of every pair of cameras with valid queries."""
     rows = [[camera, other, f"{pairs.mAP[i, j]:.6f}", pairs.queries[i, j]]
             for i, camera in enumerate(pairs.cameras) for j, other in enumerate(pairs.cameras) if pairs.queries[i, j]]
-    _write(path, ["query_camera", "gallery_camera", "mAP", "valid_queries"], rows)
+    write_atomic(path, as_csv([["query_camera", "gallery_camera", "mAP", "valid_queries"], *rows]))
 
 
-def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> None:
+def as_csv(lines: Iterable[Iterable]) -> str:
+    """CSV, the header first."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_atomic(path, text.getvalue())
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()

@@ -8,7 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cfaan_jax.metrics import Score, protocols
-from cfaan_jax.metrics.search import Answer, Search
+from cfaan_jax.metrics.search import Search
 from cfaan_jax.models import VideoReID
 from cfaan_jax.report import attention, curves, details, frames_page
 from cfaan_jax.report.frames import FRAMES_IN_STRIP, TrackletFrames, write_strip
@@ -22,20 +22,12 @@ _FEW = 12  # queries in the pictures and on the page of frames
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a report shows.
-
-    Attributes:
-        search: features and labels.
-        scores: by protocol; camera pairs and ranked lists are those of the first one.
-        table: the scores as they are printed.
-        model: the network, with the weights that were scored.
-        config: of the experiment.
-    """
+    """What a report shows."""
 
     search: Search
-    scores: Mapping[str, Score]
-    table: TableContent
-    model: VideoReID
+    scores: Mapping[str, Score]  # by protocol; camera pairs and ranked lists are those of the first one
+    table: TableContent  # the scores as they are printed
+    model: VideoReID  # with the weights that were scored
     config: ConfigDict
 
     @property
@@ -43,24 +35,16 @@ class Evaluation:
         """Under the first protocol."""
         return next(iter(self.scores.values()))
 
-    @property
-    def corrections(self) -> str:
-        """File of the corrected labels, or ""."""
-        return self.config.eval.corrections
-
 
 def write(evaluation: Evaluation, workdir: Path) -> Path:
     """Writes the pages, with every query and camera pair as CSV files, and pictures of a few ranked lists.
 
-    Args:
-        evaluation: what to show.
-        workdir: everything goes to its folder report; its metrics.csv is drawn if there is one.
-    Returns:
-        The page to open first.
+    Everything goes to the folder report of `workdir`, whose metrics.csv is drawn if there is one. Returns the page to
+    open first.
     """
     search, config = evaluation.search, evaluation.config
     frames = TrackletFrames(search, config.data.records)
-    selection = select(search, evaluation.score, evaluation.corrections, config.eval.report_lists)
+    selection = select(search, evaluation.score, config.eval.corrections, config.eval.report_lists)
     few = selection.few(_FEW)
     tag = f"{search.about.weights}-{search.about.clips}"
     folder = workdir / "report" / tag
@@ -86,7 +70,7 @@ def _site(evaluation: Evaluation) -> dict[str, str]:
 
 def _write_index(site: PageFolder, evaluation: Evaluation, metrics_csv: Path) -> None:
     search, score = evaluation.search, evaluation.score
-    pairs = search.camera_pairs(protocols.get(score.protocol), evaluation.corrections)
+    pairs = search.camera_pairs(protocols.get(score.protocol), evaluation.config.eval.corrections)
     details.write_queries(search, evaluation.scores, site.file("queries.csv"))
     details.write_cameras(pairs, site.file("cameras.csv"))
     curves.cmc(evaluation.scores, site.file("cmc.svg"))
@@ -113,14 +97,13 @@ def _write_ranked(site: PageFolder, evaluation: Evaluation, selection: Selection
 def _draw_lists(evaluation: Evaluation, kind: str, queries: Sequence[RankedQuery], frames: TrackletFrames,
                 path: Path) -> None:
     search, score = evaluation.search, evaluation.score
+    distance = distance_name(search)
     lists = [RankedList(
         f"{search.names[query.row]}: {label_text(search, query.row)}, AP {query.ap:.1%}",
         [Entry(frame, (), "query") for frame in frames.spread(query.row, FRAMES_IN_STRIP)],
-        [Entry(frames.spread(answer.row, 1)[0], _caption(search, answer), answer.kind) for answer in query.answers])
+        [Entry(frames.spread(answer.row, 1)[0],
+               (label_text(search, answer.row), f"{distance} {distance_text(search, answer)}"), answer.kind)
+         for answer in query.answers])
         for query in queries]
     draw(lists, path, f"{kind} queries by average precision under {score.protocol}: mAP {score.mAP:.1%}, gallery "
                       f"{score.gallery_size:,}, {score.num_valid:,} valid queries\n{search.about.line()}")
-
-
-def _caption(search: Search, answer: Answer) -> tuple[str, str]:
-    return label_text(search, answer.row), f"{distance_name(search)} {distance_text(search, answer)}"

@@ -18,11 +18,7 @@ _REMEDY = "config.eval.raw_records must name the same data set packed with --det
 
 
 class TrackletFrames:
-    """Reads frames by the tracklet's row in a search; its records are in `directory`.
-
-    Attributes:
-        parts: the record sets of queries and gallery.
-    """
+    """Reads frames by the tracklet's row in a search; `parts` are the record sets of queries and gallery."""
 
     def __init__(self, search: Search, directory: str | Path):
         self._queries = search.num_queries
@@ -82,13 +78,9 @@ def write_strip(site: PageFolder, row: int, frames: TrackletFrames) -> dict:
 
 
 class RawQueries:
-    """The queries of the record set that holds the same tracklets before Re-Detect and Link.
+    """The queries `names` of the records that hold the same tracklets before Re-Detect and Link, in `directory`.
 
-    Args:
-        directory: of those records.
-        names: of the queries that it must have.
-    Raises:
-        InputError: it is not that data set.
+    Raises InputError where that is another data set.
     """
 
     def __init__(self, directory: str | Path, names: Sequence[str]):

@@ -21,13 +21,8 @@ def write(site: PageFolder, search: Search, selection: Selection, frames: Trackl
           config: ConfigDict) -> None:
     """Writes the page: one clip of every query, with the first frame of each of the tracklet's equal parts.
 
-    Args:
-        site: to write into.
-        search, selection: the queries.
-        frames: their frames.
-        model: its attention is shown if it has CF-AA blocks.
-        config: `config.eval.raw_records` holds the frames before Re-Detect and Link, `config.eval.attention_block` says
-            which block.
+    `config.eval.raw_records` holds the frames before Re-Detect and Link. If the model has CF-AA blocks, the attention
+    in `config.eval.attention_block` is shown.
     """
     queries = selection.all()
     located = [frames.locate(query.row) for query in queries]

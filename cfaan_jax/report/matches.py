@@ -35,15 +35,10 @@ def mutual_neighbours(search: Search) -> set[tuple[int, int]]:
 
 
 class CoVisible(NamedTuple):
-    """What was in view at the same time, in one video; bool [Q, N] for every query and tracklet.
+    """What was in view at the same time, in one video; bool [Q, N] for every query and tracklet."""
 
-    Attributes:
-        tracklets: the tracklet overlaps the query in time, so it shows another person.
-        identities: some tracklet of its identity overlaps some tracklet of the query's identity.
-    """
-
-    tracklets: np.ndarray
-    identities: np.ndarray
+    tracklets: np.ndarray  # the tracklet overlaps the query in time, so it shows another person
+    identities: np.ndarray  # some tracklet of its identity overlaps some tracklet of the query's identity
 
 
 def co_visible(search: Search, records: str | Path) -> CoVisible | None:
@@ -80,16 +75,8 @@ def rank1_queries(search: Search, others: np.ndarray) -> int:
 def write(search: Search, score: Score | None, visible: CoVisible | None, records: str | Path, folder: Path) -> Path:
     """Writes a page with every query and its nearest tracklets, the most similar pairs first, without co-visible ones.
 
-    Args:
-        search: features and labels; the queries are of one camera, the gallery is of others.
-        score: None where identities are unknown.
-        visible: of `co_visible`.
-        records: that were searched.
-        folder: to write; an older page there is replaced.
-    Returns:
-        The page.
-    Raises:
-        InputError: something else lies there.
+    The queries are of one camera, the gallery is of others. `score` is None where identities are unknown, `visible` is
+    of `co_visible`. An older page in `folder` is replaced; something else there is an InputError.
     """
     frames, pairs = TrackletFrames(search, records), mutual_neighbours(search)
     lists = _ranked_lists(search, visible)

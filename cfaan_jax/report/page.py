@@ -1,8 +1,7 @@
 """Pages: a folder of static files that opens from disk, needs no network and can be sent as it is.
 
-Every page extends `templates/base.html`, which gives it `style.css`, light and dark, links to the other pages, and a
-Content-Security-Policy that lets it load files of its own folder only. Data for a script is a script itself, because a
-page opened from disk may not fetch.
+Every page extends `templates/base.html`, whose Content-Security-Policy lets it load files of its own folder only. Data
+for a script is a script itself, because a page opened from disk may not fetch.
 """
 
 import json
@@ -29,14 +28,8 @@ _JPEG_QUALITY = 85
 class PageFolder:
     """A folder of pages that is being written; what writes a file returns the name by which a page refers to it.
 
-    Attributes:
-        files: of all pages.
-
-    Args:
-        path: an empty folder.
-        site: file and label of every page, for the links between them.
-        about: the line under the heading of every page.
-        templates: folder of templates and static files beside the shared ones.
+    `path` is empty; `site` has file and label of every page, for the links; `about` is the line under every heading;
+    `templates` holds templates and static files beside the shared ones.
     """
 
     def __init__(self, path: Path, site: Mapping[str, str], about: str, templates: Path = _TEMPLATES):
@@ -48,13 +41,7 @@ class PageFolder:
         self.static(_STYLE)
 
     def page(self, name: str, scripts: Sequence[str] = (), **values) -> str:
-        """Writes the page of the template of that name.
-
-        Args:
-            name: one of the files in `site`.
-            scripts: names of script files, in the order in which they run.
-            **values: for the template, which escapes text.
-        """
+        """Writes the page of the template `name`; `scripts` run in this order, and `values` are escaped."""
         html = self._environment.get_template(name).render(file=name, scripts=scripts, **values)
         return self._write(name, html)
 
@@ -63,10 +50,7 @@ class PageFolder:
         return self._write(name, self._loader.get_source(self._environment, name)[0])
 
     def data(self, name: str, value) -> str:
-        """Writes a script that sets `pageData[name]` to a value of JSON's types.
-
-        No character in it can end a script or a comment, wherever the text is put.
-        """
+        """Writes a script that sets `pageData[name]` to JSON's types; no character in the value can end the script."""
         key, value = htmlsafe_json_dumps(name), htmlsafe_json_dumps(value)
         return self._write(f"{name}.js", f"(globalThis.pageData ??= {{}})[{key}] = {value};\n")
 
@@ -95,13 +79,9 @@ class PageFolder:
 
 @contextmanager
 def pages(folder: Path, site: Mapping[str, str], about: str, templates: Path = _TEMPLATES) -> Iterator[PageFolder]:
-    """Opens a folder of pages, which replaces an older one when it is complete.
+    """Opens a folder of pages, which replaces an older one when it is complete; files of others beside them stay.
 
-    Args:
-        folder: to write. Files of others beside older pages stay.
-        site, about, templates: see `PageFolder`.
-    Raises:
-        InputError: see `check`.
+    `site`, `about`, `templates`: see `PageFolder`. InputError: see `check`.
     """
     folder = folder.absolute()
     foreign = check(folder, next(iter(site)))
@@ -116,13 +96,9 @@ def pages(folder: Path, site: Mapping[str, str], about: str, templates: Path = _
 
 
 def check(folder: Path, first: str) -> list[str]:
-    """Files in a folder that do not belong to its pages.
+    """Files in a folder that do not belong to its pages, of which `first` is the file of the first one.
 
-    Args:
-        folder: to write pages into.
-        first: file of the first page.
-    Raises:
-        InputError: the folder holds something else than these pages, or it cannot be written.
+    Raises InputError where the folder holds something else than these pages, or cannot be written.
     """
     foreign = []
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -142,11 +118,7 @@ def check(folder: Path, first: str) -> list[str]:
 
 
 def delete(folder: Path) -> None:
-    """Deletes the pages in a folder with their files, and the folder if nothing else lies in it.
-
-    Raises:
-        InputError: it holds no pages.
-    """
+    """Deletes the pages in a folder, and the folder if nothing else lies in it; InputError if it holds no pages."""
     own, _ = _listed(folder)
     # Names come from the folder, not from the list: the list may name files anywhere.
     paths = sorted(folder.rglob("*"), reverse=True)  # a folder after its files

@@ -14,19 +14,12 @@ _ANSWERS = 10
 
 @dataclass(frozen=True)
 class RankedQuery:
-    """One query and its ranked list.
+    """One query and its ranked list."""
 
-    Attributes:
-        row: of the query in the search.
-        ap: average precision.
-        first: rank of the first right answer, from 1.
-        answers: the nearest tracklets, including those that the query ignores.
-    """
-
-    row: int
+    row: int  # in the search
     ap: float
-    first: int
-    answers: list[Answer]
+    first: int  # rank of the first right answer, from 1
+    answers: list[Answer]  # the nearest tracklets, including those that the query ignores
 
 
 @dataclass(frozen=True)
@@ -47,13 +40,9 @@ class Selection:
 
 
 def select(search: Search, score: Score, corrections: str | Path | None, count: int) -> Selection:
-    """Selects `count` valid queries, one half the worst, and ranks the gallery for them.
+    """Selects `count` valid queries, one half the worst, and ranks the gallery of the score's protocol for them.
 
-    Args:
-        search: features and labels.
-        score: under the protocol whose gallery and rules the lists follow.
-        corrections: corrected labels for the revised protocols.
-        count: at least 1; all queries are taken if there are fewer.
+    All queries are taken if there are fewer. `corrections` has the labels for the revised protocols.
     """
     order = np.argsort(score.ap, kind="stable").tolist()
     worst = (min(count, len(order)) + 1) // 2

@@ -7,8 +7,9 @@ to OUT.md. Runs that differ only in their seed share a line of the table, with m
 import argparse
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
@@ -26,7 +27,7 @@ def collect(paths: Sequence[Path]) -> list[dict]:
     rows = []
     for path in paths:
         for row in read_rows(path):
-            key = tuple(row[name] for name in KEY)
+            key = itemgetter(*KEY)(row)
             if key in path_of:
                 text = ", ".join(f"{name} {value}" for name, value in zip(KEY, key, strict=True))
                 raise InputError(f"{path} and {path_of[key]} both hold the row {text}; give one of them")
@@ -47,20 +48,21 @@ class ProtocolTable:
 def tables(rows: Sequence[dict]) -> list[ProtocolTable]:
     """Tables by protocol and clips; runs keep their order, and those that differ only in their seed share a line."""
     return [_table(f"{protocol}, clips {clips}", group)
-            for (protocol, clips), group in _group(rows, ("protocol", "clips")).items()]
+            for (protocol, clips), group in group_by(itemgetter("protocol", "clips"), rows).items()]
 
 
-def _group(rows: Sequence[dict], names: Sequence[str]) -> dict[tuple, list[dict]]:
-    groups: dict[tuple, list[dict]] = {}
+def group_by(key: Callable[[Mapping], tuple], rows: Iterable[Mapping]) -> dict[tuple, list[Mapping]]:
+    """The rows by their key, in the order in which the keys come first."""
+    groups: dict[tuple, list[Mapping]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+        groups.setdefault(key(row), []).append(row)
     return groups
 
 
-def _table(name: str, rows: Sequence[dict]) -> ProtocolTable:
+def _table(name: str, rows: Sequence[Mapping]) -> ProtocolTable:
     lines = [[_NAMES.get(model, model) + ranked_by(distance, reranked), "aligned" if aligned else "raw", weights,
               str(len(group)), *(mean([row[metric] for row in group]) for metric in METRICS)]
-             for (model, aligned, weights, reranked, distance), group in _group(rows, RUN).items()]
+             for (model, aligned, weights, reranked, distance), group in group_by(itemgetter(*RUN), rows).items()]
     title = (f"{name}: gallery of {span(row['gallery_size'] for row in rows)} tracklets, "
              f"{span(row['num_valid'] for row in rows)} valid queries")
     notes = "; ".join(note for note in dict.fromkeys(row["note"] for row in rows) if note)

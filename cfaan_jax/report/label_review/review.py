@@ -30,18 +30,11 @@ _FRAMES, _HEIGHT, _WIDTH = 8, 128, 64
 
 def write(search: Search, records: str | Path, folder: Path, count: int,
           corrections_file: str | Path | None = None) -> list[suspects.Suspect]:
-    """Writes the page.
+    """Writes the page of the `count` most doubtful tracklets into a folder, where an older page is replaced.
 
-    Args:
-        search: features and labels of the test tracklets.
-        records: folder of the records from which they were made.
-        folder: to write; an older page there is replaced.
-        count: number of tracklets on the page, the most doubtful ones.
-        corrections_file: decisions of an earlier review.
-    Returns:
-        The tracklets in question, in the order of the page.
-    Raises:
-        InputError: other records than the features', unreadable corrections, something else in the folder.
+    `search` was made from `records`; `corrections_file` has the decisions of an earlier review. Returns the tracklets
+    in question, in the order of the page. InputError: other records than the features', unreadable corrections,
+    something else in the folder.
     """
     frames = TrackletFrames(search, records)
     names = [name for part in frames.parts for name in part.names]
@@ -118,7 +111,6 @@ def _fingerprint(search: Search) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the page by the flags."""
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.report.review", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("features", type=Path, help="features-*.npz in the workdir of an evaluation")

@@ -1,11 +1,8 @@
 """Tracklets whose label is doubtful, because the features or the detections contradict it (paper, section 4.5).
 
-Section 4.5 counts label errors and ambiguous identities in the test tracklets of MARS. These rankings put such
-tracklets first, so that a person who looks at few finds many. They decide nothing: features err as well.
-
-Evidence is in bits: the log-odds that two tracklets with this cosine show one person. It is fitted to the labels
-themselves, most of which are right, and separately for pairs under one camera and under two, because tracklets of one
-camera look alike. The evidence for an identity is the mean over its two nearest tracklets.
+They come first, so that a person who looks at few finds many. Nothing is decided: features err as well. Evidence is in
+bits: the log-odds that two tracklets with this cosine show one person, fitted to the labels themselves, most of which
+are right, and separately for pairs under one camera, which look alike, and under two.
 """
 
 import itertools
@@ -20,7 +17,7 @@ from cfaan_jax.metrics.protocols import DISTRACTOR
 from cfaan_jax.metrics.search import Search
 
 IDENTITY, DUPLICATE, AMBIGUOUS = "another identity", "distractor shows an identity", "two persons"
-_NEAREST = 2  # one alone may be mislabelled; the mean of more forgets an identity's rare views
+_NEAREST = 2  # tracklets of an identity: one may be mislabelled, the mean of more forgets its rare views
 _SHOWN = 3  # identities, and tracklets of an identity
 _BLOCK = 1024
 _PAIRS = 200_000
@@ -32,36 +29,21 @@ Bits = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (cosines, whether under
 
 @dataclass(frozen=True)
 class Suspect:
-    """One tracklet whose label may be wrong.
+    """One tracklet whose label may be wrong."""
 
-    Attributes:
-        row: in the search.
-        kind: `IDENTITY` or `DUPLICATE`: it resembles another identity more than its own, or a distractor resembles one;
-            `AMBIGUOUS`: two persons are in many of its frames.
-        weight: orders suspects of a kind: bits, or for `AMBIGUOUS` the lower 95 % bound of the share of frames with two
-            persons.
-        own: rows of the nearest tracklets of its own identity, nearest first.
-        others: the same for the identities that it resembles most, the most likely first.
-    """
-
-    row: int
-    kind: str
-    weight: float
-    own: tuple[int, ...]
-    others: tuple[tuple[int, ...], ...]
+    row: int  # in the search
+    kind: str  # it resembles another identity more than its own; is a distractor that resembles one; or has two persons
+    weight: float  # orders a kind: bits; for `AMBIGUOUS` the lower 95 % bound of the share of frames with two persons
+    own: tuple[int, ...]  # rows of the nearest tracklets of its own identity, nearest first
+    others: tuple[tuple[int, ...], ...]  # the same for the identities that it resembles most, the most likely first
 
 
 def find(search: Search, crowded: np.ndarray | None = None) -> list[Suspect]:
-    """All doubtful tracklets: the first of every kind, the second of every kind, and so on.
+    """All doubtful tracklets but junk: the first of every kind, the second of every kind, and so on.
 
-    A tracklet comes once, for the kind that ranks it first.
-
-    Args:
-        search: features and stored labels of the test tracklets; junk is left out.
-        crowded: int [N, 2], number of frames with two or more detected persons, and of frames, for every tracklet; None
-            where nothing was detected, and then no suspect is `AMBIGUOUS`.
-    Raises:
-        InputError: no identity has two tracklets, or there is only one identity.
+    A tracklet comes once, for the kind that ranks it first. `crowded` is int [N, 2], number of frames with two or more
+    detected persons, and of frames, for every tracklet; without it no suspect is `AMBIGUOUS`. InputError: no identity
+    has two tracklets, or there is only one identity.
     """
     resemblance = _Resemblance(search)
     kinds = [_ordered(IDENTITY, search.pids > DISTRACTOR, resemblance.best - resemblance.own),
@@ -90,11 +72,9 @@ def _ordered(kind: str, rows: np.ndarray, weight: np.ndarray) -> list[tuple[int,
 
 
 class _Resemblance:
-    """Evidence for every tracklet showing its own identity, and the most likely other one.
+    """Evidence for every tracklet showing its own identity, and the best other one: bits `own` and `best`, float64 [N].
 
-    Attributes:
-        own, best: bits, float64 [N]; minus infinity where there is no such tracklet.
-        likeliest: for every tracklet at most `_SHOWN` other identities, the most likely first.
+    Minus infinity stands where there is no such tracklet. `likeliest` are at most `_SHOWN` other identities of each.
     """
 
     def __init__(self, search: Search):
