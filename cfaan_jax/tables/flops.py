@@ -140,7 +140,6 @@ def own_row(system: str) -> tuple[str, ...]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the tables: all presets, and the systems with a recipe of their own."""
     parser = argparse.ArgumentParser(prog="python -m cfaan_jax.flops", description=__doc__.split("\n")[0])
     parser.parse_args(arguments)
     costs = {variant: cost(variant) for variant in PRESETS}

@@ -26,22 +26,14 @@ _SIZE = {"pretrained", "width", "depths", "bn_groups", "compute", "remat"}  # fi
 
 @dataclass(frozen=True)
 class Scale:
-    """One size at which all rows can be run.
+    """One size at which all rows can be run."""
 
-    Attributes:
-        config: the name of its configs.
-        dataset: the folder of its runs.
-        drawn: the folder of the data, unless another is chosen; may hold {runs}.
-        raw, aligned: the records in it; may hold {data} and {seed}, and corrections too.
-        corrections: file of corrected labels; "": none.
-    """
-
-    config: str
-    dataset: str
-    drawn: str
-    raw: str
+    config: str  # the name of its configs
+    dataset: str  # the folder of its runs
+    drawn: str  # the folder of the data, unless another is chosen; may hold {runs}
+    raw: str  # the records in it; these and the next two may hold {data} and {seed}
     aligned: str
-    corrections: str = ""
+    corrections: str = ""  # file of corrected labels; "": none
 
     def config_of(self, variant: str) -> ConfigDict:
         """The config of a variant."""
@@ -57,26 +49,18 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Run:
-    """A folder in which a variant was trained.
-
-    Attributes:
-        folder: its workdir.
-        variant: one of `VARIANTS`.
-        config: every field by its dotted name.
-        rows: of its results.json, those of trained weights; none where it is not scored yet.
-    """
+    """A workdir in which a variant was trained."""
 
     folder: Path
-    variant: str
-    config: Mapping[str, object]
-    rows: Sequence[Mapping]
+    variant: str  # one of `VARIANTS`
+    config: Mapping[str, object]  # every field by its dotted name
+    rows: Sequence[Mapping]  # of its results.json, those of trained weights; none where it is not scored yet
 
 
 def find_runs(folder: Path, scale: Scale) -> list[Run]:
     """The runs of a scale in `folder`, by name; networks that are no variant of configs/mars.py are left out.
 
-    Raises:
-        InputError: the folder holds something else, or a file in it cannot be read or is not of its run.
+    Raises InputError where the folder holds something else, or a file in it cannot be read or is not of its run.
     """
     if not folder.exists():
         return []
@@ -89,8 +73,7 @@ def find_runs(folder: Path, scale: Scale) -> list[Run]:
     runs = []
     for workdir in sorted(path.parent for path in (folder / scale.dataset).glob("*/config.json")):
         config = load_config(workdir).to_dict()
-        variant = variant_of(config["model"])
-        if variant is None:
+        if (variant := variant_of(config["model"])) is None:
             continue
         rows = [row for row in rows_of(workdir) if row["weights"] in CHECKPOINT_KINDS]
         if other_seeds := {row["seed"] for row in rows} - {config["seed"]}:
@@ -107,14 +90,10 @@ def variant_of(model: Mapping) -> str | None:
 
 
 def overrides(runs: Sequence[Run], scale: Scale, words: Sequence[str]) -> tuple[dict, dict]:
-    """The fields in which all runs differ from the configs of their scale.
+    """The fields in which all runs differ from the configs of their scale, or that `words` set: "--config.FIELD=VALUE".
 
-    Args:
-        words: further ones, as typed: "--config.FIELD=VALUE".
-    Returns:
-        (those that training depends on, the others), {dotted name: value}; the others are among those typed.
-    Raises:
-        InputError: two runs, or a run and the words, do not agree.
+    Returns (those that training depends on, the others), {dotted name: value}; the others are among those typed.
+    InputError: two runs, or a run and the words, do not agree.
     """
     typed, rest = config_file.override(scale.config_of(VARIANTS[0]), words)
     if rest:

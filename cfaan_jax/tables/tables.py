@@ -5,19 +5,19 @@ for each run of the table, "done" or "to do", and its command. Settings of the r
 """
 
 import argparse
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.recipes import RECIPES, VARIANTS, preset_of, recipe
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models.presets import PRESETS
-from cfaan_jax.report.summary import mean, ranked_by, span
+from cfaan_jax.report.details import as_csv
+from cfaan_jax.report.summary import group_by, mean, ranked_by, span
 from cfaan_jax.runtime.files import write_atomic
 from cfaan_jax.runtime.text_tables import TableContent, markdown, show
 from cfaan_jax.tables import flops
@@ -87,10 +87,7 @@ def lines_of(table: PaperTable, runs: Sequence[Run], names: Sequence[str], comma
     """The lines under the protocols `names`; a cell without a run has one, whose command takes `seed`."""
     lines = []
     for cell in table.cells:
-        kinds: dict[tuple, list[Mapping]] = {}
-        for run in runs:
-            for row in _rows(run, cell, names):
-                kinds.setdefault(_kind(row), []).append(row)
+        kinds = group_by(_kind, [row for run in runs for row in _rows(run, cell, names)])
         for kind, rows in kinds.items():
             seeds = [row["seed"] for row in rows]
             if len(set(seeds)) < len(seeds):
@@ -104,13 +101,9 @@ def lines_of(table: PaperTable, runs: Sequence[Run], names: Sequence[str], comma
 
 def _rows(run: Run, cell: tuple[str, str], names: Sequence[str]) -> list[Mapping]:
     """The rows of a run that belong to a cell, if all protocols are there, so that the same runs are compared."""
-    if run.variant != cell[0]:
-        return []
-    groups: dict[tuple, list[Mapping]] = {}
-    for row in run.rows:
-        if row["protocol"] in names and TRACKLETS[row["aligned"]] == cell[1]:
-            kind = row["dataset"], row["clips"], row["weights"], row["distance"], row["reranked"]
-            groups.setdefault(kind, []).append(row)
+    rows = [row for row in run.rows
+            if row["protocol"] in names and (run.variant, TRACKLETS[row["aligned"]]) == cell]
+    groups = group_by(itemgetter("dataset", "clips", "weights", "distance", "reranked"), rows)
     return [row for group in groups.values() if len(group) == len(names) for row in group]
 
 
@@ -168,7 +161,6 @@ def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[
 
 
 def _notes(table: PaperTable, lines: Sequence[Line], scale: Scale, settings: Mapping) -> list[str]:
-    """What is true of the whole table."""
     sizes, rows = [], [row for line in lines for row in line.rows]
     for name in dict.fromkeys(row["protocol"] for row in rows):
         gallery, valid = (span(row[key] for row in rows if row["protocol"] == name)
@@ -180,15 +172,6 @@ def _notes(table: PaperTable, lines: Sequence[Line], scale: Scale, settings: Map
         "In per cent: mean and standard deviation over as many seeds as the line says.", *sizes, *of_data,
         f"Settings that differ from configs/{scale.config}.py: {own}." if own else "",
         _SMALL_NOTE if scale is SCALES["small"] else "", table.note, _PUBLISHED_NOTE, _COST_NOTE) if note]
-
-
-def as_csv(listed: Sequence[Mapping[str, str]]) -> str:
-    """One line each, with its command in the last column."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, listed[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(listed)
-    return text.getvalue()
 
 
 def as_markdown(title: str, readable: TableContent, empty: Sequence[str]) -> str:
@@ -256,7 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.format == "text" and not flags.out:
         show(title, readable.headers, readable.rows, [*readable.notes, *empty])
         return
-    text = as_csv(listed) if flags.format == "csv" else as_markdown(title, readable, empty)
+    csv = flags.format == "csv"
+    text = as_csv([listed[0], *(line.values() for line in listed)]) if csv else as_markdown(title, readable, empty)
     if flags.out:
         write_atomic(flags.out, text)
     else:
