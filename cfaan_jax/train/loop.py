@@ -77,14 +77,9 @@ def training_sampler(config: ConfigDict) -> IdentitySampler:
 
 def train_steps(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler, checkpoints: Checkpoints,
                 stop: StopSignal, total: int) -> tuple[nnx.GraphDef, TrainState]:
-    """Trains up to `total` finished steps, from the checkpoint `last` on if there is one.
+    """Trains up to `total` finished steps, from the checkpoint `last` on if there is one; for errors, see `train`.
 
-    Returns:
-        the network's graph in training mode, and the last state.
-
-    Raises:
-        InputError: the loss or a weight is not finite, or the records have other identities than the checkpoint.
-        Interrupted: the run was asked to stop; the checkpoint `last` holds all finished steps.
+    Returns the network's graph in training mode, and the last state. `last` holds all finished steps if Interrupted.
     """
     settings, data, steps_per_epoch = config.train, config.data, sampler.steps_per_epoch
     mesh, batch_size = data_mesh(), data.identities * data.tracklets
@@ -163,7 +158,6 @@ def _trees(state: TrainState) -> dict:
 
 
 def _save(checkpoints: Checkpoints, state: TrainState, done: TrainingProgress, diverged: Divergence) -> None:
-    """Writes the checkpoint `last`."""
     # A gradient can overflow where the loss does not; the checkpoint before such a step must stay.
     if not all_finite(state.params):
         raise diverged("the weights are not finite", done.step)

@@ -29,16 +29,11 @@ DISTANCES = {"euclidean": euclidean_distances, "cosine": cosine_distances}
 
 def triplet(features: jax.Array, labels: jax.Array, margin: float | None = None,
             distance: str = "euclidean") -> jax.Array:
-    """Batch-hard triplet loss (Hermans et al. 2017), mean over the batch.
+    """Batch-hard triplet loss (Hermans et al. 2017), mean over the batch of features `[B, D]`, labels int `[B]`.
 
     Every sample is an anchor; its farthest positive (the anchor itself is among them) is held against its nearest
-    negative.
-
-    Args:
-        features: `[B, D]`.
-        labels: identities, int `[B]`.
-        margin: None for the soft margin log(1 + exp(d_ap - d_an)), else max(0, d_ap - d_an + margin).
-        distance: one of `DISTANCES`.
+    negative, by one of `DISTANCES`. A margin of None is the soft one, log(1 + exp(d_ap - d_an)); else the loss is
+    max(0, d_ap - d_an + margin).
     """
     distances = DISTANCES[distance](features)
     same = labels[:, None] == labels[None, :]
@@ -49,12 +44,9 @@ def triplet(features: jax.Array, labels: jax.Array, margin: float | None = None,
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross entropy, mean over the batch.
+    """Cross entropy of logits `[B, classes]` with class numbers, int `[B]`, mean over the batch.
 
-    Args:
-        logits: `[B, classes]`.
-        labels: class numbers, int `[B]`.
-        smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2016).
+    `smoothing` is the share of the target that is spread evenly over all classes (Szegedy et al. 2016).
     """
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, targets).mean()
@@ -63,10 +55,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
 def centre(features: jax.Array, labels: jax.Array, centres: jax.Array) -> jax.Array:
     """Centre loss (Wen et al. 2016): squared distance to the centre of the own class, mean over the batch.
 
-    Args:
-        features: `[B, D]`.
-        labels: class numbers, int `[B]`.
-        centres: `[classes, D]`.
+    Features are `[B, D]`, labels class numbers, int `[B]`, and centres `[classes, D]`.
     """
     squared = jnp.square(features - centres[labels]).sum(-1)
     return jnp.maximum(squared, _SQUARED_DISTANCE_FLOOR).mean()
@@ -81,8 +70,7 @@ def osm_caa(features: jax.Array, labels: jax.Array, class_vectors: jax.Array, ma
     their class.
 
     Args:
-        features: `[B, D]`.
-        labels: class numbers, int `[B]`.
+        features, labels: `[B, D]`, class numbers, int `[B]`.
         class_vectors: `[classes, D]`, rows of a classifier or centres.
         margin: alpha, distance from which on a negative pair costs nothing.
         negative_share: l, of the loss, between 0 and 1; the rest is the positive pairs'.
@@ -109,10 +97,5 @@ def _weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def attention_on_erased(frame_logits: jax.Array, erased: jax.Array) -> jax.Array:
-    """Sum of the logits of the frames that random erasing hit, mean over clips (Pathak et al., AAAI 2020).
-
-    Args:
-        frame_logits: by which frames are weighed, `[B, T]`.
-        erased: bool `[B, T]`.
-    """
+    """Sum of the logits `[B, T]` of the frames that random erasing hit, mean over clips (Pathak et al., AAAI 2020)."""
     return (frame_logits * erased).sum(1).mean()

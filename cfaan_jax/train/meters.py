@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import jax
@@ -12,12 +12,7 @@ METERED_STEPS = 10  # figures are means over so many steps
 
 
 class Meters:
-    """Measures finished steps, from `start` on.
-
-    Args:
-        batch_size: clips of a step.
-        clips_at_peak: clips a second at the peak of the devices (`utilisation.clips_at_peak`); None: not known.
-    """
+    """Measures finished steps, from `start` on; see `utilisation.clips_at_peak`, None where that is not known."""
 
     def __init__(self, batch_size: int, clips_at_peak: float | None = None):
         self._batch_size, self._clips_at_peak = batch_size, clips_at_peak
@@ -36,13 +31,11 @@ class Meters:
         self._waited += time.monotonic() - began
 
     def finished(self) -> dict[str, float]:
-        """Figures once a step is known to be finished.
+        """Metrics once a step is known to be finished.
 
-        Returns:
-            "clips_per_second"; "waiting_for_data", the share of the time in which the program waits for a batch (the
-            device waits at most as long, since it works on the step before in the meantime); "device_peak_gib", the
-            most memory that a device of this process has held, where the device says it: CPUs do not; and
-            "model_flops_utilisation", the share of the devices' peak, where that is known.
+        "waiting_for_data" is the share of the time in which the program waits for a batch; the device waits at most as
+        long, since it works on the step before. "device_peak_gib", the most memory that a device of this process has
+        held, is there where the device says it: CPUs do not. "model_flops_utilisation" is the share of a known peak.
         """
         self._marks.append((time.monotonic(), self._waited))
         (began, before), (now, waited) = self._marks[0], self._marks[-1]
@@ -55,21 +48,14 @@ class Meters:
                 **({"model_flops_utilisation": speed / self._clips_at_peak} if self._clips_at_peak else {})}
 
 
-class StepTrace:
+class StepTrace(AbstractContextManager["StepTrace"]):
     """Writes what the devices do in some steps, for TensorBoard's profile plugin, XProf and Perfetto.
 
-    Leaving the block ends a trace that still runs.
-
-    Args:
-        steps: the first and the last of them, counted from 1; empty: none.
-        folder: to write to.
+    `steps` are the first and the last of them, counted from 1; empty: none. Leaving the block ends a trace.
     """
 
     def __init__(self, steps: Sequence[int], folder: Path):
         self._steps, self._folder, self._running = steps, folder, False
-
-    def __enter__(self) -> "StepTrace":
-        return self
 
     def __exit__(self, *_) -> None:
         self._stop()

@@ -38,12 +38,8 @@ def objective(settings: ConfigDict, output: Output, labels: jax.Array, erased: j
               centres: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss of a batch, and its parts before they were weighed; those of several branches are added up.
 
-    Args:
-        settings: a config's `loss`.
-        output: of the model.
-        labels: class numbers, int `[B]`.
-        erased: which frames random erasing hit, bool `[B, T]`.
-        centres: see `initial_centres`.
+    `settings` is a config's `loss`, labels are class numbers, int `[B]`, and `erased` says which frames random erasing
+    hit, bool `[B, T]`; for the centres, see `initial_centres`.
     """
     parts = dict.fromkeys((name for name in _BY_BRANCH if _weight(settings, name)), 0.0)
     centres = [None] * len(output.logits) if centres is None else centres

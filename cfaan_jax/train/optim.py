@@ -8,34 +8,23 @@ from ml_collections import ConfigDict
 def learning_rate(settings: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
     """Learning rate as a function of the number of finished steps, an int or an array; constant within an epoch.
 
-    Args:
-        settings: `learning_rate`, `milestones` (epochs after which it is multiplied by `gamma`), `gamma`,
-            `warmup_epochs` (0: none) and `warmup_factor` (share of the rate at which a linear warm-up starts).
-        steps_per_epoch: steps of one epoch.
+    `milestones` are the epochs after which it is multiplied by `gamma`; `warmup_epochs` (0: none) begin at the share
+    `warmup_factor` of the rate, and rise linearly.
     """
 
     def rate(step):
         epoch = step // steps_per_epoch
         decay = settings.gamma ** sum(epoch >= milestone for milestone in settings.milestones)  # the rate falls here
-        return settings.learning_rate * decay * _warm_up(settings, epoch)
+        if not settings.warmup_epochs:
+            return settings.learning_rate * decay
+        progress = jnp.minimum(epoch / settings.warmup_epochs, 1.0)
+        return settings.learning_rate * decay * (settings.warmup_factor + (1 - settings.warmup_factor) * progress)
 
     return rate
 
 
-def _warm_up(settings: ConfigDict, epoch):
-    if not settings.warmup_epochs:
-        return 1.0
-    progress = jnp.minimum(epoch / settings.warmup_epochs, 1.0)
-    return settings.warmup_factor + (1 - settings.warmup_factor) * progress
-
-
 def create(settings: ConfigDict, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Adam with L2 regularisation added to the gradient (not AdamW), all parameters in one group.
-
-    Args:
-        settings: those of `learning_rate`, and `weight_decay`.
-        steps_per_epoch: steps of one epoch.
-    """
+    """Adam with L2 regularisation added to the gradient (not AdamW), all parameters in one group."""
     return optax.chain(
         optax.add_decayed_weights(settings.weight_decay),
         optax.scale_by_adam(),

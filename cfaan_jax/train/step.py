@@ -17,23 +17,14 @@ from cfaan_jax.train.objective import initial_centres, moved_centres, objective
 
 
 class TrainState(NamedTuple):
-    """The arrays of a training run.
+    """The arrays of a training run."""
 
-    Attributes:
-        params: what the optimiser changes.
-        stats: the running statistics of batch normalisation.
-        optimizer: the state of the optimiser.
-        step: int32, finished steps.
-        seed: int32, of the random numbers. It is an argument of the compiled step, so that no seed compiles anew.
-        centres: of the classes, see `objective.initial_centres`.
-    """
-
-    params: nnx.State
-    stats: nnx.State
+    params: nnx.State  # what the optimiser changes
+    stats: nnx.State  # the running statistics of batch normalisation
     optimizer: optax.OptState
-    step: jax.Array
-    seed: jax.Array
-    centres: jax.Array | None
+    step: jax.Array  # int32, finished steps
+    seed: jax.Array  # int32; an argument of the compiled step, so that no seed compiles anew
+    centres: jax.Array | None  # of the classes, see `objective.initial_centres`
 
 
 def initial_state(config: ConfigDict, model: VideoReID, classes: int, optimizer: optax.GradientTransformation,
@@ -48,14 +39,8 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
     """The jitted training step: (state, batch) -> (state, metrics); it donates the state.
 
     Its random key is that of the state's seed, folded with the step. A batch is a dict of frames uint8
-    `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels and labels int32 `[B]`.
-
-    Args:
-        graphdef: of the model in training mode.
-        optimizer: the optimiser.
-        config: `augment`, `loss` and `train.accumulate` are read.
-        stride: pixels to a cell of the model's last feature map.
-        mesh: the devices.
+    `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels and labels int32 `[B]`. `graphdef` is in training mode;
+    `stride` is pixels to a cell of the last feature map; `augment`, `loss` and `train.accumulate` are read.
     """
 
     def loss_fn(learnt, stats, clips, cells, labels, erased):
@@ -86,12 +71,8 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
 def accumulate_gradients(gradient: Callable, parts: int, mesh: Mesh) -> Callable:
     """`gradient`, taken over equal parts of the batch in turn, so that only one part's activations are in memory.
 
-    Gradients and metrics are averaged over the parts; the statistics pass from each part to the next.
-
-    Args:
-        gradient: (learnt, stats, *batch) -> (gradients, (stats, metrics)), where all arrays in `batch` are `[B, ...]`.
-        parts: how many, a divisor of B; 1 gives `gradient` itself.
-        mesh: the devices, whose number divides a part.
+    It is (learnt, stats, *batch) -> (gradients, (stats, metrics)), where all arrays in `batch` are `[B, ...]`.
+    Gradients and metrics are averaged; the statistics pass from each part to the next. The devices divide B / parts.
     """
     if parts == 1:
         return gradient

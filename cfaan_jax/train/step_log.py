@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import jax
@@ -21,17 +21,10 @@ from cfaan_jax.train.meters import Meters, StepTrace
 Divergence = Callable[[str, int], InputError]
 
 
-class StepLog:
+class StepLog(AbstractContextManager["StepLog"]):
     """Reports each step once the next one is dispatched, so that the device never waits for the host to read metrics.
 
-    Args:
-        config: of the run.
-        workdir: its folder.
-        total: steps of this run.
-        done: the progress at which it starts.
-        meters: of speed and memory.
-        steps_per_epoch: steps of one epoch.
-        diverged: makes the error for a loss that is not finite.
+    A run of `total` steps starts at the progress `done`; `diverged` makes the error for a loss that is not finite.
     """
 
     def __init__(self, config: ConfigDict, workdir: str | Path, total: int, done: TrainingProgress, meters: Meters,
@@ -48,9 +41,6 @@ class StepLog:
             self._bar = stack.enter_context(Progress(f"train {config.model.name}", total, done.step))
             self._stack = stack.pop_all()
 
-    def __enter__(self) -> "StepLog":
-        return self
-
     def __exit__(self, *_) -> None:
         self._stack.close()
 
@@ -65,18 +55,9 @@ class StepLog:
         return batch
 
     def add(self, step: int, metrics: dict[str, jax.Array], stop: int | jax.Array) -> int:
-        """Takes a dispatched step, and reports the one before.
+        """Takes a dispatched step, counted from 1, and reports the one before, whose `stop` is returned.
 
-        Args:
-            step: its number, counted from 1.
-            metrics: of the compiled step.
-            stop: the signal that asks all processes to stop, 0 for none.
-
-        Returns:
-            `stop` of the step before.
-
-        Raises:
-            InputError: the loss of the step before is not finite.
+        `stop` is the signal that asks all processes to stop, 0 for none. InputError: the reported loss is not finite.
         """
         before, self._pending = self._pending, (step, metrics, stop)
         return 0 if before is None else self._report(*before)
@@ -97,7 +78,7 @@ class StepLog:
     def evaluation(self, step: int, **figures: float) -> None:
         """Writes the figures of a periodic evaluation."""
         if self._metrics is not None:
-            self._metrics.write("evaluation", step, self._epoch(step), **figures)
+            self._metrics.write("evaluation", step, epoch_of(step, self._steps_per_epoch), **figures)
 
     def _report(self, step: int, metrics: dict[str, jax.Array], stop: int | jax.Array) -> int:
         figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -107,13 +88,10 @@ class StepLog:
             raise self._diverged(f"the loss is {figures['loss']}", step)
         figures["learning_rate"] = float(self._learning_rate(step - 1))
         if self._metrics is not None:
-            self._metrics.write("train", step, self._epoch(step), **figures, **meters)
+            self._metrics.write("train", step, epoch_of(step, self._steps_per_epoch), **figures, **meters)
         self._bar.advance(loss=figures["loss"], accuracy=figures["accuracy"], lr=figures["learning_rate"],
                           **{"clips/s": meters["clips_per_second"]})
         return int(stop)
-
-    def _epoch(self, step: int) -> int:
-        return epoch_of(step, self._steps_per_epoch)
 
 
 def epoch_of(step: int, steps_per_epoch: int) -> int:

@@ -32,11 +32,7 @@ def peak_flops(device_kind: str, compute: str) -> float | None:
     """Floating point operations a second that a device can reach, None where that is not known.
 
     float32 is held against what its products run on by JAX's default precision: on GPUs TF32, which is half as fast as
-    bfloat16; on TPUs bfloat16 itself.
-
-    Args:
-        device_kind: of a `jax.Device`.
-        compute: in which numbers the network computes, see `models.precision`.
+    bfloat16; on TPUs bfloat16 itself. For `compute`, see `models.precision`.
     """
     if " MIG " in device_kind:  # a slice of a GPU under the name of the whole
         return None
@@ -48,13 +44,9 @@ def peak_flops(device_kind: str, compute: str) -> float | None:
 
 def clips_at_peak(model: nnx.Module, clip_size: tuple[int, int, int], devices: Sequence[jax.Device],
                   compute: str) -> float | None:
-    """Clips a second that training would reach at the peak of its devices, None where that is not known.
+    """Clips a second that training would reach at the peak of its devices of one kind, None where that is not known.
 
-    Args:
-        model: the network.
-        clip_size: frames, rows and columns of a clip.
-        devices: that share a batch, all of one kind.
-        compute: see `peak_flops`.
+    `clip_size` is frames, rows and columns of a clip; for `compute`, see `peak_flops`.
     """
     peak = peak_flops(devices[0].device_kind, compute)
     return None if peak is None else len(devices) * peak / (FORWARDS_IN_A_STEP * forward_flops(model, clip_size))
@@ -70,9 +62,7 @@ def forward_flops(model: nnx.Module, clip_size: tuple[int, int, int]) -> int:
 def macs(jaxpr, only_batched: bool = False) -> int:
     """Multiply-accumulates of the convolutions and matrix products of a traced program, inner programs included.
 
-    Args:
-        jaxpr: a `jax.extend.core.Jaxpr`.
-        only_batched: count only the products that go over a batch, line by line: those of attention.
+    `only_batched` counts only the products that go over a batch, line by line: those of attention.
     """
     total = 0
     for equation in jaxpr.eqns:
@@ -85,12 +75,9 @@ def macs(jaxpr, only_batched: bool = False) -> int:
             kernel, numbers = equation.invars[1].aval, equation.params["dimension_numbers"]
             outputs = kernel.shape[numbers.rhs_spec[0]]
             total += equation.outvars[0].aval.size * kernel.size // outputs
+        inner = list(jaxprs_in_params(equation.params))
+        if equation.params.get("branches_platforms"):
+            inner = inner[-1:]  # of the programs for different platforms, the one by definition
         repeats = equation.params.get("length", 1)  # of a scan
-        total += repeats * sum(macs(inner, only_batched) for inner in _inner(equation))
+        total += repeats * sum(macs(program, only_batched) for program in inner)
     return total
-
-
-def _inner(equation) -> list:
-    """The programs inside an operation; of those for different platforms the one by definition, which is the last."""
-    inner = list(jaxprs_in_params(equation.params))
-    return inner[-1:] if equation.params.get("branches_platforms") else inner
