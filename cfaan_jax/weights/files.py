@@ -33,8 +33,7 @@ _MOST_AXES = 64  # of an array in NumPy, and of a tensor in torch
 def read(path: str | Path) -> dict[str, Any]:
     """Reads .pth, .pt, .safetensors or .npz as (nested) mappings of arrays.
 
-    Raises:
-        InputError: a file that is missing, damaged, of another kind, or refers to more than tensors.
+    InputError: a file that is missing, damaged, of another kind, or refers to more than tensors.
     """
     path = Path(path)
     readers = {".pth": _read_torch, ".pt": _read_torch, ".tar": _read_torch, ".npz": read_npz,
@@ -164,10 +163,6 @@ def _rebuild_tensor(storage, offset, shape, strides, *_ignored):
     return _Tensor(storage, offset, shape, strides)
 
 
-def _rebuild_parameter(tensor, *_ignored):
-    return tensor
-
-
 class _Reader:
     """Knows tensors, storages and ordered dictionaries, and refuses all other names."""
 
@@ -175,7 +170,7 @@ class _Reader:
         ("collections", "OrderedDict"): pickled.dictionary,
         ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
         ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        ("torch._utils", "_rebuild_parameter"): lambda tensor, *_ignored: tensor,
         **{("torch", name): dtype for name, dtype in _STORAGES.items()},
     }
 

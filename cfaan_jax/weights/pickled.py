@@ -19,17 +19,14 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
 def load(file: io.BytesIO, resolve: Callable[[str, str], Any], persistent: Callable[[Any], Any]) -> Any:
-    """The object that one pickle describes.
+    """The object that one pickle describes; `file` is positioned at it, and afterwards at its end.
 
     Args:
-        file: positioned at the pickle; afterwards, at its end.
         resolve: (module, name) -> a value; if it is a function, the file may call it.
         persistent: persistent id of torch, any object -> a value.
-
     Returns:
         Numbers, text, bytes, lists, tuples, dictionaries with text as keys, and what the functions return. One part may
         occur in many places, so that a walk through all of them may never end.
-
     Raises:
         ValueError, TypeError, KeyError, IndexError: not such a pickle.
     """

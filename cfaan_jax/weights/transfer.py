@@ -84,7 +84,6 @@ def load_torch(model: VideoReID, source: Mapping[str, np.ndarray] | str | Path, 
             torchvision's for ImageNet (v1 and v2): it fills the backbone's convolutions and normalisations, and leaves
             the rest, such as attention and head, as it is.
         skip: names, or patterns such as "classifier.*", that are neither read nor required.
-
     Raises:
         InputError: unreadable file, or names that are missing, unexpected or of another shape.
     """
@@ -118,7 +117,6 @@ def classifier_of(model: VideoReID) -> str:
 
 
 def _batch_count(where: str, name: str, array: np.ndarray) -> int:
-    """The number of batches that a normalisation has seen."""
     if array.size != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise InputError(f"{where}: {name} is {array.dtype} {list(array.shape)} in place of one number; restore it")
     return int(array.reshape(()))
@@ -139,7 +137,6 @@ def to_torch(model: VideoReID) -> dict[str, np.ndarray]:
 
 
 def _check_fit(where: str, arrays: dict, entries: dict, constants: dict, values: dict) -> None:
-    """Raises InputError with all names that do not fit."""
     # Counters and look-up tables hold nothing that is learnt: older files lack them.
     unexpected = sorted(set(arrays) - set(entries) - set(constants))
     missing = sorted(set(entries) - set(arrays))
