@@ -11,16 +11,11 @@ _ERASING_TRIES = 10
 
 
 def prepare(frames: jax.Array, rectangles: jax.Array, stride: int = 16) -> tuple[jax.Array, jax.Array]:
-    """Normalises clips and scales their masks to cells of the last feature map.
+    """Normalises clips with ImageNet's mean and standard deviation, and scales masks to cells of the last feature map.
 
-    Args:
-        frames: uint8 `[B, T, H, W, 3]`, RGB.
-        rectangles: int32 `[B, T, 4]` `(y0, y1, x0, x1)` of real pixels.
-        stride: pixels to a cell.
-
-    Returns:
-        float32 `[B, T, H, W, 3]`, normalised with ImageNet's mean and standard deviation, and int32 `[B, T, 4]` in
-        cells: both ends divided by the stride and rounded down, at least one cell high and wide.
+    Frames are uint8 `[B, T, H, W, 3]`, RGB, and rectangles `(y0, y1, x0, x1)` of real pixels int32 `[B, T, 4]`. Returns
+    float32 and int32 of these shapes. A cell is `stride` pixels wide: both ends of a rectangle are divided by it and
+    rounded down, to at least one cell high and wide.
     """
     mean, std = jnp.array(IMAGENET_MEAN), jnp.array(IMAGENET_STD)
     clips = (frames.astype(jnp.float32) / 255 - mean) / std
@@ -33,16 +28,8 @@ def prepare_training(key: jax.Array, frames: jax.Array, rectangles: jax.Array, c
 
     Masks are flipped with their clip. The erased rectangle of a frame covers a share of its area drawn from
     `erasing_area`, with a ratio height / width drawn from `erasing_aspect`. It is filled with IMAGENET_MEAN after the
-    normalisation, as in the released code. Masks stay as they are.
-
-    Args:
-        key: random key.
-        frames, rectangles, stride: see `prepare`.
-        config: `flip` (probability per clip), `erasing` (probability per frame), `erasing_area` and `erasing_aspect`
-            (ranges).
-
-    Returns:
-        as `prepare`, and which frames have an erased rectangle, bool `[B, T]`.
+    normalisation, as in the released code. Masks stay as they are. The config's `flip` is a probability per clip,
+    `erasing` one per frame. Returns also which frames have an erased rectangle, bool `[B, T]`.
     """
     clips, cells = prepare(frames, rectangles, stride)
     flip_key, erase_key = jax.random.split(key)

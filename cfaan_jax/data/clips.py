@@ -14,19 +14,13 @@ STRIDE = 8  # of strided sampling
 
 def train_clips(lengths: np.ndarray, clip_length: int, rng: np.random.Generator,
                 sampling: str = "restricted") -> np.ndarray:
-    """Draws the frames of training clips, one clip of each tracklet.
+    """Draws training clips of tracklets with `lengths` frames, int `[B]`, at least 1: indices of frames, int `[B, T]`.
 
-    Args:
-        lengths: int `[B]`, frames in each tracklet, at least 1.
-        clip_length: T.
-        rng: the source of the draws.
-        sampling: "restricted": one frame drawn uniformly from each of the T parts (CF-AAN). "strided": every eighth
-            frame from a random start; from a tracklet shorter than 8 T frames T random frames, in order (AP3D,
-            TCLNet). "consecutive": T frames from a random start, which for a longer tracklet is never the last
-            possible one; a tracklet shorter than T is repeated (FT-WFT).
-
-    Returns:
-        int `[B, T]`, indices of frames.
+    "restricted": one frame drawn uniformly from each of the T parts (CF-AAN).
+    "strided": every eighth frame from a random start; from a tracklet shorter than 8 T frames T random frames, in order
+        (AP3D, TCLNet).
+    "consecutive": T frames from a random start, which for a longer tracklet is never the last possible one; a tracklet
+        shorter than T is repeated (FT-WFT).
     """
     return SAMPLINGS[sampling](np.asarray(lengths)[:, None], clip_length, rng)
 
@@ -56,22 +50,15 @@ SAMPLINGS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray
 
 
 def test_clips(length: int, clip_length: int, mode: str) -> np.ndarray:
-    """The clips that represent a whole tracklet in evaluation.
+    """The clips that represent a whole tracklet of at least one frame in evaluation: indices, int `[clips, T]`.
 
-    Args:
-        length: frames in the tracklet, at least 1.
-        clip_length: T.
-        mode: "test": one clip, the first frame of each part. "test_0": one clip from the start at the largest stride
-            of 8, 4, 2, 1 that fits; a tracklet shorter than T is repeated. "all_sampled": clip i holds frame i of
-            each part (the published results). "all_continuous": consecutive frames, padded with the last frame.
-            "dense": consecutive frames, the last clip padded with its own frames from its start (TCLNet, FT-WFT).
-            "dense_cut": consecutive frames, the last clip is shorter (AP3D).
-
-    Returns:
-        int `[clips, T]`, indices of frames; -1 after the end of a shorter clip.
-
-    Raises:
-        ValueError: an unknown mode.
+    "test": one clip, the first frame of each part.
+    "test_0": one clip from the start at the largest stride of 8, 4, 2, 1 that fits; a shorter tracklet is repeated.
+    "all_sampled": clip i holds frame i of each part (the published results).
+    "all_continuous": consecutive frames, padded with the last frame.
+    "dense": consecutive frames, the last clip padded with its own frames from its start (TCLNet, FT-WFT).
+    "dense_cut": consecutive frames, the last clip is shorter, with -1 after its end (AP3D).
+    ValueError for another mode.
     """
     if mode == "test":
         return _parts(length, clip_length)[:, :1].T

@@ -86,15 +86,7 @@ def pack_tfrecord(payload: bytes) -> bytes:
 
 
 def unpack_tfrecord(record: bytes, where: str) -> bytes:
-    """The payload of one record.
-
-    Args:
-        record: all its bytes.
-        where: file and record, for the error.
-
-    Raises:
-        DamagedRecord: the record is cut short, or a checksum is wrong.
-    """
+    """The payload of a record; `DamagedRecord`, naming `where`, if it is cut short or a checksum is wrong."""
     payload = record[HEADER_BYTES:-FOOTER_BYTES]
     if len(record) < HEADER_BYTES + FOOTER_BYTES or record != pack_tfrecord(payload):
         raise DamagedRecord(f"{where} is damaged (length or checksum wrong); delete the file and {BUILD_AGAIN}")
@@ -102,20 +94,15 @@ def unpack_tfrecord(record: bytes, where: str) -> bytes:
 
 
 def read_file(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """Yields (offset of the payload, payload) for every record of a TFRecord file.
-
-    Raises:
-        DamagedRecord: a record is damaged or cut short.
-    """
+    """Yields (offset of the payload, payload) for every record of a TFRecord file; `DamagedRecord` for a bad one."""
     size = Path(path).stat().st_size
     with open(path, "rb") as file:
         offset = number = 0
         while offset < size:
-            where = f"{path}: record {number}"
             header = file.read(HEADER_BYTES)
             length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER_BYTES else size
             length = min(length, size)  # a damaged length must not make this read more than the file holds
-            payload = unpack_tfrecord(header + file.read(length + FOOTER_BYTES), where)
+            payload = unpack_tfrecord(header + file.read(length + FOOTER_BYTES), f"{path}: record {number}")
             yield offset + HEADER_BYTES, payload
             offset += HEADER_BYTES + length + FOOTER_BYTES
             number += 1

@@ -18,11 +18,7 @@ _JPEG_FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def size_of(file: bytes) -> tuple[int, int]:
-    """Height and width that the header of an image file claims; nothing is decoded.
-
-    Raises:
-        ValueError: not an image, or more than `MAX_PIXELS` pixels.
-    """
+    """Height and width that an image file's header claims; ValueError for no image, or more than `MAX_PIXELS`."""
     height, width = _jpeg_size(file) or _pillow_size(file)
     if width * height > MAX_PIXELS:
         raise ValueError(f"an image that claims {height:,} x {width:,} pixels, more than {MAX_PIXELS:,}")
@@ -55,10 +51,7 @@ def _pillow_size(file: bytes) -> tuple[int, int]:
 
 
 def decode(file: bytes) -> np.ndarray | None:
-    """Decodes an image file to uint8 `[h, w, 3]`, RGB; orientation in its metadata is ignored.
-
-    Returns None for a file that `size_of` or OpenCV refuses, and for a JPEG file that is cut short.
-    """
+    """An image file as uint8 `[h, w, 3]`, RGB, never rotated; None if `size_of` or OpenCV refuses it, or it is cut."""
     try:
         shape = (*size_of(file), 3)
     except ValueError:

@@ -71,8 +71,8 @@ def find_shards(directory: str | Path, names: Iterable[str], split: str) -> list
     shards = [f"{dataset}-{split}.tfrecord-{number:05d}-of-{total}" for number in range(int(total))]
     missing = [name for name in shards if name not in matches]
     if missing or not shards:
-        raise InputError(f"{directory}/{missing[0]}: this shard is missing; {BUILD_AGAIN}" if missing else
-                         f"{directory}: no shard of split {split}; {BUILD_AGAIN}")
+        what = f"/{missing[0]}: this shard is missing" if missing else f": no shard of split {split}"
+        raise InputError(f"{directory}{what}; {BUILD_AGAIN}")
     return shards
 
 
@@ -94,11 +94,7 @@ def rebuild_command(directory: str | Path) -> str:
 
 
 def load_index(directory: str | Path, split: str) -> Index:
-    """Reads the index of a split and checks that its shards are there, with the sizes they had.
-
-    Raises:
-        InputError: the index is missing or damaged, or a shard is missing or not the one that was indexed.
-    """
+    """Reads the index of a split; InputError unless it is sound and its shards are there with the sizes they had."""
     folder, rebuild = storage.open_folder(directory), rebuild_command(directory)
     name = index_path(directory, split).name
     path, sizes = folder.path(name), folder.sizes()
@@ -140,10 +136,10 @@ def _check(index: Index) -> None:
     start = index.frame_start.astype(np.int64)
     if start[0] != 0 or start[-1] != frames or (start[1:] <= start[:-1]).any():
         raise ValueError("frame_start does not count the frames")
-    if not _are_positions(index.shards, shards):
-        raise ValueError("a record in a shard that is not listed")
-    if not _are_positions(index.actions, index.action_names.size):
-        raise ValueError("an action that is not listed")
+    for positions, size, what in ((index.shards, shards, "a record in a shard"),
+                                  (index.actions, index.action_names.size, "an action")):
+        if ((positions < 0) | (positions >= size)).any():
+            raise ValueError(f"{what} that is not listed")
     offsets, lengths = index.record_offsets.astype(np.int64), index.record_lengths.astype(np.int64)
     sizes = index.shard_sizes.astype(np.int64)[index.shards]
     if not _lie_inside(offsets, lengths, HEADER_BYTES, sizes - FOOTER_BYTES):
@@ -151,10 +147,6 @@ def _check(index: Index) -> None:
     low, high = (np.repeat(column, np.diff(start)) for column in (offsets, offsets + lengths))
     if not _lie_inside(index.frame_offsets.astype(np.int64), index.frame_lengths.astype(np.int64), low, high):
         raise ValueError("a frame outside its record")
-
-
-def _are_positions(values: np.ndarray, size: int) -> bool:
-    return bool(((values >= 0) & (values < size)).all())
 
 
 def _lie_inside(starts: np.ndarray, lengths: np.ndarray, low: np.ndarray | int, high: np.ndarray) -> bool:

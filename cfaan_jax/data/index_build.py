@@ -17,14 +17,11 @@ from cfaan_jax.runtime.progress import Progress
 
 
 def rebuild_index(directory: str | Path, split: str) -> Path:
-    """Reads all shards of a split, checks every byte, and writes their index; the same shards give the same index.
+    """Reads and checks all shards of a split and writes their index; the same shards give the same index.
 
-    Raises:
-        InputError: shards are missing, or a record is damaged or cut short.
+    InputError for shards that are missing, or records that are damaged or cut short.
     """
-    folder = Path(directory)
-    shards = local_shards(folder, split)
-    rows = []
+    shards, rows = local_shards(Path(directory), split), []
     with Progress(f"checking and indexing {split}", len(shards)) as progress:
         for number, shard in enumerate(shards):
             for position, (offset, payload) in enumerate(read_file(shard)):
@@ -40,7 +37,7 @@ def rebuild_index(directory: str | Path, split: str) -> Path:
     columns["frame_start"] = np.cumsum(np.concatenate([[0], columns.pop("lengths")]))
     columns["action_names"], codes = np.unique(columns["actions"], return_inverse=True)
     columns["actions"] = codes.astype(np.uint8)
-    path = index_path(folder, split)
+    path = index_path(directory, split)
     with atomic_file(path) as file:
         np.savez(file, schema_version=SCHEMA_VERSION, shard_names=np.array([shard.name for shard in shards]),
                  shard_sizes=np.array([shard.stat().st_size for shard in shards], np.int64), **columns)

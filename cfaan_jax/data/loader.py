@@ -23,10 +23,6 @@ class TrainBatches:
     and labels int32 `[B]`. It depends on the sampler (and its seed) and the step only.
 
     Args:
-        records: the training split.
-        sampler: draws the tracklets.
-        clip_length: T.
-        image_size: (H, W) that the network sees.
         steps: number of batches in the whole training.
         sampling: of the frames, see `clips.train_clips`.
         rows: the rows of every batch that this process reads; the arrays hold these rows alone.
@@ -55,16 +51,8 @@ class ClipBatches:
 
     Iterating gives dicts of frames uint8 `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels of `image_size` and
     tracklet int32 `[B]`: the position in the record set, -1 for padding at the end. `batches[i]` gives one batch.
-    Clips shorter than T (mode "dense_cut") follow the others, in batches of one length each.
-
-    Args:
-        records: the tracklets.
-        mode: which clips, see `clips.test_clips`.
-        clip_length: T.
-        image_size: (H, W) that the network sees.
-        batch_size: B.
-        workers: reading threads.
-        rows: the rows of every batch that this process reads; frames and rectangles hold these rows alone.
+    Clips shorter than T (mode "dense_cut", see `clips.test_clips`) follow the others, in batches of one length each.
+    `workers` threads read. `rows` are those of every batch that this process reads: frames and rectangles hold these.
     """
 
     def __init__(self, records: RecordSet | ImageTracklets, mode: str, clip_length: int, image_size: tuple[int, int],
@@ -89,9 +77,8 @@ class ClipBatches:
         frames, rectangles = read_clips(self._records, self._tracklets[local], self._indices[local, :length],
                                         self._image_size)
         if padding := len(self._rows) - len(local):
-            height, width = self._image_size
             frames = np.concatenate([frames, np.zeros((padding, *frames.shape[1:]), np.uint8)])
-            whole = np.array([0, height, 0, width], np.int32)
+            whole = np.array([0, self._image_size[0], 0, self._image_size[1]], np.int32)
             rectangles = np.concatenate([rectangles, np.tile(whole, (padding, length, 1))])
         return {"frames": frames, "rectangles": rectangles, "tracklet": tracklet}
 

@@ -13,11 +13,7 @@ _FIELDS = {"dataset": str, "note": str, "aligned": bool, "counts": dict, "settin
 
 
 def load_manifest(directory: str | Path) -> dict:
-    """Reads the manifest; `data_prep.writer` writes it when everything else is complete.
-
-    Raises:
-        InputError: it is missing, damaged or of another version.
-    """
+    """Reads the manifest, which is written last; InputError if it is missing, damaged or of another version."""
     folder = storage.open_folder(directory)
     path = folder.path(MANIFEST)
     try:

@@ -9,32 +9,18 @@ from cfaan_jax.data.tracklets import ImageTracklets
 
 def read_clip(records: RecordSet | ImageTracklets, position: int, indices: np.ndarray,
               image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads one clip of T frames; `indices` int `[T]`, otherwise as `read_clips`.
-
-    Returns:
-        frames uint8 `[T, H, W, 3]`, RGB, and rectangles int32 `[T, 4]`.
-    """
+    """Reads one clip of T frames, as `read_clips` does; without the axis of B."""
     [frames], [rectangles] = read_clips(records, np.array([position]), indices[None], image_size)
     return frames, rectangles
 
 
 def read_clips(records: RecordSet | ImageTracklets, positions: np.ndarray, indices: np.ndarray,
                image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads B clips of T frames.
+    """Reads the frames `indices`, int `[B, T]`, of the tracklets at `positions`, int `[B]`.
 
-    Args:
-        records: the tracklets.
-        positions: int `[B]`, which tracklets.
-        indices: int `[B, T]`, which frames.
-        image_size: (H, W). A frame of another size is resized as Pillow does it, bilinear and antialiased. Its
-            rectangle is scaled with it, outwards to whole pixels.
-
-    Returns:
-        frames uint8 `[B, T, H, W, 3]`, RGB, and rectangles int32 `[B, T, 4]` in pixels of `image_size`.
-
-    Raises:
-        InputError: a frame cannot be read or decoded.
-        IndexError: a tracklet has fewer frames.
+    Returns frames uint8 `[B, T, H, W, 3]`, RGB, and rectangles int32 `[B, T, 4]` in pixels of `image_size` (H, W). A
+    frame of another size is resized as Pillow does it, bilinear and antialiased; its rectangle is scaled with it,
+    outwards to whole pixels. InputError if a frame cannot be read or decoded, IndexError if a tracklet has fewer.
     """
     frames = np.empty((*indices.shape, *image_size, 3), np.uint8)
     rectangles = np.empty((*indices.shape, 4), np.int32)

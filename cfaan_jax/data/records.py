@@ -54,9 +54,7 @@ class RecordSet:
     def open(cls, directory: str | Path, split: str) -> "RecordSet":
         """Opens a split of finished records, in a local folder or at an address such as gs://bucket/records.
 
-        Raises:
-            InputError: they are not finished, there is no such split, the index is missing or damaged, or a shard is
-                missing or not the one that was indexed.
+        InputError for unfinished records, an unknown split, a missing or damaged index, or shards that do not fit it.
         """
         counts = load_manifest(directory)["counts"]
         if split not in counts:
@@ -97,12 +95,9 @@ class RecordSet:
         return self._index.candidates[self._rows(i)]
 
     def frame(self, i: int, k: int) -> bytes:
-        """The JPEG file of frame k of tracklet i.
+        """The JPEG file of frame k of tracklet i; IndexError if there is no such frame.
 
-        Raises:
-            DamagedRecord: the record is damaged, or not the one that was indexed.
-            InputError: it cannot be read.
-            IndexError: the tracklet has no such frame.
+        `DamagedRecord` for a record that is damaged or not the one that was indexed, InputError for an unreadable one.
         """
         if not 0 <= k < self.lengths[i]:
             raise IndexError(f"tracklet {self.names[i]} has {self.lengths[i]} frames, asked for frame {k}")

@@ -10,7 +10,7 @@ EPOCHS = ("identities", "tracklets")
 
 
 class IdentitySampler:
-    """Batches of P identities with K tracklets each.
+    """Batches of P identities with K tracklets each, drawn from `pids` int `[N]`; InputError for fewer identities.
 
     In an epoch of "identities" every identity comes once, in random order. An identity with fewer than K tracklets
     repeats some of them. The identities left over at the end are dropped (MARS: 625 identities, 78 batches of 8).
@@ -21,16 +21,6 @@ class IdentitySampler:
 
     The batches of an epoch are a pure function of (seed, epoch). Classes are numbered by sorted pid, so they do not
     depend on the order of the tracklets. Junk (pid -1) and distractors (pid 0) are never drawn.
-
-    Args:
-        pids: int `[N]`, identities of the training tracklets.
-        identities: P.
-        tracklets: K.
-        seed: of the run.
-        epoch_of: one of `EPOCHS`.
-
-    Raises:
-        InputError: fewer than P identities.
     """
 
     def __init__(self, pids: np.ndarray, identities: int, tracklets: int, seed: int, epoch_of: str = "identities"):

@@ -18,15 +18,8 @@ ON_BAD_RECORD = ("error", "skip")
 def open_split(directory: str | Path, split: str, data: ConfigDict) -> RecordSet:
     """Opens the tracklets of a split; with `on_bad_record="skip"` the undamaged ones, the same in all processes.
 
-    For "skip" every frame is read and decoded once, so that the selection depends on the files alone.
-
-    Args:
-        directory: of the records, or their address.
-        split: one of `SPLITS`.
-        data: `on_bad_record` and `workers` are read.
-
-    Raises:
-        InputError: see `RecordSet.open`; or all tracklets are damaged.
+    For "skip" every frame is read and decoded once, so that the selection depends on the files alone. InputError as
+    from `RecordSet.open`, or if all tracklets are damaged.
     """
     records = RecordSet.open(directory, split)
     return records.only(_undamaged(str(directory), split, data.workers)) if data.on_bad_record == "skip" else records

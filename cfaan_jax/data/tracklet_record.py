@@ -15,6 +15,8 @@ _PER_FRAME = ("frames", "rectangles", "boxes", "actions", "candidates", "sources
 class TrackletRecord:
     """One tracklet of n frames, as one `tf.train.Example` whose features have the names of these fields.
 
+    ValueError if the fields with one entry a frame differ in length, or there is no frame.
+
     Attributes:
         name: unique in the data set.
         split: one of `SPLITS`.
@@ -26,9 +28,6 @@ class TrackletRecord:
         actions: what Re-Detect and Link did to each frame, see `data_prep.redetect_link.alignment`; "none" without it.
         candidates: number of persons detected in each frame; 0 without Re-Detect and Link.
         sources: names of the source frames.
-
-    Raises:
-        ValueError: the fields with one entry a frame differ in length, or there is no frame.
     """
 
     name: str
@@ -52,11 +51,8 @@ class TrackletRecord:
 def encode(record: TrackletRecord) -> bytes:
     """Serialises a record; the same record gives the same bytes."""
     return example.serialize({
-        "name": [record.name.encode()],
-        "split": [record.split.encode()],
-        "track_id": [int(record.track_id)],
-        "pid": [int(record.pid)],
-        "camid": [int(record.camid)],
+        "name": [record.name.encode()], "split": [record.split.encode()],
+        "track_id": [int(record.track_id)], "pid": [int(record.pid)], "camid": [int(record.camid)],
         "frames": list(record.frames),
         "rectangles": np.asarray(record.rectangles, np.int64).ravel().tolist(),
         "boxes": np.asarray(record.boxes, np.int64).ravel().tolist(),

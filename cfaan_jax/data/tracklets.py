@@ -17,18 +17,10 @@ Tracklet = Sequence[Frame] | np.ndarray
 class ImageTracklets:
     """Tracklets by id; an image file is read when a frame of it is requested.
 
-    Args:
-        tracklets: by id, at least one frame in temporal order: paths of image files, the bytes of such files, or
-            uint8 `[h, w, 3]` RGB arrays; or one array uint8 `[T, h, w, 3]`.
-        rectangles: by id, int32 `[T, 4]`, (y0, y1, x0, x1) in pixels, end exclusive: where frames hold real pixels.
-            By default all pixels are real.
-
-    Attributes:
-        names: the ids.
-        lengths: int64 `[N]`, numbers of frames.
-
-    Raises:
-        InputError: no tracklet, a tracklet without frames, or an array of another shape or dtype.
+    A tracklet has at least one frame, in temporal order: paths of image files, the bytes of such files, or uint8
+    `[h, w, 3]` RGB arrays; or it is one array uint8 `[T, h, w, 3]`. InputError for anything else, or no tracklet.
+    `rectangles`, int32 `[T, 4]`, (y0, y1, x0, x1) in pixels, end exclusive, say where frames hold real pixels; by
+    default all pixels are real. `names` are the ids, `lengths` int64 `[N]` the numbers of frames.
     """
 
     def __init__(self, tracklets: Mapping[str, Tracklet], rectangles: Mapping[str, np.ndarray] | None = None):
@@ -104,18 +96,11 @@ class ImageTracklets:
 
 
 def crop_video(path: str | Path, boxes: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str, list[np.ndarray]]:
-    """Crops tracklets from a video whose people are tracked already.
+    """Crops tracklets from a video that OpenCV reads: by id the crops in temporal order, uint8 `[h, w, 3]`, RGB.
 
-    Args:
-        path: of a video that OpenCV reads.
-        boxes: by id, then by number of the frame from 0: (y0, y1, x0, x1) in pixels of the video, end exclusive; parts
-            outside the frame are cut off.
-
-    Returns:
-        By id the crops in temporal order, uint8 `[h, w, 3]`, RGB.
-
-    Raises:
-        InputError: the video cannot be read or is shorter than the boxes say, or a box lies outside the frame.
+    Boxes by id, then by number of the frame from 0: (y0, y1, x0, x1) in pixels of the video, end exclusive; parts
+    outside the frame are cut off. InputError for a video that cannot be read or is shorter than the boxes say, or a
+    box that lies outside the frame.
     """
     ids: dict[int, list[str]] = {}  # with a box in a frame
     for name, track in boxes.items():
