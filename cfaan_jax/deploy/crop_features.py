@@ -17,11 +17,8 @@ _MEAN, _STD = np.array([(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)], np.float3
 class CropFeatures:
     """Features of a network `run`, from uint8 `[B, h, w, 3]` to `[B, d]`, for batches of one size.
 
-    It is a linker's network, and a `ClipNetwork` whose features of a clip are the mean over its frames.
-
-    Attributes:
-        device: name of the device that it computes on.
-        image_size: `(height, width)` of its images.
+    It is a linker's network, and a `ClipNetwork` whose features of a clip are the mean over its frames. `device` is the
+    name of the device that it computes on, `image_size` the `(height, width)` of its images.
     """
 
     any_length = True
@@ -51,14 +48,10 @@ class CropFeatures:
 
 
 class OnnxFeatures(CropFeatures):
-    """Features of an exported re-identification network that takes RGB normalised as for ImageNet.
+    """Features of a re-identification network in an .onnx file that takes RGB normalised as for ImageNet.
 
-    Args:
-        path: of the .onnx file: one input `[B, 3, H, W]`, one output `[B, d]`.
-        flag: the flag that holds `path`, for errors.
-
-    Raises:
-        InputError: onnxruntime is not installed, or the file is missing, broken or has other inputs or outputs.
+    It has one input `[B, 3, H, W]` and one output `[B, d]`; errors name `flag`, which holds `path`. InputError if the
+    file is missing, broken or has other inputs or outputs, or onnxruntime is not installed.
     """
 
     def __init__(self, path: Path, flag: str):

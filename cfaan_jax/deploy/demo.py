@@ -20,7 +20,7 @@ from cfaan_jax.data.manifest import load_manifest
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.deploy.feature_extractor import FeatureExtractor
 from cfaan_jax.evaluate.results import result_rows, score_table
-from cfaan_jax.metrics import Score, whitening
+from cfaan_jax.metrics import whitening
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import matches, page
 from cfaan_jax.runtime.text_tables import show
@@ -29,14 +29,7 @@ _PROTOCOL = "mars"
 
 
 def search_of(extractor: FeatureExtractor, records: str | Path, weights: str, plain: bool = False) -> Search:
-    """Features and labels of the queries and the gallery of a record set.
-
-    Args:
-        extractor: computes the features.
-        records: folder of the record set.
-        weights: name of the weights.
-        plain: no whitening, as with fewer than `whitening.MIN_TRACKLETS` tracklets.
-    """
+    """Features and labels of a record set; not whitened if `plain`, or with too few tracklets for it."""
     manifest, splits = load_manifest(records), [RecordSet.open(records, split) for split in ("query", "gallery")]
     about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=Path(weights).name, seed=None,
                   weights=weights, clips=extractor.clips, distance=extractor.distance)
@@ -45,12 +38,6 @@ def search_of(extractor: FeatureExtractor, records: str | Path, weights: str, pl
     else:
         features, about = extractor.whitened(*splits).features, replace(about, distance="cosine", whitened=True)
     return Search.of_splits(features, *splits, about)
-
-
-def score_of(search: Search) -> Score | None:
-    """The score; None if no identity of a query is in the gallery."""
-    q = search.num_queries
-    return search.score(_PROTOCOL)[_PROTOCOL] if np.isin(search.pids[:q], search.pids[q:]).any() else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.check:
         return
     search = search_of(extractor, flags.records, flags.weights, flags.plain)
-    score, visible = score_of(search), matches.co_visible(search, flags.records)
+    labelled = np.isin(search.pids[:search.num_queries], search.pids[search.num_queries:]).any()
+    score = search.score(_PROTOCOL)[_PROTOCOL] if labelled else None
+    visible = matches.co_visible(search, flags.records)
     written = matches.write(search, score, visible, flags.records, flags.out)
     if score:
         show(search.about.line(), *score_table(result_rows(search, {_PROTOCOL: score}, None)))

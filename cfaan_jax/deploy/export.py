@@ -40,16 +40,7 @@ def write(model: VideoReID, config: ConfigDict, folder: str | Path, which: str) 
     """Writes the files of a network, after all of them gave the network's own features on random clips.
 
     The first of several processes does it. Without onnx and onnxruntime, or a conversion, a line says why there is no
-    `network.onnx`.
-
-    Args:
-        model: the network.
-        config: of its training.
-        folder: replaces an older export; nothing is left of an unfinished one.
-        which: name of its weights.
-
-    Returns:
-        the folder.
+    `network.onnx`. An older export is replaced; nothing is left of an unfinished one. `which` names the weights.
 
     Raises:
         InputError: features from a file differ from those of the network by more than `TOLERANCE`, another process
@@ -103,24 +94,16 @@ def describe(model: VideoReID, config: ConfigDict, which: str) -> Description:
 
 
 def stablehlo(model: VideoReID, description: Description) -> bytes:
-    """The network with its weights as a serialised `jax.export.Exported` for `PLATFORMS`.
-
-    It takes any number of clips, and clips of any length if the network does.
-    """
+    """A serialised `jax.export.Exported` for `PLATFORMS`, any number of clips, and any length if the network is."""
     clips, length = export.symbolic_shape("clips, frames" if model.any_length else f"clips, {description.clip_length}")
     network: Callable = jax.jit(features_of(model))
     return export.export(network, platforms=PLATFORMS)(*_inputs(clips, length, description).values()).serialize()
 
 
 def onnx(model: VideoReID, description: Description, about: str) -> tuple[bytes | None, str]:
-    """The network with its weights as an ONNX file for any number of clips of `description.clip_length` frames.
+    """An ONNX file for any number of clips of `description.clip_length` frames, and ""; or None, and the reason.
 
-    Args:
-        model, description: of the network.
-        about: metadata of the file.
-
-    Returns:
-        the file, and ""; or None, and the reason.
+    `about` becomes its metadata.
     """
     try:
         import onnxruntime  # noqa: F401 - an ONNX file is written only after it ran

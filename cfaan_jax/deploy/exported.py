@@ -27,30 +27,18 @@ def checksum(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """What a program must know to use the file of a network.
+    """What a program must know to use the file of a network."""
 
-    Attributes:
-        network: its name.
-        weights: "last", "best", "untrained" or "pretrained".
-        clip_length: T of its training.
-        any_length: whether it takes clips of other lengths.
-        image_size: (H, W) in pixels.
-        masks: whether it uses the rectangles of real pixels.
-        feature_size: D, in `branches` equal parts.
-        clips: which clips represent a tracklet, see `data.clips.test_clips`.
-        distance: for comparing features of tracklets, "cosine" or "euclidean".
-    """
-
-    network: str
-    weights: str
-    clip_length: int
-    any_length: bool
-    image_size: tuple[int, int]
-    masks: bool
-    feature_size: int
+    network: str  # its name
+    weights: str  # "last", "best", "untrained" or "pretrained"
+    clip_length: int  # T of its training
+    any_length: bool  # whether it takes clips of other lengths
+    image_size: tuple[int, int]  # (H, W) in pixels
+    masks: bool  # whether it uses the rectangles of real pixels
+    feature_size: int  # D, in `branches` equal parts
     branches: int
-    clips: str
-    distance: str
+    clips: str  # which clips represent a tracklet, see `data.clips.test_clips`
+    distance: str  # for comparing features of tracklets, "cosine" or "euclidean"
 
 
 def _check(description: Description) -> None:
@@ -65,16 +53,7 @@ def _check(description: Description) -> None:
 
 
 class ExportedNetwork:
-    """A `ClipNetwork` from the file of a network.
-
-    Args:
-        content: of the file.
-        description: of the network.
-
-    Attributes:
-        description, any_length: see `Description`.
-        exported: the deserialised `jax.export.Exported`.
-    """
+    """A `ClipNetwork` from the content of a network's file; `exported` is the deserialised `jax.export.Exported`."""
 
     def __init__(self, content: bytes, description: Description):
         self.description, self.any_length = description, description.any_length

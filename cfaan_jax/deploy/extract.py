@@ -34,36 +34,23 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 class Extracted(NamedTuple):
-    """The content of a folder that `extract` wrote.
+    """The content of a folder that `extract` wrote."""
 
-    Attributes:
-        ids: of N tracklets.
-        features: float32 `[N, D]`, not normalised.
-        about: "network", "weights", their "fingerprint", "clips" and "distance".
-    """
-
-    ids: list[str]
-    features: np.ndarray
-    about: dict
+    ids: list[str]  # of N tracklets
+    features: np.ndarray  # float32 [N, D], not normalised
+    about: dict  # "network", "weights", their "fingerprint", "clips" and "distance"
 
 
 def extract(model: VideoReID, config: ConfigDict, source: str | Path, folder: str | Path, which: str,
             form: str = "npy") -> Path:
     """Writes the features of all tracklets in a folder: `features.npy`, `ids.csv` (row, id) and `about.json`.
 
-    Several processes share the work; the first one writes.
-
-    Args:
-        model: the network.
-        config: of its training; `config.eval` has clips and batch.
-        source: a record set, or a folder with a folder of images for every tracklet; images are sorted by name.
-        folder: to write; it replaces an older one.
-        which: name of the weights.
-        form: one of `FORMATS`; "parquet" writes `features.parquet` in place of the three files.
+    Several processes share the work; the first one writes, and replaces an older folder. `source` is a record set, or a
+    folder with a folder of images for every tracklet, sorted by name. `which` names the weights. "parquet" writes
+    `features.parquet` in place of the three files.
 
     Raises:
-        InputError: no tracklets in `source`, an unreadable image, other files in `folder`, or pyarrow is needed and not
-            installed.
+        InputError: no tracklets in `source`, an unreadable image, other files in `folder`, or no pyarrow for Parquet.
     """
     folder = Path(folder)
     check_out(folder)
@@ -204,10 +191,9 @@ def _from_parquet(folder: Path) -> Extracted:
 
 
 def search(query: Extracted, gallery: Extracted, count: int) -> TableContent:
-    """A table of the `count` nearest tracklets of a gallery for every query; all ids count, the query's own too.
+    """A table of the `count` nearest gallery tracklets of every query, equal ids included.
 
-    Raises:
-        InputError: features of two networks.
+    InputError for features of two networks.
     """
     if query.about != gallery.about or query.features.shape[1] != gallery.features.shape[1]:
         raise InputError(f"the query's features come from {query.about}, the gallery's from {gallery.about};\n"

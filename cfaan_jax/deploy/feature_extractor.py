@@ -22,12 +22,9 @@ Tracklets = Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet
 
 
 class Features(NamedTuple):
-    """Features of N tracklets.
+    """The ids of N tracklets (of records their names) and their features, float32 `[N, D]`, not normalised.
 
-    Attributes:
-        ids: of the tracklets, or their names in the record set.
-        features: float32 `[N, D]`, in the same order, not normalised; compare them by their cosine, those of ftwft
-            by their Euclidean distance.
+    Compare them by their cosine, those of ftwft by their Euclidean distance.
     """
 
     ids: list[str]
@@ -38,14 +35,10 @@ class TrackletAligner(Protocol):
     """What runs Re-Detect and Link (paper, section 3.1), such as `data_prep.redetect_link.RedetectLink`."""
 
     def align(self, frames: Sequence[np.ndarray]) -> tuple[Sequence[Frame], np.ndarray]:
-        """Cuts every frame of a tracklet anew around the person it follows.
+        """Cuts every frame of a tracklet, uint8 `[h, w, 3]`, RGB, of any sizes, anew around the person it follows.
 
-        Args:
-            frames: uint8 `[h, w, 3]`, RGB, in temporal order; sizes may differ.
-
-        Returns:
-            as many frames, arrays or image files as bytes; and int32 `[T, 4]`, the rectangles `(y0, y1, x0, x1)` of
-            their real pixels, end exclusive.
+        Returns as many frames, arrays or image files as bytes; and int32 `[T, 4]`, the rectangles `(y0, y1, x0, x1)` of
+        their real pixels, end exclusive.
         """
 
 
@@ -68,20 +61,12 @@ class FeatureExtractor:
 
     Args:
         model: the network, in evaluation mode.
-        clip_length: T.
-        image_size: (H, W) of the network's input.
+        clip_length, image_size: T and (H, W) of the network's input.
         clips: which clips represent a tracklet, see `data.clips.test_clips`.
-        batch_size: clips in a batch; rounded up to a multiple of the number of devices.
-        workers: reading threads.
+        batch_size: clips in a batch; rounded up to a multiple of the number of devices. `workers` threads read them.
         redetect_link: runs Re-Detect and Link on images first, see `TrackletAligner`. Record sets stay as they are.
         distance: for comparing the features, "cosine" or "euclidean".
-        detector, linker: were names of Re-Detect and Link; refused, use `redetect_link`.
-
-    Attributes:
-        clips, distance: see Args.
-
-    Raises:
-        InputError: `detector` or `linker` is used.
+        detector, linker: were names of Re-Detect and Link; InputError if they are used, use `redetect_link`.
     """
 
     def __init__(self, model: VideoReID | ClipNetwork, *, clip_length: int, image_size: tuple[int, int],
@@ -100,14 +85,9 @@ class FeatureExtractor:
 
     @classmethod
     def open(cls, path: str | Path, **options) -> "FeatureExtractor":
-        """The network at a path.
+        """The network in a workdir, a folder that `--mode=export` wrote, an .onnx file, or a file with torch's names.
 
-        Args:
-            path: a workdir, a folder that `--mode=export` wrote, an .onnx file, or a file with torch's names.
-            **options: of the `from_...` that takes it.
-
-        Raises:
-            InputError: no such path, or none of these.
+        The options are those of the `from_...` that takes it. InputError for no such path, or none of these.
         """
         path = Path(path)
         if not path.exists():
@@ -119,12 +99,9 @@ class FeatureExtractor:
 
     @classmethod
     def from_workdir(cls, workdir: str | Path, which: str = "last", **options) -> "FeatureExtractor":
-        """The network that was trained in a folder; InputError if it holds no such checkpoint.
+        """The "last" or "best" network that was trained in a folder; InputError if it holds no such checkpoint.
 
-        Args:
-            workdir: of the training.
-            which: "last" or "best".
-            **options: of the class; they override the config.
+        The options are those of the class; they override the config.
         """
         model, config = restore_model(workdir, which)
         return cls(model, **dict(clip_length=config.data.clip_length, image_size=config.data.image_size,
@@ -138,14 +115,11 @@ class FeatureExtractor:
         """A network with weights from a file with torch's names; torch is not needed.
 
         Args:
-            path: see `weights.load_torch`; its classifier is left out.
+            path: see `weights.load_torch`; its classifier is left out. InputError for a damaged file or other weights.
             name: one of `models.SYSTEMS`.
             clip_length, image_size: as in the training of the network.
             network: more arguments of `models.create`, such as dict(scales=4, heads=8, positional="relative").
             **options: of the class.
-
-        Raises:
-            InputError: an unreadable file, or the weights of another network.
         """
         model = models.create(name, num_classes=1, clip_length=clip_length, image_size=image_size, **(network or {}))
         try:
@@ -159,9 +133,7 @@ class FeatureExtractor:
     def from_export(cls, folder: str | Path, **options) -> "FeatureExtractor":
         """The network in a folder that `--mode=export` wrote; InputError if it holds no export, or a damaged one.
 
-        Args:
-            folder: of the export.
-            **options: of the class, except clip_length and image_size, which the export has.
+        The options are those of the class, except clip_length and image_size, which the export has.
         """
         network = ExportedNetwork.open(folder)
         about = network.description
@@ -172,25 +144,17 @@ class FeatureExtractor:
     def from_onnx(cls, path: str | Path, **options) -> "FeatureExtractor":
         """Any re-identification network of single images, by onnxruntime: the mean over all frames.
 
-        Args:
-            path: of the .onnx file, see `OnnxFeatures`.
-            **options: of the class, except clips, clip_length and image_size.
-
-        Raises:
-            InputError: onnxruntime is not installed, or the file is broken or has other inputs or outputs.
+        The options are those of the class, except clips, clip_length and image_size. For the file's inputs and output,
+        and for errors, see `OnnxFeatures`.
         """
         network = OnnxFeatures(Path(path), str(path))
         return cls(network, clip_length=1, image_size=network.image_size, clips="all_continuous", **options)
 
     def __call__(self, tracklets: Tracklets) -> Features:
-        """Features of tracklets.
+        """Features of tracklets by id, or in a sequence whose positions, "0" and so on, are the ids.
 
-        Args:
-            tracklets: by id, or in a sequence whose positions, "0" and so on, are the ids; see `ImageTracklets`. Or a
-                record set, `data.records.RecordSet.open(folder, split)`.
-
-        Raises:
-            InputError: no tracklets, or a frame that is not an image.
+        A tracklet is what `ImageTracklets` takes; a record set, `data.records.RecordSet.open(folder, split)`, serves
+        as well. InputError for no tracklets, or a frame that is not an image.
         """
         dataset = self._dataset(tracklets)
         return Features(list(dataset.names), extract(self._model, dataset, **self._settings))
@@ -215,13 +179,11 @@ class FeatureExtractor:
             (12, 256)
 
         Args:
-            *sets: as for a call of the extractor, such as the record sets of the queries and of the gallery.
+            *sets: as for a call of the extractor, such as the record sets of the queries and of the gallery. InputError
+                as there, or for fewer than 10 tracklets in all.
 
         Returns:
             Features `[N, D]` of the tracklets of all sets, in their order.
-
-        Raises:
-            InputError: as a call of the extractor does, or fewer than 10 tracklets.
         """
         names: list[str] = []
         batches, datasets = [], [self._dataset(tracklets) for tracklets in sets]
@@ -256,13 +218,8 @@ class FeatureExtractor:
                               {name: rectangles for name, (_, rectangles) in aligned.items()})
 
     def video(self, path: str | Path, boxes: Mapping[str, Mapping[int, Sequence[float]]]) -> Features:
-        """Features of people whose boxes in a video are known.
+        """Features of people whose boxes in a video are known, see `data.tracklets.crop_video`.
 
-        Args:
-            path: of the video.
-            boxes: for every id (y0, y1, x0, x1) by number of the frame, see `data.tracklets.crop_video`.
-
-        Raises:
-            InputError: a video that cannot be read, or boxes outside it.
+        InputError for a video that cannot be read, or boxes outside it.
         """
         return self(crop_video(path, boxes))

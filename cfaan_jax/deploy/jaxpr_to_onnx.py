@@ -33,15 +33,10 @@ class NotConverted(Exception):
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A variable of the jaxpr in the graph.
+    """A variable of the jaxpr in the graph."""
 
-    Attributes:
-        content: the name of a node's output or of an input, or a constant array.
-        shape: of the content; an axis of length 1 may be broadcast later, which elementwise nodes do themselves.
-    """
-
-    content: str | np.ndarray
-    shape: tuple
+    content: str | np.ndarray  # the name of a node's output or of an input, or a constant array
+    shape: tuple  # an axis of length 1 may be broadcast later, which elementwise nodes do themselves
 
     @property
     def constant(self) -> bool:
@@ -50,17 +45,10 @@ class _Tensor:
 
 def convert(network: Callable, clips: Any, inputs: Mapping[str, jax.ShapeDtypeStruct], output: str,
             metadata: Mapping[str, str]) -> bytes:
-    """The serialised ONNX model of a network.
+    """The serialised ONNX model of a network from the inputs, in their order, to one array, named `output`.
 
-    Args:
-        network: from the inputs, in their order, to one array.
-        clips: the symbol of `jax.export.symbolic_shape` that occurs in shapes, alone or times a number.
-        inputs: by name.
-        output: its name.
-        metadata: of the file.
-
-    Raises:
-        NotConverted: an operation or a dtype without a conversion.
+    `clips` is the symbol of `jax.export.symbolic_shape` that occurs in shapes, alone or times a number. `NotConverted`
+    for an operation or a dtype without a conversion.
     """
     traced = jax.make_jaxpr(network)(*inputs.values())
     graph = _Graph(clips, next(iter(inputs)))
@@ -82,12 +70,7 @@ def convert(network: Callable, clips: Any, inputs: Mapping[str, jax.ShapeDtypeSt
 
 
 class _Graph:
-    """Collects nodes while a jaxpr is converted.
-
-    Args:
-        clips: the symbol in shapes.
-        batched: an input whose first axis has that length.
-    """
+    """Collects nodes while a jaxpr is converted; the input `batched` has a first axis of length `clips`."""
 
     def __init__(self, clips: Any, batched: str):
         self._clips, self._batched = clips, batched
@@ -301,7 +284,11 @@ def _gather(graph: _Graph, params: dict, tensor: _Tensor, indices: _Tensor) -> s
            for start, axis, length in zip(starts, axes, lengths, strict=True)):
         raise NotConverted("indexing beyond the end")
     if numbers.collapsed_slice_dims != axes:
-        return _slice_at(graph, tensor, starts, sizes, numbers)
+        if starts.ndim != 1:
+            raise NotConverted("indexing with several slices")
+        ends = [start + sizes[axis] for start, axis in zip(starts, axes, strict=True)]
+        piece = _Tensor(graph.node("Slice", tensor.content, *map(np.int64, (starts, ends, axes))), sizes)
+        return _squeeze(graph, {"dimensions": numbers.collapsed_slice_dims}, piece).content
     first, rest = axes[0], axes[-1] + 1
     merged = graph.reshaped(tensor, (*tensor.shape[:first], prod(lengths), *tensor.shape[rest:]))
     chosen = np.ravel_multi_index(tuple(starts), lengths)
@@ -310,15 +297,6 @@ def _gather(graph: _Graph, params: dict, tensor: _Tensor, indices: _Tensor) -> s
     if axes != tuple(range(first, rest)) or numbers.offset_dims != others:
         raise NotConverted("indexing of axes that are not adjacent")
     return graph.node("Gather", merged.content, np.asarray(chosen, np.int64), axis=first)
-
-
-def _slice_at(graph: _Graph, tensor: _Tensor, starts: np.ndarray, sizes: tuple, numbers: Any) -> str:
-    if starts.ndim != 1:
-        raise NotConverted("indexing with several slices")
-    axes = numbers.start_index_map
-    ends = [start + sizes[axis] for start, axis in zip(starts, axes, strict=True)]
-    piece = _Tensor(graph.node("Slice", tensor.content, *map(np.int64, (starts, ends, axes))), sizes)
-    return _squeeze(graph, {"dimensions": numbers.collapsed_slice_dims}, piece).content
 
 
 def _dot(graph: _Graph, params: dict, one: _Tensor, other: _Tensor) -> str:

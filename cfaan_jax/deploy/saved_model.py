@@ -26,17 +26,9 @@ from cfaan_jax.runtime.files import atomic_folder
 
 
 def write(folder: str | Path) -> Path:
-    """Writes a SavedModel of an exported network.
+    """Writes a SavedModel into the folder of an export, in place of an older one; returns its own folder.
 
-    Args:
-        folder: of the export; an older SavedModel in it is replaced.
-
-    Returns:
-        the folder of the SavedModel.
-
-    Raises:
-        InputError: the folder holds no export, TensorFlow or jax2tf is missing, or features differ by more than
-            `export.TOLERANCE`.
+    InputError for no export, no TensorFlow or jax2tf, or features that differ by more than `export.TOLERANCE`.
     """
     network, path = ExportedNetwork.open(folder), Path(folder) / SAVED_MODEL
     tensorflow, converted = _converted(network)
