@@ -77,8 +77,7 @@ def find(directory: Path, person: Person) -> list[StoredTracklet]:
 def delete(directory: Path, person: Person) -> None:
     """Deletes the person's tracklets and finishes an earlier deletion; the caller holds the lock of the folder.
 
-    Raises:
-        InputError: the folder holds no finished records, or damaged ones.
+    InputError for a folder without finished records, or with damaged ones.
     """
     if earlier := pending(directory):
         person = Person(person.pids | earlier.pids, person.names | earlier.names)

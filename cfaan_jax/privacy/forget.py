@@ -60,32 +60,18 @@ class Contents:
 
 @dataclass(frozen=True)
 class Removal:
-    """Something to delete.
+    """Something to delete."""
 
-    Attributes:
-        path: a file or folder.
-        what: the part that is deleted, in words.
-        delete: does it.
-        names: of the person's tracklets.
-        dataset: in which the person has that identity; "" if unknown.
-        tested: whether the person is among the test tracklets, which reports show.
-    """
-
-    path: Path
-    what: str
-    delete: Callable[[], object]
-    names: Sequence[str] = ()
-    dataset: str = ""
-    tested: bool = False
+    path: Path  # a file or folder
+    what: str  # the part that is deleted, in words
+    delete: Callable[[], object]  # does it
+    names: Sequence[str] = ()  # of the person's tracklets
+    dataset: str = ""  # in which the person has that identity; "" if unknown
+    tested: bool = False  # whether the person is among the test tracklets, which reports show
 
 
 def forget(paths: Sequence[Path], person: Person, delete: bool) -> None:
-    """Lists everything about a person below the paths, and deletes it.
-
-    Args:
-        paths: folders.
-        person: whom.
-        delete: False: list only.
+    """Lists everything about a person below the folders, and deletes it if `delete` is true.
 
     Raises:
         InputError: there is nothing about the person, files that cannot be read or are of an unfinished command,
@@ -152,11 +138,7 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def find(contents: Contents, person: Person) -> list[Removal]:
-    """What to delete, in that order: what the search for the rest depends on comes last.
-
-    Raises:
-        InputError: see `forget`.
-    """
+    """What to delete, in that order: what the search for the rest depends on comes last. Errors as of `forget`."""
     records = [removal for folder in contents.records if (removal := _in_records(folder, person))]
     labelled = [*(removal for path in contents.features if (removal := _in_features(path, person))), *records]
     if len(datasets := {removal.dataset for removal in labelled}) > 1:
