@@ -259,7 +259,7 @@ def check(call: list[str]) -> None:
             check_main(*rest)
         case ["python", "data_prep/build_tfrecords.py", *rest] | ["cfaan-build-records", *rest]:
             check_build(*rest)
-        case ["python", "-m", "pytest", *_] | ["ruff", "check", "."] | ["mypy"]:
+        case ["python", "-m", "pytest", *_] | ["ruff", "check", "."] | ["mypy", *_]:
             pass
         case ["python", "-m", module, *rest]:
             check_module(module, *rest)
