@@ -7,8 +7,8 @@ that a busy moment meets all of them; a time is the median over the turns.
 
     step            the whole training step: augmentation, losses, gradients, Adam
     forward         as evaluation runs it: normalisation and features
-    peak            what the chip's maker states (cfaan_jax/utilisation.py); where that is not known, as on CPUs, the
-                    rate of one large product of matrices measured in the same run
+    peak            what the chip's maker states (cfaan_jax/train/utilisation.py); where that is not known, as on CPUs,
+                    the rate of one large product of matrices measured in the same run
     memory          what the compiler reserves for one step: state, batch and everything on the way
     --torch         PyTorch's ResNet-50 with a last stride of 1 and one classifier, in channels-last memory and
                     float32, on as many threads, in the same turns: what c2d is held against

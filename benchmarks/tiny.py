@@ -1,4 +1,4 @@
-"""The smallest experiment that goes through everything, for `benchmarks.soak` and `benchmarks.kill`."""
+"""The smallest experiment that goes through everything, for `robustness.soak` and `robustness.kill`."""
 
 from pathlib import Path
 

@@ -2,7 +2,7 @@
 
     python -m cfaan_jax.main --config=configs/dukev.py --workdir=runs/dukev --config.data.records=/data/dukev-dl
 
-Variants, hardware and pretrained weights as in configs/mars.py. Published figures: Table 4 of the paper. This recipe
+Variants, hardware and pretrained weights as in configs/mars.py. Published figures: Table 3 of the paper. This recipe
 has not been run to its end here. Duke University has withdrawn DukeMTMC; see docs/appendix/threats.md.
 """
 

@@ -1,6 +1,6 @@
 """Damages copies of small record sets and checkpoints in many ways, and counts what the program makes of each.
 
-    python -m benchmarks.corruption --out=corruption.json --files=2000 [--seed=0]
+    python -m benchmarks.robustness.corruption --out=corruption.json --files=2000 [--seed=0]
 
 One file is damaged at a time. Records are then opened and every frame is read, once with on_bad_record=error and once
 with skip. What can come of it:
@@ -244,7 +244,7 @@ CHECKPOINTS = {"checkpoint file missing": _missing(_checkpoint_file), "checkpoin
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    parser = command("corruption", __doc__)
+    parser = command("robustness.corruption", __doc__)
     parser.add_argument("--files", type=int, default=2000, help="how many are damaged (default 2,000)")
     parser.add_argument("--seed", type=int, default=0, help="of the damage (default 0)")
     flags = parser.parse_args(arguments)

@@ -1,9 +1,9 @@
 """A coverage-guided campaign against everything that reads files or text of users.
 
     pip install atheris
-    python -m benchmarks.fuzz --out=fuzz.json [--executions=1000000] [--targets=matlab,torch]
+    python -m benchmarks.robustness.fuzz --out=fuzz.json [--executions=1000000] [--targets=matlab,torch]
 
-Every target of `benchmarks.fuzz_targets` runs in a process of its own. Whatever it raises but what it documents is
+Every target of `fuzz_targets` runs in a process of its own. Whatever it raises but what it documents is
 counted by its place, and the input that raised it first is kept in a folder beside --out; one that takes longer than
 half a minute or more than 2 GiB ends its process and counts too. Exit status 1 if there was any. Atheris (libFuzzer for
 Python) has packages for Python 3.11; nothing else here needs it.
@@ -30,7 +30,7 @@ _EVERY = 1000  # executions between two writings of the counts
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the campaign, or one target of it; returns the exit status."""
-    parser = command("fuzz", __doc__)
+    parser = command("robustness.fuzz", __doc__)
     parser.add_argument("--executions", type=int, default=1_000_000, help="of all targets together (%(default)s)")
     parser.add_argument("--targets", help="some of them, with commas; unset: all")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # one target, in this process
@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         count = round(flags.executions * TARGETS[name].share / whole)
         out = flags.out.with_name(f"{flags.out.stem}-{name}.json").absolute()
         out.unlink(missing_ok=True)
-        done = subprocess.run([sys.executable, "-m", "benchmarks.fuzz", f"--out={out}", f"--executions={count}",
+        done = subprocess.run([sys.executable, "-m", "benchmarks.robustness.fuzz", f"--out={out}",
+                               f"--executions={count}",
                                f"--only={name}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         one = json.loads(out.read_text()) if out.exists() else {"target": name, "executions": 0, "raised": {}}
         if one["executions"] < count:

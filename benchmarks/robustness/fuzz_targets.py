@@ -1,6 +1,6 @@
-"""What `benchmarks.fuzz` calls: for each reader of files or text of users, first inputs, and one call with any bytes.
+"""What `fuzz` calls: for each reader of files or text of users, first inputs, and one call with any bytes.
 
-A call returns, or raises what its reader documents; `benchmarks.fuzz` counts everything else.
+A call returns, or raises what its reader documents; `fuzz` counts everything else.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """SIGKILL at random moments, then the same command until it is done: its outcome must be that of an undisturbed run.
 
-    python -m benchmarks.kill --out=kill.json [--kills=50] [--seed=0] [--commands=training,evaluation]
+    python -m benchmarks.robustness.kill --out=kill.json [--kills=50] [--seed=0] [--commands=training,evaluation]
 
 The commands: drawing and packing eight people; training a tiny network with evaluations and a checkpoint after every
 epoch; scoring it. Every start is a process forked from one that has imported the program, in which the command's own
@@ -55,7 +55,7 @@ class Stage:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = command("kill", __doc__)
+    parser = command("robustness.kill", __doc__)
     parser.add_argument("--kills", type=int, default=50, help="in all (%(default)s)")
     parser.add_argument("--commands", help="which are killed, with commas; the others run undisturbed (unset: all)")
     parser.add_argument("--seed", type=int, default=0, help="of their moments (%(default)s)")

@@ -1,6 +1,6 @@
 """A long run of a tiny network in one process: memory, compilations and open files over its steps.
 
-    python -m benchmarks.soak --out=soak.json [--steps=20000]
+    python -m benchmarks.robustness.soak --out=soak.json [--steps=20000]
 
 Training with 20 evaluations and checkpoints, in a temporary folder. The first quarter counts as warm-up; what follows
 is looked at in ten parts, by their medians. No part may have more than 2 % more resident memory than the first, nothing
@@ -56,7 +56,7 @@ class _Sampler(threading.Thread):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = command("soak", __doc__)
+    parser = command("robustness.soak", __doc__)
     parser.add_argument("--steps", type=int, default=20_000, help="of training (%(default)s)")
     flags = parser.parse_args(arguments)
     from cfaan_jax import main as program

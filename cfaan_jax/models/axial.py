@@ -184,7 +184,7 @@ def sinusoid(length: int, channels: int) -> jax.Array:
 class CoarseToFineBlock(nnx.Module):
     """Attends the axes in turn at several scales and adds the result to its input (eq. 5 and figure 3).
 
-    The channels are split over the scales. Scale s is max-pooled by 2^s, attended, and up-sampled to its nearest cells.
+    The channels are split over the scales. Scale s, from 0, is max-pooled by 2^s, attended and up-sampled.
 
     Args:
         channels: of input and output.

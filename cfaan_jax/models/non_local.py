@@ -73,6 +73,7 @@ class NonLocalBlock(nnx.Module):
         theta = _positions(self.theta(x))
         phi = _positions(self._pooled(self.phi(x)))
         g = _positions(self._pooled(self.g(x)))
+        # eq. 2: y_o = sum_{p in N} softmax_p(q_o . k_p) v_p, where o is i, and p is j
         logits = jnp.einsum("bic,bjc->bij", theta, phi, preferred_element_type=accumulation_dtype(theta))
         attention = jax.nn.softmax(logits, axis=-1).astype(g.dtype)
         y = jnp.einsum("bij,bjc->bic", attention, g)

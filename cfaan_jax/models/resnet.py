@@ -1,4 +1,4 @@
-"""ResNet-50 in torchvision's first layout, with the last stride at 1 (section 4.2), and the hooks of a system in it."""
+"""torchvision's ResNet-50 (stride in the 3x3), with the last stride at 1 (section 4.2), and a system's hooks in it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from cfaan_jax.data.loader import TrainBatches, read_ahead
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.data.splits import open_split
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment import environment
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress, restore_model
@@ -50,6 +50,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     if profile and profile[0] > total:
         raise InputError(f"config.train.profile={profile}: this run has {total} steps; give some of them")
     evaluate.check(config, workdir)
+    if not (Path(workdir) / "config.json").exists():  # before the folder takes a config that no network fits
+        evaluate.check_network(initial_model(config, sampler.num_classes), config)
     with (distributed.exclusive(Path(workdir) / lock.TRAINING, "trains"),
           StopSignal(shared=jax.process_count() > 1) as stop):
         distributed.run_in_first_process(lambda: save_or_check_config(config, workdir))
@@ -195,7 +197,7 @@ def _divergence(sampler: IdentitySampler, names: list[str], checkpoints: Checkpo
     kept = f"the checkpoint of step {last} is kept" if last else "no checkpoint was saved yet"
     return InputError(
         f"training diverged: {problem} at step {step} (epoch {epoch_of(step, sampler.steps_per_epoch)}), whose clips "
-        f"come from the tracklets {', '.join(tracklets)}; {kept}; look at these tracklets, try a lower "
+        f"come from the tracklets {shortened(tracklets)}; {kept}; look at these tracklets, try a lower "
         "config.optim.learning_rate or a longer config.optim.warmup_epochs, in another --workdir")
 
 

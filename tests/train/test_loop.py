@@ -11,7 +11,7 @@ from flax import nnx
 
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.evaluate import evaluate
 from cfaan_jax.experiment.checkpoint import Checkpoints
 from cfaan_jax.runtime import lock
@@ -135,7 +135,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_saves_nothing_broken(
         run(config, tmp_path)
     split, sampler = RecordSet.open(config.data.records, "train"), loop.training_sampler(config)
     names = dict.fromkeys(split.names[position] for position in sampler.batch(1))
-    assert f"tracklets {', '.join(names)};" in str(stopped.value)
+    assert f"tracklets {shortened(list(names))};" in str(stopped.value)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.step("last") is None
 
