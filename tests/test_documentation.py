@@ -168,6 +168,7 @@ def in_small(monkeypatch, tmp_path, trained, records_directory):
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in PYTHON))
 def test_python_runs(page, in_small):
     names = PREPARED.get(page, dict)()

@@ -23,6 +23,7 @@ def test_exchanges_are_counted_once_with_the_bytes_of_their_results():
     assert compiled.collectives(PROGRAM) == {"all-reduce": (2, 8 * 4 + 6 * 2 + 1), "all-gather": (2, 32 + 16)}
 
 
+@pytest.mark.slow
 def test_growth_is_measured_written_and_drawn(info, small, tmp_path):
     out = tmp_path / "growth.json"
     growth.main([f"--out={out}", f"--info={info}", *small, "--devices=1", "--steps=1", "--galleries=8,10",

@@ -41,6 +41,7 @@ def test_the_first_tracklets_give_as_many_clips_as_asked_for(info, tmp_path):
     assert len(mars_records.first(records, 10**6, 4, "all_sampled")) == len(records)
 
 
+@pytest.mark.slow
 def test_a_tiny_rehearsal_projects_the_schedule_from_what_it_measured(info, small, tmp_path, capsys):
     out = tmp_path / "rehearsal.json"
     mars_rehearsal.main([f"--out={out}", f"--info={info}", *small, "--steps=2", "--batches=1"])

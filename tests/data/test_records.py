@@ -146,6 +146,7 @@ def same(one: TrackletRecord, other: TrackletRecord) -> bool:
     return as_features(one) == as_features(other)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.data(), st.integers(1, 4))
 def test_every_record_comes_back(data, n):

@@ -114,6 +114,7 @@ def network(clip_length=1):
                          depths=(1, 1, 1, 1), seed=0)
 
 
+@pytest.mark.slow
 def test_ide_gives_the_checkpoints_features_in_any_number(ide_workdir):
     linker = linkers.create(f"ide:{ide_workdir}")
     rng = np.random.default_rng(0)
@@ -145,6 +146,7 @@ def test_ide_refuses_a_network_of_longer_clips(tmp_path):
         linkers.create(f"ide:{workdir}")
 
 
+@pytest.mark.slow
 def test_any_resnet_50_with_torchs_names_links(tmp_path, monkeypatch):
     monkeypatch.setattr(linkers, "_BATCH", 2)  # the network has its full size
     model = models.create("ide", num_classes=7, clip_length=1, seed=3)

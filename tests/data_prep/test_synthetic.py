@@ -54,6 +54,7 @@ def decode(content: bytes) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
+@pytest.mark.slow
 def test_the_mars_reader_reads_it(root, dataset):
     assert dataset.name == "synthetic" and dataset.note == ""
     assert [t.sources for t in mars.open(root).tracklets] == [t.sources for t in dataset.tracklets]
@@ -65,6 +66,7 @@ def test_the_mars_reader_reads_it(root, dataset):
     assert len(listed) == metadata.test[-1, 1] and len(set(listed)) == len(listed)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(root, tmp_path):
     DATASETS["synthetic"](tmp_path / "same", seed=3, identities=IDENTITIES)
     assert digest(tmp_path / "same") == digest(root)
@@ -263,6 +265,7 @@ def test_cameras_see_the_same_grey_card_differently():
     assert distances.min() > 8
 
 
+@pytest.mark.slow
 def test_a_stopped_drawing_resumes_and_ends_with_the_same_bytes(root, tmp_path, monkeypatch):
     film, drawn = synthetic.film, []
 

@@ -176,6 +176,7 @@ def test_tensorflow_datasets_reads_the_description_without_tensorflow(tmp_path):
     assert ("tensorflow" in sys.modules) == had_tensorflow
 
 
+@pytest.mark.slow
 def test_tensorflow_reads_the_records(tmp_path):
     pytest.importorskip("tensorflow", reason="TensorFlow is not installed: nothing here needs it but this proof")
     import tensorflow_datasets as tfds

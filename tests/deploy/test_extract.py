@@ -33,6 +33,7 @@ def model(config):
     return create_model(config, num_classes=3)
 
 
+@pytest.mark.slow
 def test_records_are_extracted_split_by_split(model, config, records_directory, tmp_path):
     found = extract.read(extract.extract(model, config, records_directory, tmp_path / "out", "last"))
     splits = [RecordSet.open(records_directory, split) for split in ("train", "query", "gallery")]
@@ -57,6 +58,7 @@ def test_folders_of_images_are_tracklets_and_find_themselves(model, config, tmp_
     assert [(row[0], row[2], row[3]) for row in rows] == [(name, name, "1.0000") for name in found.ids]
 
 
+@pytest.mark.slow
 def test_parquet_holds_ids_features_and_what_made_them(model, config, records_directory, tmp_path):
     pytest.importorskip("pyarrow", reason="needs pyarrow")
     from pyarrow import parquet

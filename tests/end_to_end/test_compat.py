@@ -21,6 +21,8 @@ import pytest
 from cfaan_jax import FeatureExtractor
 from cfaan_jax.data.records import RecordSet
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 NETWORK, SIZES = dict(width=2, depths=(1, 1, 1, 1)), dict(clip_length=2, image_size=(32, 16))
 FLAGS = [f"--config={REPOSITORY}/configs/mars.py:axial_s2", "--workdir=run", *(f"--config.{field}" for field in (

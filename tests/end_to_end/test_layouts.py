@@ -19,6 +19,8 @@ from cfaan_jax.runtime import distributed
 from tests import tiny_records
 from tests.layout import KEPT, TOTAL
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = {"one": [1], "eight": [8], "pair": [4, 4]}  # devices of each process
 RESUMED = {"one": "eight", "pair": "one", "eight": "pair"}  # whose checkpoint each one goes on from
 # No ReLU follows this offset, and the next normalisation takes it out again: its gradient is 0 but for rounding, which

@@ -17,6 +17,8 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.experiment.checkpoint import Checkpoints
 from cfaan_jax.metrics.search import Search
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 SHRUNK = {
     "model.width": 8, "model.depths": "(1,1,1,1)", "data.image_size": "(64,32)", "data.clip_length": 2,

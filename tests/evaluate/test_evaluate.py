@@ -90,6 +90,7 @@ def extract(network, split, batch_size=4, mode="all_sampled"):
     return features.extract(network, split, clips=mode, clip_length=T, image_size=SIZE, batch_size=batch_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", clips.MODES)
 def test_feature_is_the_mean_over_clips_computed_one_by_one(mode, gallery):
     network = Network()
@@ -178,6 +179,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.slow
 def test_four_devices_give_the_features_of_one(tmp_path, directory, gallery):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     done = subprocess.run(
@@ -364,6 +366,7 @@ def test_scoring_again_needs_no_network(config, tmp_path):
         evaluate.main([str(features_file), "--protocols=mers"])
 
 
+@pytest.mark.slow
 def test_cfaan_in_batches_and_clip_by_clip(records_directory):
     split = RecordSet.open(records_directory, "gallery")
     model = small("cfaan", size=(64, 32), scales=2, heads=2)
@@ -379,6 +382,7 @@ def test_cfaan_in_batches_and_clip_by_clip(records_directory):
     assert len(alone) > 1 and np.ptp(extracted, axis=0).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_a_tracklet_of_tclnet_has_two_halves_of_unit_length(records_directory):
     split = RecordSet.open(records_directory, "query")
     model = small("tclnet", size=(64, 32))

@@ -46,6 +46,7 @@ def workdir(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_everything_comes_back_bit_for_bit(saved):
     with Checkpoints(saved, read_only=True) as checkpoints:
         assert (checkpoints.step("last"), checkpoints.step("best")) == (6, 4)
@@ -64,6 +65,7 @@ def test_saving_the_same_step_again_keeps_what_is_there(workdir):
         assert_same(checkpoints.restore("last", **trees(0)), trees(6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which, seed", [("last", 6), ("best", 4)])
 def test_a_trained_network_comes_back_ready_for_evaluation(saved, which, seed):
     model, config = restore_model(saved, which)

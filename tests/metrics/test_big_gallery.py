@@ -89,6 +89,7 @@ assert shards == {8}
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_score_as_one(tmp_path):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     done = subprocess.run([sys.executable, "-c", EIGHT, str(tmp_path / "distances.npy")], capture_output=True,

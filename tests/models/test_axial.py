@@ -33,12 +33,14 @@ def block(case: Case) -> Transplant:
     return Transplant(host, one, "base.layer2.1.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("axial_attention"))
 def test_one_axis_is_attended_as_in_the_reference(name):
     case = Case("axial_attention", name)
     check_against_reference(case, layer(case))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("axial_attention"))
 def test_attention_sums_its_terms_as_in_the_reference(name):
     case = Case("axial_attention", name)
@@ -52,6 +54,7 @@ def test_attention_sums_its_terms_as_in_the_reference(name):
     case.check("attn_eval", np.moveaxis(lines, 2, 1))
 
 
+@pytest.mark.slow
 def test_the_block_tells_the_attention_with_which_it_works():
     """Its maps, put in the place of its own attention, give its output: they are those of every scale and axis."""
     rng = np.random.default_rng(0)
@@ -71,12 +74,14 @@ def test_the_block_tells_the_attention_with_which_it_works():
     np.testing.assert_allclose(one(x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("axial_block"))
 def test_the_coarse_to_fine_block_is_the_references(name):
     case = Case("axial_block", name)
     check_against_reference(case, block(case))
 
 
+@pytest.mark.slow
 def test_a_network_tells_the_attention_of_the_block_asked_for(monkeypatch):
     model = models.create("cfaan", num_classes=2, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 2, 1),
                           scales=1, heads=1)
@@ -99,6 +104,7 @@ def test_a_block_that_is_not_there_is_refused(name, number):
         model.axial_block(number)
 
 
+@pytest.mark.slow
 def test_the_block_starts_as_nothing():
     rng = np.random.default_rng(0)
     one = CoarseToFineBlock(8, (2, 2, 2), AxialSettings(scales=1, heads=1, positional="none"), 1, rng)

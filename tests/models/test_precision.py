@@ -30,6 +30,7 @@ def clips(name: str) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(4, 1 if name == "ide" else 2, 64, 32, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.SYSTEMS)
 def test_features_are_near_those_in_float32_and_training_keeps_float32(name):
     features = {}

@@ -24,6 +24,7 @@ def test_convolutions_are_sums_over_the_window(height, width, size, stride):
     np.testing.assert_allclose(convolution(jnp.asarray(x)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.SYSTEMS)
 def test_networks_have_forward_and_second_derivatives(name):
     """Against differences in float64: along a direction the features change by `jax.jvp`, and that by `jax.hessian`."""

@@ -9,6 +9,8 @@ from cfaan_jax.models.presets import PRESETS
 from cfaan_jax.tables import flops
 from tests.golden_cases import FOLDER
 
+pytestmark = pytest.mark.slow
+
 # Variant here -> entry of flops.json.
 MEASURED = {
     "c2d": "c2d", "nonlocal": "nonlocal_", "nonlocal_sub": "nonlocal_subsampled",

@@ -49,6 +49,7 @@ def test_another_seed_is_not_another_program():
     assert len(programs) == 1
 
 
+@pytest.mark.slow
 def test_gradients_in_parts_are_the_mean_of_those_of_the_parts():
     whole = batch(8)
     step, state = step_of(accumulate=2)
@@ -120,6 +121,7 @@ def loss_of(remat: bool):
     return loss, params, stats
 
 
+@pytest.mark.slow
 def test_activations_computed_again_change_nothing():
     """In float64: some gradients are 0 but for rounding."""
     clips, results = np.random.default_rng(0).normal(size=(4, 2, 16, 16, 3)), []
@@ -149,6 +151,7 @@ def test_evaluation_keeps_nothing_to_compute_again():
     assert "checkpoint" not in str(traced) and "remat" not in str(traced)
 
 
+@pytest.mark.slow
 def test_nothing_compiles_after_the_first_round(records_directory, tmp_path, monkeypatch):
     config = tiny(records_directory)
     config.train.update(epochs=2, checkpoint_every=1, evaluate_every=1, evaluate_clips="test_0")

@@ -42,6 +42,7 @@ def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_names_shapes_and_types_are_those_of_the_released_file(name):
     found = weights.to_torch(full_network(name))
@@ -49,6 +50,7 @@ def test_names_shapes_and_types_are_those_of_the_released_file(name):
     assert {key: (array.shape, str(array.dtype)) for key, array in found.items()} == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_round_trip_changes_no_bit(name):
     model = full_network(name)
@@ -75,6 +77,7 @@ def test_a_classifier_with_as_many_identities_as_channels_is_transposed():
     np.testing.assert_array_equal(model.head.classifier[...], given["classifier.weight"].T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant, options", [
     ("cfaan_S1", dict(scales=1)), ("cfaan_S2", dict(scales=2)),
     ("axial_S1_sine", dict(scales=1, positional="sinusoidal")),
