@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from cfaan_jax import models, weights
+from cfaan_jax.data.clips import MODES
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.tracklets import Frame, ImageTracklets, Tracklet, crop_video
 from cfaan_jax.deploy.crop_features import OnnxFeatures
@@ -16,6 +17,7 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate.features import ClipNetwork, check_finite, extract, iter_clip_features
 from cfaan_jax.experiment.checkpoint import restore_model
 from cfaan_jax.metrics import whitening
+from cfaan_jax.metrics.distances import DISTANCES
 from cfaan_jax.models import VideoReID
 
 Tracklets = Mapping[str, Tracklet] | Sequence[Tracklet] | RecordSet
@@ -77,6 +79,11 @@ class FeatureExtractor:
             names = f"detector={detector or 'hog'!r}, linker={linker or 'largest'!r}"
             raise InputError(f"{names}: removed; type redetect_link=RedetectLink({names})\n"
                              "after: from data_prep.redetect_link import RedetectLink")
+        if clips not in MODES or distance not in DISTANCES:
+            raise InputError(f"clips={clips!r}, distance={distance!r}: clips is one of {', '.join(MODES)}; distance is "
+                             f"one of {', '.join(DISTANCES)}")
+        if batch_size < 1 or workers < 1:
+            raise InputError(f"batch_size={batch_size}, workers={workers}: both must be at least 1")
         self._model, self._redetect_link, self.clips, self.distance = model, redetect_link, clips, distance
         devices = jax.device_count()
         self._settings: dict[str, Any] = dict(

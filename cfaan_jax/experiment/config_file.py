@@ -1,6 +1,8 @@
 """Config files: found by name or path, run, and changed by words of the command line, as in --config.FIELD=VALUE."""
 
 import difflib
+import inspect
+import re
 import runpy
 import traceback
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cfaan_jax.errors import InputError, shortened
-from cfaan_jax.experiment.fields import RETIRED, SECTIONS, drop_retired, flatten
+from cfaan_jax.experiment.fields import FIELDS, RETIRED, SECTIONS, drop_retired, flatten
 
 _PACKAGE = Path(__file__).parents[1]
 _FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # of an installed wheel, of a checkout
@@ -32,7 +34,10 @@ def load(spec: str) -> ConfigDict:
     name, *variant = spec.split(":", 1)
     path = find(name)
     try:
-        config = runpy.run_path(str(path))["get_config"](*variant)
+        get_config = runpy.run_path(str(path))["get_config"]
+        if variant and not inspect.signature(get_config).parameters:
+            raise InputError(f"--config={spec}: this config has no variants; write --config={name}")
+        config = get_config(*variant)
     except InputError:
         raise
     except Exception as error:  # whatever somebody's file raises
@@ -67,7 +72,10 @@ def override(config: ConfigDict, words: Sequence[str]) -> tuple[dict[str, object
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
         _, *rest = values(["", *words], known_only=True)
     except flags.Error as error:
-        raise InputError(str(error)) from None
+        name = re.search(r"config\.([\w.]+)", str(error))
+        field = flatten(FIELDS).get(name[1]) if name else None
+        raise InputError(f"{error}; give {field.expected()}, as in --config.{name[1]}=VALUE" if field
+                         else str(error)) from None
     except (MemoryError, RecursionError):  # of Python's parser
         raise InputError("the value of a --config field is nested too deeply; give plain numbers and names") from None
     drop_retired(config)

@@ -55,6 +55,11 @@ class Field:
         """What a ConfigDict is given, which takes the type of a field from it."""
         return config_dict.placeholder(self.kind) if self.default is None else self.default
 
+    def expected(self) -> str:
+        """The values that it takes, in words."""
+        one, many = _WORDS[self.kind]
+        return f"{many}, with commas between them" if isinstance(self.default, tuple) else one
+
     def problem(self, value: object) -> str | None:
         """What is wrong with a value; None if nothing is."""
         several = isinstance(self.default, tuple)
@@ -62,8 +67,7 @@ class Field:
             return None
         values = value if several and isinstance(value, tuple) else (value,)
         if several != isinstance(value, tuple) or not all(map(self._has_type, values)):
-            one, many = _WORDS[self.kind]
-            return f"give {many}, with commas between them" if several else f"must be {one}"
+            return f"give {self.expected()}" if several else f"must be {self.expected()}"
         if self.choices and not set(values) <= set(self.choices):
             names = shortened(self.choices)
             example = f", several as in \"{tuple(self.choices)[:2]}\""

@@ -126,11 +126,14 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
         InputError: unknown name or option, or a size that does not fit.
     """
     system = _system(name, options)
-    if clip_length < 1 or any(length < STRIDE or length % STRIDE for length in image_size):
-        raise InputError(f"clip_length={clip_length}, image_size={tuple(image_size)}: a clip has at least one frame, "
-                         f"and height and width are multiples of {STRIDE}")
-    if len(depths) != 4 or min(depths) < 1:
-        raise InputError(f"depths={tuple(depths)}: write the number of bottlenecks of four stages, at least 1 each")
+    for number, value, shape in (("num_classes", num_classes, ()), ("clip_length", clip_length, ()),
+                                 ("image_size", image_size, (2,)), ("width", width, ()), ("depths", depths, (4,)),
+                                 ("bn_groups", bn_groups, ())):
+        if np.shape(value) != shape or np.asarray(value).dtype.kind not in "iu" or np.min(value) < 1:
+            raise InputError(f"{number}={value!r}: give {shape[0] if shape else 'a'} whole "
+                             f"number{'s' if shape else ''} of at least 1")
+    if any(length % STRIDE for length in image_size):
+        raise InputError(f"image_size={tuple(image_size)}: height and width must be multiples of {STRIDE}")
     if head not in HEADS:
         raise InputError(f"head={head!r}: choose one of {', '.join(HEADS)}")
     if compute not in COMPUTE:

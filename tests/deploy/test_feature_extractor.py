@@ -183,3 +183,12 @@ def test_the_module_of_before_warns_and_works():
 
 def test_the_package_alone_loads_no_jax():
     subprocess.run([sys.executable, "-c", "import sys, cfaan_jax; assert 'jax' not in sys.modules"], check=True)
+
+
+@pytest.mark.parametrize("option, said", [
+    (dict(clips="some"), "clips='some', distance='cosine': clips is one of test"),
+    (dict(distance="far"), "distance='far': clips.*distance is one of cosine, euclidean"),
+    (dict(batch_size=0), "batch_size=0, workers=2: both must be at least 1")])
+def test_options_are_checked_when_it_is_made(option, said):
+    with pytest.raises(InputError, match=said):
+        FeatureExtractor(None, clip_length=2, image_size=(64, 32), **option)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import config_file, fields
 from cfaan_jax.experiment.config import load_config, save_or_check_config
 from cfaan_jax.experiment.fields import flatten
@@ -69,3 +70,17 @@ def test_mistyped_names_find_their_neighbours():
     assert "model.width" in config_file.nearest("modle.width", names)
     assert config_file.nearest("learning_rat", names) == ["optim.learning_rate"]
     assert config_file.nearest("zzz", names) == []
+
+
+@pytest.mark.parametrize("word, said", [
+    ("--config.model.remat=maybe", "remat=maybe.*give True or False"),
+    ("--config.optim.learning_rate=abc", "learning_rate=abc.*give a number"),
+    ("--config.optim.learning_rate", "Missing value.*learning_rate; give a number")])
+def test_values_of_another_type_are_refused_with_the_type(word, said):
+    with pytest.raises(InputError, match=said):
+        config_file.override(recipe(), [word])
+
+
+def test_a_variant_of_a_config_without_any_is_refused():
+    with pytest.raises(InputError, match="--config=ide:c2d: this config has no variants; write --config=ide$"):
+        config_file.load("ide:c2d")

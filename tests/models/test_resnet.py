@@ -60,3 +60,13 @@ def test_clips_that_a_network_does_not_take_are_named(name, shape, kind, said):
     model = models.create(name, num_classes=3, clip_length=4, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
     with pytest.raises(InputError, match=said):
         model.features(np.zeros(shape, kind))
+
+
+@pytest.mark.parametrize("options, said", [
+    (dict(width=0), "width=0: give a whole number of at least 1"), (dict(num_classes=0), "num_classes=0"),
+    (dict(depths=3), "depths=3: give 4 whole numbers"), (dict(depths=(1, 1, 1, 0)), "depths="),
+    (dict(image_size=256), "image_size=256: give 2 whole numbers"), (dict(clip_length="6"), "clip_length='6'"),
+    (dict(image_size=(100, 50)), "height and width must be multiples of 16"), (dict(bn_groups=0), "bn_groups=0")])
+def test_sizes_that_no_network_has_are_refused(options, said):
+    with pytest.raises(InputError, match=said):
+        models.create("c2d", **dict(num_classes=2) | options)
