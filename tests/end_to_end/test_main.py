@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cfaan_jax import FeatureExtractor
+from cfaan_jax import main as command_line
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.experiment.checkpoint import Checkpoints
 from cfaan_jax.metrics.search import Search
@@ -27,10 +28,17 @@ SHRUNK = {
 }
 
 
-def command(workdir, records, *more: str, variant: str = "c2d", **fields) -> list[str]:
+COMMAND = [sys.executable, "-m", "cfaan_jax.main"]
+
+
+def flags(workdir, records, *more: str, variant: str = "c2d", **fields) -> list[str]:
     settings = {"data.records": records, **SHRUNK, **{name.replace("__", "."): value for name, value in fields.items()}}
-    return [sys.executable, "-m", "cfaan_jax.main", f"--config=configs/quickstart.py:{variant}", f"--workdir={workdir}",
+    return [f"--config=configs/quickstart.py:{variant}", f"--workdir={workdir}",
             *(f"--config.{name}={value}" for name, value in settings.items()), *more]
+
+
+def command(*arguments, **fields) -> list[str]:
+    return [*COMMAND, *flags(*arguments, **fields)]
 
 
 def surroundings(**environment: str) -> dict[str, str]:
@@ -50,12 +58,50 @@ def succeed(arguments: list[str], **environment: str) -> str:
     return done.stdout
 
 
-def fail(arguments: list[str]) -> str:
-    """The error of a command that must be refused: one that is printed, without a traceback, status 2."""
-    done = call(arguments)
-    assert done.returncode == 2, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
-    return done.stderr
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Runs a command in this process, which spares seconds of imports; returns (status, output, errors)."""
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", ""))
+
+    def run(arguments: list[str]) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            status = command_line.main(arguments)
+        except SystemExit as end:  # of --help
+            status = end.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def done(here):
+    """Runs a command that succeeds; returns what it prints."""
+    def run(arguments: list[str]) -> str:
+        status, output, error = here(arguments)
+        assert status == 0, output[-3000:] + error[-3000:]
+        return output
+
+    return run
+
+
+@pytest.fixture
+def fail(here):
+    """Runs a command that is refused, with status 2; returns its error."""
+    def run(arguments: list[str]) -> str:
+        status, output, error = here(arguments)
+        assert status == 2, output[-3000:] + error[-3000:]
+        assert error.startswith("error: ") and error.count("error: ") == 1
+        return error
+
+    return run
+
+
+def test_a_refused_command_ends_without_a_traceback():
+    done = call([*COMMAND, "--workdir=x"])
+    assert done.returncode == 2 and done.stderr.startswith("error: --config is missing")
+    assert "Traceback" not in done.stderr
 
 
 def losses(workdir: Path) -> list[float]:
@@ -93,8 +139,8 @@ def test_a_run_leaves_checkpoints_figures_and_results(finished):
 @pytest.mark.parametrize("variant, clips", [
     ("ap3d_nl", "dense_cut"), ("tclnet", "dense"), ("ftwft", "dense"), ("tclnet_cfaan_recipe", "all_sampled"),
 ])
-def test_every_other_system_trains_and_is_scored_by_its_own_recipe(tmp_path, records_directory, variant, clips):
-    text = succeed(command(tmp_path / "run", records_directory, variant=variant, data__clip_length=4, train__epochs=1,
+def test_every_other_system_trains_and_is_scored_by_its_own_recipe(tmp_path, records_directory, variant, clips, done):
+    text = done(flags(tmp_path / "run", records_directory, variant=variant, data__clip_length=4, train__epochs=1,
                            train__evaluate_every=1))
     assert np.isfinite(losses(tmp_path / "run")).all() and len(losses(tmp_path / "run")) >= 2
     rows = json.loads((tmp_path / "run/results.json").read_text())
@@ -104,16 +150,16 @@ def test_every_other_system_trains_and_is_scored_by_its_own_recipe(tmp_path, rec
     assert {row["network"] for row in rows} == {variant.replace("_cfaan_recipe", ", cfaan head")}
 
 
-def test_a_finished_run_says_so_and_touches_nothing(finished, records_directory):
+def test_a_finished_run_says_so_and_touches_nothing(finished, records_directory, done):
     workdir, _ = finished
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    assert "is finished: 6 steps" in succeed(command(workdir, records_directory))
+    assert "is finished: 6 steps" in done(flags(workdir, records_directory))
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
-def test_another_config_in_the_same_folder_is_refused(finished, records_directory):
+def test_another_config_in_the_same_folder_is_refused(finished, records_directory, fail):
     workdir, _ = finished
-    error = fail(command(workdir, records_directory, optim__learning_rate=0.5))
+    error = fail(flags(workdir, records_directory, optim__learning_rate=0.5))
     assert "config.optim.learning_rate: 0.001 there, 0.5 now" in error and "--workdir" in error
 
 
@@ -151,10 +197,10 @@ def test_a_resumed_run_has_the_same_results(finished, stopped_and_resumed):
     assert one == other
 
 
-def test_evaluation_of_a_checkpoint_adds_its_rows(finished, records_directory):
+def test_evaluation_of_a_checkpoint_adds_its_rows(finished, records_directory, done):
     workdir, _ = finished
     before = json.loads((workdir / "results.json").read_text())
-    succeed(command(workdir, records_directory, "--mode=evaluate", eval__weights="best", eval__clips="test",
+    done(flags(workdir, records_directory, "--mode=evaluate", eval__weights="best", eval__clips="test",
                     eval__protocols="('cfaan_released',)"))
     rows = json.loads((workdir / "results.json").read_text())
     added = [row for row in rows if row not in before]
@@ -170,30 +216,29 @@ def test_a_program_gets_the_features_of_the_evaluation(finished, records_directo
     np.testing.assert_allclose(found.features, stored.features[:stored.num_queries], rtol=1e-4, atol=1e-4)
 
 
-def test_an_untrained_network_can_be_scored(tmp_path, records_directory):
-    text = succeed(command(tmp_path / "run", records_directory, "--mode=evaluate", variant="c2d",
+def test_an_untrained_network_can_be_scored(tmp_path, records_directory, done):
+    text = done(flags(tmp_path / "run", records_directory, "--mode=evaluate", variant="c2d",
                            eval__weights="untrained"))
     rows = json.loads((tmp_path / "run/results.json").read_text())
     assert {row["weights"] for row in rows} == {"untrained"} and "mAP" in text
     assert not (tmp_path / "run/checkpoints").exists()
 
 
-def test_a_network_can_be_exported(tmp_path, records_directory):
-    text = succeed(command(tmp_path / "run", records_directory, "--mode=export", variant="c2d",
+def test_a_network_can_be_exported(tmp_path, records_directory, done):
+    text = done(flags(tmp_path / "run", records_directory, "--mode=export", variant="c2d",
                            eval__weights="untrained"))
     assert f"exported: {tmp_path / 'run/export-untrained'}" in text
     found = FeatureExtractor.from_export(tmp_path / "run/export-untrained")(RecordSet.open(records_directory, "query"))
     assert np.isfinite(found.features).all() and found.features.any(axis=1).all()
 
 
-def test_features_are_extracted_and_searched(tmp_path, records_directory):
+def test_features_are_extracted_and_searched(tmp_path, records_directory, done):
     features = tmp_path / "features"
-    text = succeed(command(tmp_path / "run", records_directory, "--mode=extract", f"--input={records_directory}",
+    text = done(flags(tmp_path / "run", records_directory, "--mode=extract", f"--input={records_directory}",
                            f"--out={features}", variant="c2d", eval__weights="untrained"))
     assert f"features: {features}" in text
     name = RecordSet.open(records_directory, "query").names[0]
-    text = succeed([sys.executable, "-m", "cfaan_jax.main", "--mode=search", f"--query={features}",
-                    f"--gallery={features}", "--top=2"])
+    text = done(["--mode=search", f"--query={features}", f"--gallery={features}", "--top=2"])
     first = next(line for line in text.splitlines() if f" {name} " in line)
     assert [cell.strip() for cell in first.split("|")][1:5] == [name, "1", name, "1.0000"]
 
@@ -213,9 +258,9 @@ def test_trees_of_modules_without_shared_references_suffice(finished, tmp_path, 
     ({"data__identities": 9}, ["config.data.identities=9", "at most 8"]),
     ({"model__pretrained": "/nowhere.pth"}, ["/nowhere.pth"]),
 ])
-def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, change, expected):
+def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, change, expected, fail):
     more = ["--mode=evaluate"] if "eval__weights" in change else []
-    error = fail(command(tmp_path / "run", records_directory, *more, **change))
+    error = fail(flags(tmp_path / "run", records_directory, *more, **change))
     assert all(text in error for text in expected), error
     assert not (tmp_path / "run/checkpoints/last").exists() or not any((tmp_path / "run/checkpoints/last").iterdir())
 
@@ -237,8 +282,8 @@ def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, chang
     (["--config=configs/mars.py", "--workdir=x", "config.seed=3"], "unexpected argument 'config.seed=3'"),
     (["--config=configs/mars.py", "--workdir=x"], "--config.data.records=FOLDER"),
 ])
-def test_bad_flags_are_named(arguments, expected):
-    assert expected in fail([sys.executable, "-m", "cfaan_jax.main", *arguments])
+def test_bad_flags_are_named(arguments, expected, fail):
+    assert expected in fail(arguments)
     assert not (REPOSITORY / "x").exists()
 
 
@@ -246,19 +291,18 @@ def test_bad_flags_are_named(arguments, expected):
     ("seed = 3", "KeyError: 'get_config'"), ("[1, 2", "SyntaxError"), ("\n\nimport not_there", "line 3"),
     ("get_config = dict", "must return a ConfigDict with the sections model, data"),
 ])
-def test_files_that_are_no_configs_are_named(tmp_path, content, expected):
+def test_files_that_are_no_configs_are_named(tmp_path, content, expected, fail):
     path = tmp_path / "own.py"
     path.write_text(content)
-    error = fail([sys.executable, "-m", "cfaan_jax.main", f"--config={path}", f"--workdir={tmp_path / 'run'}"])
+    error = fail([f"--config={path}", f"--workdir={tmp_path / 'run'}"])
     assert f"--config={path}: " in error and expected in error and "configs/mars.py" in error
 
 
-def test_help_answers_and_lists_the_fields():
-    base = [sys.executable, "-m", "cfaan_jax.main", "--help"]
-    text = succeed(base)
+def test_help_answers_and_lists_the_fields(done):
+    text = done(["--help"])
     titles = ("What to do", "The network (", "For --mode=extract", "For --mode=search")
     groups = [text.index(title) for title in titles]
     assert groups == sorted(groups) and groups[1] < text.index("  --workdir ") < groups[2] < text.index("  --format ")
     assert max(map(len, text.splitlines())) <= 120 and "--verbosity" not in text
     for config in (["--config=configs/mars.py"], ["--config", "configs/mars.py", "--mode=extract"], ["--config=mars"]):
-        assert "--config.optim.learning_rate=0.0001" in succeed([*base, *config])
+        assert "--config.optim.learning_rate=0.0001" in done(["--help", *config])

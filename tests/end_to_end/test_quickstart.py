@@ -2,44 +2,58 @@
 
 import json
 import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import cfaan_jax.main
+from cfaan_jax.report import summary
+from data_prep import build_tfrecords
 
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
 SHRUNK = [
-    "--identities=12",
-    "--config.train.epochs=2",
+    "--identities=8",
+    "--config.train.epochs=1",
     "--config.model.width=8",
     "--config.model.depths=(1,1,1,1)",
     "--config.data.image_size=(64,32)",
+    "--config.data.clip_length=2",
     "--config.data.identities=3",
     "--config.data.tracklets=2",
+    "--config.eval.report_lists=2",
 ]
-QUICK = "--xla_backend_optimization_level=0"  # quickly compiled, since each network takes a few steps only
+# Each network takes a few steps only, so programs are compiled quickly, and once for all commands.
+QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 ROWS = {("untrained", False), ("c2d", False), ("c2d", True), ("cfaan", False), ("cfaan", True)}
-
-
-def quickstart(out: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        ["bash", "launch/quickstart.sh", f"--out={out}", *SHRUNK],
-        cwd=REPOSITORY, env={**os.environ, "CFAAN_VENV": "none", "XLA_FLAGS": QUICK}, capture_output=True, text=True,
-        check=False)
+# Stands for python: writes down each command, then runs it.
+PYTHON = """#!/usr/bin/env bash
+printf '%q ' "$@" >> {log}; echo >> {log}
+exec {python} "$@"
+"""
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, str]:
-    out = tmp_path_factory.mktemp("quickstart") / "run"
-    done = quickstart(out)
+def finished(tmp_path_factory) -> tuple[Path, str, list[list[str]]]:
+    """The folder of the run, what it printed, and the arguments of Python in each of its commands."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    out, log, python = folder / "run", folder / "commands", folder / "bin/python"
+    python.parent.mkdir()
+    python.write_text(PYTHON.format(log=log, python=sys.executable))
+    python.chmod(0o755)
+    environment = {**os.environ, "CFAAN_VENV": "none", "PATH": f"{python.parent}:{os.environ['PATH']}", **QUICK}
+    done = subprocess.run(["bash", "launch/quickstart.sh", f"--out={out}", *SHRUNK], cwd=REPOSITORY, env=environment,
+                          capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return out, done.stdout
+    return out, done.stdout, [shlex.split(line) for line in log.read_text().splitlines()]
 
 
 def test_the_results_hold_every_row_under_both_protocols(finished):
-    out, _ = finished
+    out, *_ = finished
     rows = json.loads((out / "results.json").read_text())
     for protocol in ("mars", "mars_revised"):
         assert {(row["model"], row["aligned"]) for row in rows if row["protocol"] == protocol} == ROWS
@@ -49,13 +63,13 @@ def test_the_results_hold_every_row_under_both_protocols(finished):
 
 
 def test_the_last_words_are_the_table_and_the_folder(finished):
-    out, text = finished
+    out, text, _ = finished
     table = text[text.index("6/6"):]
     assert "mars_revised" in table and "rank-1" in table and str(out) in table
 
 
 def test_records_checkpoints_curves_and_ranked_lists_are_left(finished):
-    out, _ = finished
+    out, *_ = finished
     for workdir in ("c2d-raw", "c2d-aligned", "cfaan-raw", "cfaan-aligned"):
         assert any((out / workdir / "checkpoints").iterdir())
         assert (out / workdir / "metrics.csv").stat().st_size > 0
@@ -63,11 +77,22 @@ def test_records_checkpoints_curves_and_ranked_lists_are_left(finished):
     assert any((out / "records/aligned/preview").glob("*"))
 
 
-def test_a_second_start_finds_everything_done_and_changes_nothing(finished):
-    out, _ = finished
+def test_a_second_start_finds_everything_done_and_changes_nothing(finished, monkeypatch, capsys):
+    """The commands of the first start once more, in this process."""
+    out, _, commands = finished
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", ""))
     results = (out / "results.json").read_bytes()
     shards = {path: path.stat().st_mtime_ns for path in (out / "records").rglob("*.tfrecord-*")}
-    again = quickstart(out)
-    assert again.returncode == 0, again.stderr[-4000:]
+    for command in commands:
+        if command[0] == "data_prep/build_tfrecords.py":
+            assert build_tfrecords.main(command[1:]) == 0
+        elif command[:2] == ["-m", "cfaan_jax.main"]:
+            assert cfaan_jax.main.main(command[2:]) == 0
+        else:
+            assert command[:2] == ["-m", "cfaan_jax.report.summary"]
+            summary.main(command[2:])
+    text = capsys.readouterr().out
+    assert len(commands) == 9 and text.count("is complete already") == 2 and text.count("is finished: ") == 5
     assert (out / "results.json").read_bytes() == results
     assert {path: path.stat().st_mtime_ns for path in (out / "records").rglob("*.tfrecord-*")} == shards
