@@ -6,6 +6,7 @@ says `online`, MLflow into a database there until MLFLOW_TRACKING_URI names a se
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,8 @@ from tensorboard.summary import Writer
 from cfaan_jax.errors import InputError
 
 _PROJECT = "cfaan-jax"
+# The writer imports all of TensorFlow, seconds long, where that is installed and no module of this name is there.
+sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
 
 
 class Logger(Protocol):
