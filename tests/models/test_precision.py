@@ -10,7 +10,7 @@ from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.train.objective import objective
-from tests.models.transplants import quick_jit
+from tests.models.transplants import DISTINCT, quick_jit
 
 LABELS = np.array([0, 0, 1, 1])
 
@@ -31,7 +31,7 @@ def clips(name: str) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", models.SYSTEMS)
+@pytest.mark.parametrize("name", (*DISTINCT, "ide"))
 def test_features_are_near_those_in_float32_and_training_keeps_float32(name):
     features = {}
     for compute in models.COMPUTE:

@@ -11,6 +11,9 @@ from flax import nnx
 from cfaan_jax import models, weights
 from tests.golden_cases import Case, channels_first, channels_last
 
+# Whose parts are not all in another one.
+DISTINCT = ("nonlocal", "cfaan", "p3d", "ap3d_nl", "tclnet", "ftwft")
+
 _QUICK = {"xla_backend_optimization_level": 0}
 if jax.__version_info__ < (0, 12):  # an option that later compilers no longer have
     _QUICK["xla_cpu_use_fusion_emitters"] = False
