@@ -5,7 +5,6 @@ trained with FLAGS, stopped by SIGTERM after 6 of its 8 steps, then evaluated an
 the same run without a stop.
 """
 
-import csv
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 
 from cfaan_jax import FeatureExtractor
 from cfaan_jax.data.records import RecordSet
+from tests.end_to_end.workdirs import losses
 
 pytestmark = pytest.mark.slow
 
@@ -50,11 +50,6 @@ def command(mode: str) -> str:
     return done.stdout
 
 
-def losses(path: Path) -> list[float]:
-    with path.open(newline="") as file:
-        return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
-
-
 def test_workdir_export_and_weights_give_the_stored_features(earlier):
     stored = np.load("run/features-last-all_sampled.npz")
     splits = [RecordSet.open("records", split) for split in ("query", "gallery")]
@@ -83,6 +78,6 @@ def test_the_stopped_run_scores_as_before_and_resumes_as_if_it_was_not_stopped(e
     [again] = json.loads(Path("run/results.json").read_text())
     assert {name: again[name] for name in row} == row
     command("train")
-    assert len(losses(Path("run/metrics.csv"))) == 8
-    np.testing.assert_allclose(losses(Path("run/metrics.csv")), losses(Path("finished/metrics.csv")), rtol=1e-3)
+    assert len(losses(Path("run"))) == 8
+    np.testing.assert_allclose(losses(Path("run")), losses(Path("finished")), rtol=1e-3)
     assert {row["weights"] for row in json.loads(Path("run/results.json").read_text())} == {"last", "best"}

@@ -1,6 +1,5 @@
 """One device, eight, and two processes with four each: the same steps, results and checkpoints."""
 
-import csv
 import json
 import os
 import shutil
@@ -10,13 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from cfaan_jax.deploy import extract
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime import distributed
 from tests import tiny_records
+from tests.end_to_end.workdirs import arrays, losses, rows
 from tests.layout import KEPT, TOTAL
 
 pytestmark = pytest.mark.slow
@@ -69,27 +68,6 @@ def runs(tmp_path_factory, records_directory) -> tuple[Path, dict[str, list[str]
     return root, printed
 
 
-def rows(workdir: Path) -> list[dict[str, str]]:
-    with (workdir / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def losses(workdir: Path) -> list[float]:
-    return [float(row["loss"]) for row in rows(workdir) if row["loss"]]
-
-
-def arrays(workdir: Path, step: int = TOTAL) -> dict[str, np.ndarray]:
-    """Network and optimiser in the checkpoint `last`, whatever devices wrote it."""
-    found = {}
-    with ocp.StandardCheckpointer() as reader:
-        for item in ("model", "optimizer"):
-            folder = workdir / "checkpoints/last" / str(step) / item
-            shapes = {name: np.empty(leaf.shape, leaf.dtype)
-                      for name, leaf in reader.metadata(folder).item_metadata.tree.items()}
-            found |= {f"{item}/{name}": value for name, value in reader.restore(folder, shapes).items()}
-    return found
-
-
 def assert_close(one: dict[str, np.ndarray], other: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> None:
     """Equal to within a small part of what the steps since `before` changed."""
     assert one.keys() == other.keys() and any(name.startswith("optimizer/") for name in one)
@@ -105,7 +83,7 @@ def test_every_layout_takes_the_steps_of_one_device(runs, name):
     assert "8 clips on 8 x cpu" in printed[name][0] and "8 clips on 1 x cpu" in printed["one"][0]
     assert len(losses(root / name)) == TOTAL
     np.testing.assert_allclose(losses(root / name), losses(root / "one"), rtol=1e-5)
-    assert_close(arrays(root / name), arrays(root / "one"), arrays(root / f"one-{KEPT}", KEPT))
+    assert_close(arrays(root / name), arrays(root / "one"), arrays(root / f"one-{KEPT}"))
 
 
 @pytest.mark.parametrize("name, other", RESUMED.items())
@@ -115,7 +93,7 @@ def test_every_layout_goes_on_from_the_checkpoint_of_another(runs, name, other):
     resumed = root / f"{name}-from-{other}"
     assert losses(resumed)[:KEPT] == losses(root / other)[:KEPT]
     np.testing.assert_allclose(losses(resumed), losses(root / "one"), rtol=1e-5)
-    assert_close(arrays(resumed), arrays(root / "one"), arrays(root / f"one-{KEPT}", KEPT))
+    assert_close(arrays(resumed), arrays(root / "one"), arrays(root / f"one-{KEPT}"))
 
 
 def features(workdir: Path, weights: str) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The command as users type it: training, stopping, going on, evaluating, and what goes wrong."""
 
-import csv
 import json
 import os
 import signal
@@ -15,8 +14,8 @@ import pytest
 from cfaan_jax import FeatureExtractor
 from cfaan_jax import main as command_line
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.experiment.checkpoint import Checkpoints
 from cfaan_jax.metrics.search import Search
+from tests.end_to_end.workdirs import arrays, losses
 
 pytestmark = pytest.mark.slow
 
@@ -59,39 +58,29 @@ def succeed(arguments: list[str], **environment: str) -> str:
 
 
 @pytest.fixture
-def here(monkeypatch, capsys):
-    """Runs a command in this process, which spares seconds of imports; returns (status, output, errors)."""
+def done(monkeypatch, capsys):
+    """Runs a command in this process, which spares seconds of imports; returns its output, or what it says in vain."""
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", ""))
 
-    def run(arguments: list[str]) -> tuple[int, str, str]:
+    def run(arguments: list[str], status: int = 0) -> str:
         capsys.readouterr()
         try:
-            status = command_line.main(arguments)
+            ended = command_line.main(arguments)
         except SystemExit as end:  # of --help
-            status = end.code
-        return status, *capsys.readouterr()
+            ended = end.code
+        output, error = capsys.readouterr()
+        assert ended == status, output[-3000:] + error[-3000:]
+        return error if status else output
 
     return run
 
 
 @pytest.fixture
-def done(here):
-    """Runs a command that succeeds; returns what it prints."""
+def fail(done):
+    """Runs a command that is refused; returns its error."""
     def run(arguments: list[str]) -> str:
-        status, output, error = here(arguments)
-        assert status == 0, output[-3000:] + error[-3000:]
-        return output
-
-    return run
-
-
-@pytest.fixture
-def fail(here):
-    """Runs a command that is refused, with status 2; returns its error."""
-    def run(arguments: list[str]) -> str:
-        status, output, error = here(arguments)
-        assert status == 2, output[-3000:] + error[-3000:]
+        error = done(arguments, status=2)
         assert error.startswith("error: ") and error.count("error: ") == 1
         return error
 
@@ -102,21 +91,6 @@ def test_a_refused_command_ends_without_a_traceback():
     done = call([*COMMAND, "--workdir=x"])
     assert done.returncode == 2 and done.stderr.startswith("error: --config is missing")
     assert "Traceback" not in done.stderr
-
-
-def losses(workdir: Path) -> list[float]:
-    with (workdir / "metrics.csv").open(newline="") as file:
-        return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
-
-
-def arrays(workdir: Path) -> dict[str, np.ndarray]:
-    """Everything in the checkpoint `last`, as it lies on disk."""
-    import orbax.checkpoint as ocp
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        folder = workdir / "checkpoints/last" / str(checkpoints.step("last"))
-    with ocp.StandardCheckpointer() as reader:
-        return {f"{item}/{name}": np.asarray(value) for item in ("model", "optimizer")
-                for name, value in reader.restore(folder / item).items()}
 
 
 @pytest.fixture(scope="module")
