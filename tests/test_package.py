@@ -17,6 +17,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import cfaan_jax.report.page, data_prep.datasets
 from cfaan_jax.experiment import config_file
+
+pytestmark = pytest.mark.slow
 files = (cfaan_jax.__file__, data_prep.__file__, str(config_file.find("mars")))
 assert all(file.startswith(sys.argv[1]) for file in files)
 assert cfaan_jax.FeatureExtractor.__name__ == "FeatureExtractor"

@@ -28,6 +28,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_page_is_there_and_loads_nothing_from_elsewhere(site):
     pages = {path.relative_to(site).with_suffix(""): path.read_text() for path in site.rglob("*.html")}
     named = {page.relative_to(REPOSITORY / "docs") if page.is_relative_to(REPOSITORY / "docs") else page.relative_to(
@@ -38,6 +39,7 @@ def test_every_page_is_there_and_loads_nothing_from_elsewhere(site):
         assert loaded and not [each for each in loaded if "//" in each], name
 
 
+@pytest.mark.slow
 def test_code_can_be_copied_and_no_line_is_cut_off(site, chromium):
     for width in (1280, 480):
         chromium.set_window_size(width, 800)

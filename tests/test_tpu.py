@@ -14,6 +14,8 @@ from cfaan_jax.train import optim
 from cfaan_jax.train.step import initial_state, make_step
 from tests.experiment.test_config import small
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 8
 SYSTEMS = ["c2d", "cfaan", "ap3d_nl", "tclnet", "ftwft"]
 

@@ -52,6 +52,7 @@ def four_chips():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_the_steps_compile_for_four_chips(four_chips, small, tmp_path):
     out = tmp_path / "tpu.json"
     tpu_compile.main([f"--out={out}", "--slice=v5e:2x2", *small, "--compute=bfloat16"])

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import input as benchmark
 
 
+@pytest.mark.slow
 def test_every_rate_is_compared_with_decoding_and_with_frame_by_frame(tmp_path, capsys):
     benchmark.main([f"--out={tmp_path / 'input.json'}", "--batches=2", "--rounds=3"])
     rows = {row.pop("what"): row for row in json.loads((tmp_path / "input.json").read_text())}

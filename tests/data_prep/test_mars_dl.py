@@ -9,6 +9,8 @@ from cfaan_jax.errors import InputError
 from data_prep.build_tfrecords import main
 from data_prep.datasets import mars_dl
 
+pytestmark = pytest.mark.slow
+
 SYNTHETIC = ["--dataset=synthetic", "--identities=8"]
 
 

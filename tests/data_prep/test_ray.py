@@ -13,6 +13,8 @@ import pytest
 from data_prep.build_tfrecords import main
 from tests.data_prep.test_build import REPOSITORY, contents, copy, root  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r data_prep/requirements-ray.txt")
 
 

@@ -14,6 +14,8 @@ from cfaan_jax.errors import InputError
 from data_prep.redetect_link import detectors
 from data_prep.redetect_link.detectors.ultralytics_yolo import import_ultralytics
 
+pytestmark = pytest.mark.slow
+
 if not (find_spec("torch") and find_spec("ultralytics")):
     pytest.skip("PyTorch is not installed (tests/requirements-torch.txt has it for 3.11)", allow_module_level=True)
 torch, ultralytics = import_ultralytics()

@@ -87,6 +87,7 @@ def fail(done):
     return run
 
 
+@pytest.mark.slow
 def test_a_refused_command_ends_without_a_traceback():
     done = call([*COMMAND, "--workdir=x"])
     assert done.returncode == 2 and done.stderr.startswith("error: --config is missing")
@@ -99,6 +100,7 @@ def finished(tmp_path_factory, records_directory) -> tuple[Path, str]:
     return workdir, succeed(command(workdir, records_directory))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_checkpoints_figures_and_results(finished):
     workdir, text = finished
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"last", "best"}
@@ -110,6 +112,7 @@ def test_a_run_leaves_checkpoints_figures_and_results(finished):
     assert "6/6" in text and "loss" in text and "clips/s" in text and "mAP" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant, clips", [
     ("ap3d_nl", "dense_cut"), ("tclnet", "dense"), ("ftwft", "dense"), ("tclnet_cfaan_recipe", "all_sampled"),
 ])
@@ -124,6 +127,7 @@ def test_every_other_system_trains_and_is_scored_by_its_own_recipe(tmp_path, rec
     assert {row["network"] for row in rows} == {variant.replace("_cfaan_recipe", ", cfaan head")}
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_touches_nothing(finished, records_directory, done):
     workdir, _ = finished
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
@@ -131,6 +135,7 @@ def test_a_finished_run_says_so_and_touches_nothing(finished, records_directory,
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_another_config_in_the_same_folder_is_refused(finished, records_directory, fail):
     workdir, _ = finished
     error = fail(flags(workdir, records_directory, optim__learning_rate=0.5))
@@ -158,6 +163,7 @@ def stopped_and_resumed(tmp_path_factory, records_directory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(finished, stopped_and_resumed):
     straight, resumed = arrays(finished[0]), arrays(stopped_and_resumed)
     assert straight.keys() == resumed.keys() and any(name.startswith("optimizer/") for name in straight)
@@ -166,11 +172,13 @@ def test_a_resumed_run_ends_with_the_same_bits(finished, stopped_and_resumed):
     assert losses(finished[0]) == losses(stopped_and_resumed)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_results(finished, stopped_and_resumed):
     one, other = (json.loads((workdir / "results.json").read_text()) for workdir in (finished[0], stopped_and_resumed))
     assert one == other
 
 
+@pytest.mark.slow
 def test_evaluation_of_a_checkpoint_adds_its_rows(finished, records_directory, done):
     workdir, _ = finished
     before = json.loads((workdir / "results.json").read_text())
@@ -182,6 +190,7 @@ def test_evaluation_of_a_checkpoint_adds_its_rows(finished, records_directory, d
     assert len(rows) == len(before) + 1
 
 
+@pytest.mark.slow
 def test_a_program_gets_the_features_of_the_evaluation(finished, records_directory):
     workdir, _ = finished
     stored = Search.load(workdir / "features-best-all_sampled.npz")
@@ -190,6 +199,7 @@ def test_a_program_gets_the_features_of_the_evaluation(finished, records_directo
     np.testing.assert_allclose(found.features, stored.features[:stored.num_queries], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_untrained_network_can_be_scored(tmp_path, records_directory, done):
     text = done(flags(tmp_path / "run", records_directory, "--mode=evaluate", variant="c2d",
                            eval__weights="untrained"))
@@ -198,6 +208,7 @@ def test_an_untrained_network_can_be_scored(tmp_path, records_directory, done):
     assert not (tmp_path / "run/checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_network_can_be_exported(tmp_path, records_directory, done):
     text = done(flags(tmp_path / "run", records_directory, "--mode=export", variant="c2d",
                            eval__weights="untrained"))
@@ -206,6 +217,7 @@ def test_a_network_can_be_exported(tmp_path, records_directory, done):
     assert np.isfinite(found.features).all() and found.features.any(axis=1).all()
 
 
+@pytest.mark.slow
 def test_features_are_extracted_and_searched(tmp_path, records_directory, done):
     features = tmp_path / "features"
     text = done(flags(tmp_path / "run", records_directory, "--mode=extract", f"--input={records_directory}",
@@ -217,6 +229,7 @@ def test_features_are_extracted_and_searched(tmp_path, records_directory, done):
     assert [cell.strip() for cell in first.split("|")][1:5] == [name, "1", name, "1.0000"]
 
 
+@pytest.mark.slow
 def test_trees_of_modules_without_shared_references_suffice(finished, tmp_path, records_directory):
     succeed(command(tmp_path / "run", records_directory, train__epochs=1),
             NNX_GRAPH_MODE="false", NNX_GRAPH_UPDATES="false")

@@ -14,7 +14,9 @@ from tests import golden_cases
 from tests.golden import weightgen
 from tests.golden_cases import FOLDER, Case
 from tests.models.test_axial import POSITIONAL
-from tests.models.transplants import quick_jit, thorough_jit
+from tests.models.transplants import gradients, quick_jit, thorough_jit
+
+pytestmark = pytest.mark.slow
 
 CLASSES = 10
 
@@ -83,9 +85,9 @@ def test_a_training_step_is_the_references(name):
     shape = (settings["batch"], settings["frames"], 3, 256, 128)
     with jax.enable_x64(True):
         nnx.update(model, jax.tree.map(lambda value: value.astype(np.float64), nnx.state(model)))
-        grads, statistics, found = training_step(model, lambda output: default_losses(output, case["labels"]),
-                                                 clips(settings["clip_seed"], shape).astype(np.float64),
-                                                 case["masks"].astype(np.int32))
+        found, grads, _, statistics = gradients(
+            model, lambda model, *inputs: default_losses(model(*inputs), case["labels"]), (),
+            (clips(settings["clip_seed"], shape).astype(np.float64), case["masks"].astype(np.int32)), thorough_jit)
         for what, value in found.items():
             case.check(what, value)
         check_gradients(case, named(model, grads))
@@ -99,22 +101,6 @@ def default_losses(output, labels: np.ndarray) -> tuple[jax.Array, dict[str, jax
     triplet, identity = losses.triplet(feature, labels), losses.cross_entropy(scores, labels)
     return triplet + identity, dict(score=scores, global_feat=feature, triplet=triplet, id_loss=identity,
                                     loss=triplet + identity)
-
-
-def training_step(model: models.VideoReID, loss, clips: np.ndarray, rectangles: np.ndarray | None = None):
-    """Gradients and new statistics as states of the model, and what `loss(output) -> (value, found)` found."""
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
-
-    @thorough_jit
-    def step(params, clips):
-        def total(params):
-            merged = nnx.merge(graph, params, rest, copy=True)
-            value, found = loss(merged(clips, rectangles))
-            return value, (nnx.state(merged, nnx.BatchStat), found)
-        return jax.grad(total, has_aux=True)(params)
-
-    grads, (statistics, found) = step(params, clips)
-    return grads, statistics, found
 
 
 def named(model: models.VideoReID, state: nnx.State) -> dict[str, np.ndarray]:

@@ -14,8 +14,10 @@ from cfaan_jax.train.objective import objective
 from tests import golden_cases
 from tests.golden import weightgen
 from tests.golden_cases import FOLDER, Case
-from tests.models.test_full_models import CLASSES, check_gradients, clips, named, training_step
-from tests.models.transplants import quick_jit
+from tests.models.test_full_models import CLASSES, check_gradients, clips, named
+from tests.models.transplants import gradients, quick_jit, thorough_jit
+
+pytestmark = pytest.mark.slow
 
 
 def names(system: str) -> dict[str, dict[str, tuple]]:
@@ -104,7 +106,8 @@ def test_a_training_step_of_tclnet_is_the_references():
     model = network("tclnet", "tclnet", settings)
     model.train()
 
-    def total(output):
+    def total(model, clips):
+        output = model(clips)
         loss, parts = objective(recipe("tclnet").loss, output, labels, np.zeros((len(labels), 4), bool), None)
         found = dict(loss=loss, triplet=parts["triplet"], xent=parts["id_loss"])
         for branch in range(2):
@@ -114,7 +117,7 @@ def test_a_training_step_of_tclnet_is_the_references():
     with jax.enable_x64(True):
         nnx.update(model, jax.tree.map(lambda value: value.astype(np.float64), nnx.state(model)))
         frames = clips(settings["clip_seed"], settings["clip_shape"]).astype(np.float64)
-        grads, statistics, found = training_step(model, total, frames)
+        found, grads, _, statistics = gradients(model, total, (), (frames,), thorough_jit)
         for what, value in found.items():
             case.check(what, value)
         check_gradients(case, named(model, grads))

@@ -13,7 +13,7 @@ from cfaan_jax.models.registry import SYSTEMS
 from cfaan_jax.train import losses
 from tests import golden_cases
 from tests.golden_cases import Case, channels_first, channels_last
-from tests.models.transplants import quick_jit
+from tests.models.transplants import gradients
 
 
 class Maps(nnx.Module):
@@ -37,17 +37,7 @@ def bare(name: str, case: Case, channels: int, frame_weights: nnx.Module | None 
 def training(model: models.VideoReID, total, maps: jax.Array):
     """`total(output) -> (value, what is looked at)` in training mode: that, gradients, and statistics afterwards."""
     model.train()
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
-
-    @quick_jit
-    def step(params, maps):
-        def value(params, maps):
-            merged = nnx.merge(graph, params, rest, copy=True)
-            value, found = total(merged(maps))
-            return value, (found, nnx.state(merged, nnx.BatchStat))
-        return jax.grad(value, (0, 1), has_aux=True)(params, maps)
-
-    (grads, of_maps), (found, statistics) = step(params, maps)
+    found, grads, (of_maps,), statistics = gradients(model, lambda model, maps: total(model(maps)), (maps,))
     return found, of_maps, named(model, grads), named(model, statistics)
 
 

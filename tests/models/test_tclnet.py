@@ -1,6 +1,5 @@
 """TCLNet's blocks, against the authors' code."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from cfaan_jax.models.backbone_hooks import BlockSite
 from cfaan_jax.models.tclnet import SaliencyBoosting, SaliencyErasing, remaining_rows
 from tests import golden_cases
 from tests.golden_cases import Case, channels_last
-from tests.models.transplants import Transplant, check_against_reference, quick_jit
+from tests.models.transplants import Transplant, check_against_reference, gradients
 
 
 def of_kind(kind: str) -> list[str]:
@@ -49,20 +48,14 @@ def check(case: Case, transplant: Transplant, function, mode: str, **inputs) -> 
     """Compares `function(block, **inputs)`, a list of outputs named in the case, gradients and statistics."""
     block = filled(case, transplant)
     block.train() if mode == "train" else block.eval()
-    graph, params, rest = nnx.split(block, nnx.Param, ...)
     names = ["out0", "out1"] if f"out0_{mode}" in {key.split("/")[1] for key in golden_cases.read(case.file)[0]
                                                    if key.startswith(f"{case.name}/")} else ["out"]
 
-    @quick_jit
-    def both(params, inputs):
-        def total(params, inputs):
-            merged = nnx.merge(graph, params, rest, copy=True)
-            outs = function(merged, **inputs)
-            value = sum((out * case[name.replace("out", "ct")]).sum() for name, out in zip(names, outs, strict=True))
-            return value, (outs, nnx.state(merged, nnx.BatchStat))
-        return jax.value_and_grad(total, (0, 1), has_aux=True)(params, inputs)
+    def total(block, inputs):
+        outs = function(block, **inputs)
+        return sum((out * case[name.replace("out", "ct")]).sum() for name, out in zip(names, outs, strict=True)), outs
 
-    (_, (outs, statistics)), (grads, of_inputs) = both(params, inputs)
+    outs, grads, (of_inputs,), statistics = gradients(block, total, (inputs,))
     for name, out in zip(names, outs, strict=True):
         case.check(f"{name}_{mode}", out)
     for name, gradient in of_inputs.items():

@@ -29,6 +29,26 @@ def thorough_jit(function: Callable) -> Callable:
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1})
 
 
+def gradients(module: nnx.Module, value: Callable, inputs: tuple, fixed: tuple = (), jit: Callable = quick_jit):
+    """`value(module, *inputs, *fixed) -> (number, what is looked at)` on a compiled copy of a module.
+
+    Returns:
+        what is looked at, the gradients of the number by the parameters and by the inputs, and the new statistics.
+    """
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+
+    @jit
+    def step(params, inputs, fixed):
+        def total(params, inputs):
+            merged = nnx.merge(graph, params, rest, copy=True)
+            number, seen = value(merged, *inputs, *fixed)
+            return number, (seen, nnx.state(merged, nnx.BatchStat))
+        return jax.grad(total, (0, 1) if inputs else 0, has_aux=True)(params, inputs)
+
+    grads, (seen, statistics) = step(params, inputs, fixed)
+    return seen, *(grads if inputs else (grads, ())), statistics
+
+
 def small_network(name: str, **options) -> models.VideoReID:
     """A network with one bottleneck a stage and eight channels in its stem."""
     return models.create(name, num_classes=2, clip_length=1, image_size=(16, 16), width=8, depths=(1, 1, 1, 1),
@@ -71,10 +91,15 @@ def check_against_reference(case: Case, transplant: Transplant) -> None:
         case: with `x`, `ct` (gradients are of sum(out * ct)) and `param/...`.
         transplant: with the block under test.
     """
+    def against_cotangent(block, x):
+        out = block(x)
+        return (out * channels_last(case["ct"])).sum(), out
+
     transplant.load(case.group("param"))
     has_statistics = any(name.endswith("running_mean") for name in case.group("param"))
     for mode in ("eval", "train") if has_statistics else ("eval",):
-        out, grad_x, grads, statistics = _forward_and_back(transplant.block, case, mode)
+        transplant.block.train() if mode == "train" else transplant.block.eval()
+        out, grads, (grad_x,), statistics = gradients(transplant.block, against_cotangent, (channels_last(case["x"]),))
         case.check(f"out_{mode}", channels_first(out))
         case.check(f"grad_x_{mode}", channels_first(grad_x))
         named = transplant.named(grads)
@@ -84,20 +109,3 @@ def check_against_reference(case: Case, transplant: Transplant) -> None:
     named = transplant.named(statistics)
     for name in case.group("post"):
         case.check(f"post/{name}", named[name])
-
-
-def _forward_and_back(block: nnx.Module, case: Case, mode: str):
-    block.train() if mode == "train" else block.eval()
-    graph, params, rest = nnx.split(block, nnx.Param, ...)
-    cotangent = channels_last(case["ct"])
-
-    @quick_jit
-    def both(params, x):
-        def total(params, x):
-            merged = nnx.merge(graph, params, rest, copy=True)
-            out = merged(x)
-            return (out * cotangent).sum(), (out, nnx.state(merged, nnx.BatchStat))
-        (_, (out, statistics)), (grads, grad_x) = jax.value_and_grad(total, (0, 1), has_aux=True)(params, x)
-        return out, grad_x, grads, statistics
-
-    return both(params, channels_last(case["x"]))

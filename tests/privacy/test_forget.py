@@ -190,6 +190,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_the_same_command_finishes(tmp_path, whole_records, monkeypatch):
     """Every change of a file is once the last one that happens."""
     arguments, step = ["--yes", f"--pid={GONE}"], 0

@@ -25,6 +25,8 @@ from cfaan_jax.report.frames import read_stored
 from tests import tiny_records
 from tests.opened_page import open_page
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = ("<script>document.title = 'broken'</script>", "\"><img src=x onerror=\"document.title='broken'\">",
            "</script> 'quoted' & 行人 ü", "x" * 300)
 T, SIZE = 2, (64, 32)

@@ -17,6 +17,8 @@ from cfaan_jax.report.label_review import review, suspects
 from tests import tiny_records
 from tests.opened_page import open_page
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>document.title='stolen'</script>\"'</script><!--é漢" + "x" * 300
 PIDS = [1, 2, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0, 0, -1]  # three queries, then the gallery
 

@@ -96,6 +96,7 @@ print("went on")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, status, said", [("SIGINT", 130, "stopped"), ("SIGTERM", 143, "stopped by SIGTERM")])
 def test_a_signal_while_jax_is_at_work_ends_the_process(name, status, said):
     done = subprocess.run([sys.executable, "-c", TRACED, name], capture_output=True, text=True)

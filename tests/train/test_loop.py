@@ -170,6 +170,7 @@ def test_steps_to_trace_that_never_come_are_refused(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_records_with_other_identities_are_refused_on_resume(config, tmp_path):
     run(config, tmp_path, total=1)
     other = IdentitySampler(np.repeat(np.arange(1, 8), 3), 4, 2, seed=0)

@@ -44,6 +44,7 @@ def step_of(accumulate: int, seed: int = 0):
     return make_step(graphdef, optimizer, config, model.stride, data_mesh()), state
 
 
+@pytest.mark.slow
 def test_another_seed_is_not_another_program():
     programs = {step.lower(state, batch(clips=4)).as_text() for step, state in (step_of(1, seed) for seed in (0, 7))}
     assert len(programs) == 1
@@ -99,6 +100,7 @@ np.testing.assert_allclose(metrics["mean"], rows.mean(), rtol=1e-4)
 """
 
 
+@pytest.mark.slow
 def test_parts_hold_the_same_clips_on_any_number_of_devices():
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     done = subprocess.run([sys.executable, "-c", ON_TWO_DEVICES], env=environment, capture_output=True, text=True)
