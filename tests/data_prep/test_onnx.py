@@ -86,9 +86,10 @@ def test_names_that_are_code_are_never_run(tmp_path):
     assert len(detectors.create(f"onnx:{path}").detect([image(250)])[0]) == 1
 
 
-def test_a_size_other_than_the_files_is_refused(tmp_path):
+def test_the_size_of_the_file_counts_and_another_is_refused(tmp_path):
     path = write_detector(tmp_path / "net.onnx", (16, 32, 8, 20))
     assert len(detectors.create(f"onnx:{path}", input_size=(ROWS, COLUMNS)).detect([])) == 0
+    assert len(detectors.create(f"onnx:{path}", default_size=(480, 640)).detect([image(250)])[0]) == 1
     with pytest.raises(InputError, match="exported for 64x32"):
         detectors.create(f"onnx:{path}", input_size=(128, 64))
 
@@ -144,11 +145,6 @@ def test_networks_that_take_or_give_something_else_are_refused(tmp_path):
     for create in (detectors.create, linkers.create):
         with pytest.raises(InputError, match="scalar.onnx: gives outputs of shape"):
             create(f"onnx:{scalar}")
-
-
-def test_a_fixed_size_overrides_the_default_size(tmp_path):
-    fixed = write_detector(tmp_path / "net.onnx", (16, 32, 8, 20))
-    assert len(detectors.create(f"onnx:{fixed}", default_size=(480, 640)).detect([image(250)])[0]) == 1
 
 
 @pytest.mark.parametrize("create", [detectors.create, linkers.create])
