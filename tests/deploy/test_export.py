@@ -26,6 +26,8 @@ ALONE = """
 import json, pathlib, sys
 sys.modules["cfaan_jax"] = sys.modules["flax"] = None  # importing them fails
 import jax.export, numpy
+
+pytestmark = pytest.mark.slow
 for folder in map(pathlib.Path, sys.argv[1:]):
     network = jax.export.deserialize(bytearray((folder / "network.stablehlo").read_bytes()))
     assert network.platforms == ("cpu", "cuda", "tpu")
@@ -64,7 +66,6 @@ def made(tmp_path_factory):
     return networks
 
 
-@pytest.mark.slow
 def test_a_process_without_this_package_gets_the_same_features(made, tmp_path):
     given = {"axial_s2": clips(5), "tclnet": clips(5), "p3d": clips(5, length=3)}
     for variant, (frames, rectangles) in given.items():
@@ -75,7 +76,6 @@ def test_a_process_without_this_package_gets_the_same_features(made, tmp_path):
         same(np.load(tmp_path / f"{variant}.npy"), features.features_of(made[variant][0])(*given[variant]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_onnx_file_gives_the_same_features_for_any_number_of_clips(made, variant):
     model, folder = made[variant]
@@ -88,7 +88,6 @@ def test_the_onnx_file_gives_the_same_features_for_any_number_of_clips(made, var
         same(found, features.features_of(model)(frames, rectangles))
 
 
-@pytest.mark.slow
 def test_without_an_onnx_file_the_reason_is_told(made, monkeypatch):
     config = shrunk("c2d", compute="bfloat16")
     narrow = create_model(config, num_classes=3)
@@ -103,7 +102,6 @@ def test_without_an_onnx_file_the_reason_is_told(made, monkeypatch):
         assert content is None and reason.startswith(f"it needs {name}; pip install -r data_prep/requirements-onnx.txt")
 
 
-@pytest.mark.slow
 def test_the_description_says_how_to_compare(made):
     described = {variant: json.loads((folder / "network.json").read_text()) for variant, (_, folder) in made.items()}
     assert [described[each]["branches"] for each in described] == [1, 2, 1]
@@ -113,7 +111,6 @@ def test_the_description_says_how_to_compare(made):
     assert described["p3d"]["output"]["shape"] == ["clips", made["p3d"][0].feature_size]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant, how", [("tclnet", "dense"), ("p3d", "dense_cut")])
 def test_an_extractor_from_an_export_gives_the_features_of_an_evaluation(made, records_directory, variant, how):
     model, folder = made[variant]
@@ -122,7 +119,6 @@ def test_an_extractor_from_an_export_gives_the_features_of_an_evaluation(made, r
     same(FeatureExtractor.from_export(folder, batch_size=8, clips=how)(gallery).features, expected)
 
 
-@pytest.mark.slow
 def test_weights_fill_a_network_of_other_weights(made):
     model, folder = made["p3d"]
     other = create_model(shrunk("p3d"), num_classes=3)
@@ -130,7 +126,6 @@ def test_weights_fill_a_network_of_other_weights(made):
     np.testing.assert_array_equal(*(features.features_of(each)(*clips(2)) for each in (model, other)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("broken, file", [
     ("stablehlo", "network.stablehlo"), ("to_torch", "network.safetensors"), ("onnx", "network.onnx")])
 def test_an_export_that_differs_is_not_written(made, tmp_path, monkeypatch, broken, file):
@@ -151,7 +146,6 @@ def test_an_export_that_differs_is_not_written(made, tmp_path, monkeypatch, brok
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1, 2])
 def test_a_full_disk_leaves_no_export(made, tmp_path, monkeypatch, kept):
     """Files are refused behind the first ones. What is compared in between needs no disk."""
@@ -177,7 +171,6 @@ def test_a_full_disk_leaves_no_export(made, tmp_path, monkeypatch, kept):
     assert export.write(model, shrunk("p3d"), tmp_path / "export", "last").is_dir()
 
 
-@pytest.mark.slow
 def test_what_else_lies_in_the_folder_and_who_else_writes_there_is_named(made, tmp_path, capsys):
     model, folder = made["p3d"]
     copy = shutil.copytree(folder, tmp_path / "export")
@@ -193,7 +186,6 @@ def test_what_else_lies_in_the_folder_and_who_else_writes_there_is_named(made, t
     assert not (copy / "saved_model").exists() and "deleted with the older export" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_any_bit_of_the_network_counts(made, tmp_path):
     copy = shutil.copytree(made["p3d"][1], tmp_path / "export")
     content = bytearray((copy / "network.stablehlo").read_bytes())
@@ -203,7 +195,6 @@ def test_any_bit_of_the_network_counts(made, tmp_path):
         ExportedNetwork.open(copy)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", [
     {"clips": "zz"}, {"clip_length": 0}, {"clip_length": "2"}, {"branches": 3}, {"image_size": [64]},
     {"distance": "zz"}, {"any_length": "no"}, {"image_size": ["a", "b"]},
@@ -216,7 +207,6 @@ def test_a_description_that_no_export_has_is_refused(made, tmp_path, change):
         ExportedNetwork.open(copy)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damage, words", [
     (lambda folder: (folder / "network.json").unlink(), "no exported network"),
     (lambda folder: (folder / "network.json").write_text("{}"), "damaged"),
@@ -233,7 +223,6 @@ def test_a_damaged_export_is_refused(tmp_path, made, damage, words):
         ExportedNetwork.open(copy)
 
 
-@pytest.mark.slow
 def test_a_description_comes_back_as_it_was(made):
     model, folder = made["tclnet"]
     assert ExportedNetwork.open(folder).description == export.describe(model, shrunk("tclnet"), "untrained")
@@ -250,7 +239,6 @@ numpy.save(sys.argv[3], network.features(given["frames"], given["rectangles"]))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant, length", [("axial_s2", 4), ("p3d", 3)])
 def test_tensorflow_alone_gets_the_same_features(made, tmp_path, variant, length):
     pytest.importorskip("tensorflow")
@@ -262,7 +250,6 @@ def test_tensorflow_alone_gets_the_same_features(made, tmp_path, variant, length
     same(np.load(tmp_path / "a.npy"), features.features_of(made[variant][0])(frames, rectangles))
 
 
-@pytest.mark.slow
 def test_a_saved_model_that_cannot_be_written_is_named(made, tmp_path, monkeypatch):
     pytest.importorskip("tensorflow")
     with pytest.raises(InputError, match=f"{tmp_path}: no exported network"):

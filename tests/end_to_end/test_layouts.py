@@ -77,7 +77,6 @@ def assert_close(one: dict[str, np.ndarray], other: dict[str, np.ndarray], befor
             assert np.linalg.norm(value.astype(float) - other[name]) <= 0.02 * moved + 1e-6, name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["eight", "pair"])
 def test_every_layout_takes_the_steps_of_one_device(runs, name):
     root, printed = runs
@@ -87,7 +86,6 @@ def test_every_layout_takes_the_steps_of_one_device(runs, name):
     assert_close(arrays(root / name), arrays(root / "one"), arrays(root / f"one-{KEPT}"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name, other", RESUMED.items())
 def test_every_layout_goes_on_from_the_checkpoint_of_another(runs, name, other):
     root, printed = runs
@@ -103,7 +101,6 @@ def features(workdir: Path, weights: str) -> np.ndarray:
         return stored["features"]
 
 
-@pytest.mark.slow
 def test_every_layout_has_the_same_evaluations_written_once(runs):
     root, printed = runs
     for name in LAYOUTS:
@@ -121,7 +118,6 @@ def test_every_layout_has_the_same_evaluations_written_once(runs):
     assert printed["pair"][1].count("clips") == 0
 
 
-@pytest.mark.slow
 def test_several_processes_extract_and_export_once(runs):
     root, printed = runs
     with np.load(root / "pair/features-last-test_0.npz") as stored:

@@ -24,7 +24,6 @@ FROZEN = 2048  # offsets of the neck, which the measurement counts as parameters
 cost = lru_cache(flops.cost)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", MEASURED)
 def test_costs_are_those_measured_on_the_released_code(variant):
     measured = json.loads((FOLDER / "flops.json").read_text())["cf_aan_code"][MEASURED[variant]]
@@ -36,7 +35,6 @@ def test_costs_are_those_measured_on_the_released_code(variant):
     assert 1.8 < one.compiler / one.macs < 2.1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", AP3D)
 def test_costs_of_convolutions_along_time_are_those_measured_on_their_code(variant):
     measured = json.loads((FOLDER / "flops.json").read_text())["ap3d_code"][AP3D[variant]]
@@ -46,7 +44,6 @@ def test_costs_of_convolutions_along_time_are_those_measured_on_their_code(varia
     assert one.parameters / 1e6 == pytest.approx(measured["params_m"], abs=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("system, six_frames, frozen", [
     ("tclnet", "per_6_frames_gmacs", 0), ("ftwft", "one_6_frame_forward_gmacs", FROZEN)])
 def test_costs_of_the_other_systems_are_those_measured_on_their_code(monkeypatch, system, six_frames, frozen):
@@ -71,12 +68,10 @@ def test_no_rule_is_claimed_for_the_others(variant):
     assert "reproducible" in flops.row("cfaan", cost("cfaan"), cost("c2d"))[-1]
 
 
-@pytest.mark.slow
 def test_the_slim_network_adds_at_most_as_much_as_is_promised():
     assert cost("cfaan_slim").macs - cost("c2d").macs <= 2.2e9
 
 
-@pytest.mark.slow
 def test_the_command_prints_a_row_for_every_variant(monkeypatch, capsys):
     monkeypatch.setattr(flops, "cost", cost)
     flops.main([])

@@ -21,6 +21,8 @@ from cfaan_jax.train import loop, utilisation
 from tests import tiny_records
 from tests.experiment.test_config import small
 
+pytestmark = pytest.mark.slow
+
 STEPS = 2  # of an epoch: eight identities, four in a batch
 
 
@@ -57,7 +59,6 @@ def found_with(mean: float):
     return SimpleNamespace(score=lambda names, *_: dict.fromkeys(names, score))
 
 
-@pytest.mark.slow
 def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
     config.train.epochs = 10
     config.augment.erasing = 0.0
@@ -75,7 +76,6 @@ def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
     assert np.mean([row["loss"] for row in figures[-4:]]) < 0.8 * np.mean([row["loss"] for row in figures[:4]])
 
 
-@pytest.mark.slow
 def test_ide_trains_on_cross_entropy_alone_and_knows_its_share_of_a_peak(records_directory, tmp_path, monkeypatch):
     monkeypatch.setattr(utilisation, "peak_flops", lambda kind, compute: 1e9)
     config = tiny(records_directory, "ide")
@@ -87,7 +87,6 @@ def test_ide_trains_on_cross_entropy_alone_and_knows_its_share_of_a_peak(records
     assert row["triplet"] == "" and row["loss"] == row["id_loss"] != ""
 
 
-@pytest.mark.slow
 def test_centres_of_classes_move_and_go_on_after_a_stop(records_directory, tmp_path):
     config = tiny(records_directory, "ftwft")
     straight = run(config, tmp_path / "straight", total=3)[1].centres
@@ -100,7 +99,6 @@ def test_centres_of_classes_move_and_go_on_after_a_stop(records_directory, tmp_p
     assert float(row["loss"]) == pytest.approx(total + float(row["id_loss"]), rel=1e-5) and row["triplet"] == ""
 
 
-@pytest.mark.slow
 def test_the_best_network_is_kept_by_the_periodic_evaluation(config, tmp_path, monkeypatch):
     config.train.evaluate_every = 1
     means = iter([0.2, 0.5, 0.3])
@@ -120,7 +118,6 @@ def test_the_best_network_is_kept_by_the_periodic_evaluation(config, tmp_path, m
         ("2", "0.2"), ("4", "0.5"), ("6", "0.3")]
 
 
-@pytest.mark.slow
 def test_a_stop_during_an_evaluation_saves_and_evaluates_again(config, tmp_path, monkeypatch):
     config.train.update(evaluate_every=2, checkpoint_every=100)
     monkeypatch.setattr(evaluate, "search", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
@@ -134,7 +131,6 @@ def test_a_stop_during_an_evaluation_saves_and_evaluates_again(config, tmp_path,
     assert [row["step"] for row in rows(tmp_path) if row["loss"]] == [str(step) for step in range(1, 7)]
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_saves_nothing_broken(config, tmp_path):
     config.optim.learning_rate = 1e30
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 2 \(epoch 1\).*learning_rate") as stopped:
@@ -146,7 +142,6 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_saves_nothing_broken(
         assert checkpoints.step("last") is None
 
 
-@pytest.mark.slow
 def test_weights_that_are_not_finite_are_not_saved(config, tmp_path):
     config.optim.learning_rate = 1e39
     with pytest.raises(InputError, match=r"weights are not finite at step 1 \(epoch 1\), whose clips.*no checkpoint"):
@@ -170,7 +165,6 @@ def test_steps_to_trace_that_never_come_are_refused(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_records_with_other_identities_are_refused_on_resume(config, tmp_path):
     run(config, tmp_path, total=1)
     other = IdentitySampler(np.repeat(np.arange(1, 8), 3), 4, 2, seed=0)
