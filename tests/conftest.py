@@ -2,10 +2,16 @@
 
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
-# Set before JAX is imported: nearly all programs here run once or twice, and compile in a fraction of the time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Set before JAX is imported, also for processes that tests start: nearly all programs here run once or twice, and
+# compile in a third of the time. The last flag is one that later compilers no longer have.
+os.environ.setdefault("XLA_FLAGS", " ".join((
+    "--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    *["--xla_cpu_use_fusion_emitters=false"] * (tuple(map(int, version("jax").split(".")[:2])) < (0, 12)))))
 
 import jax
 import pytest

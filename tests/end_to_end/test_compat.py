@@ -42,8 +42,7 @@ def earlier(tmp_path, monkeypatch) -> Path:
 
 
 def command(mode: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu",
-                   "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-m", "cfaan_jax.main", *FLAGS, f"--mode={mode}"], env=environment,
                           capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

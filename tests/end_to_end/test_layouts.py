@@ -34,8 +34,7 @@ def start(records: Path, root: Path, name: str) -> list[subprocess.Popen]:
         address = f"localhost:{free.getsockname()[1]}"
     started = []
     for rank, devices in enumerate(LAYOUTS[name]):
-        flags = ("--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-                 f"--xla_force_host_platform_device_count={devices}")
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags,
                        "JAX_COMPILATION_CACHE_DIR": f"{root}/compiled",
                        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}

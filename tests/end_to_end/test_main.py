@@ -40,14 +40,8 @@ def command(*arguments, **fields) -> list[str]:
     return [*COMMAND, *flags(*arguments, **fields)]
 
 
-def surroundings(**environment: str) -> dict[str, str]:
-    """The environment of a command: on the CPU, and compiled quickly, since these runs are a few steps long."""
-    flags = f"--xla_backend_optimization_level=0 {environment.pop('XLA_FLAGS', '')}"
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **environment}
-
-
 def call(arguments: list[str], **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(arguments, cwd=REPOSITORY, env=surroundings(**environment), capture_output=True, text=True,
+    return subprocess.run(arguments, cwd=REPOSITORY, env=os.environ | environment, capture_output=True, text=True,
                           check=False, timeout=900)
 
 
@@ -147,7 +141,7 @@ def stopped_and_resumed(tmp_path_factory, records_directory) -> Path:
     """A run that got SIGTERM after its first steps and was started again."""
     workdir = tmp_path_factory.mktemp("stopped") / "run"
     with subprocess.Popen(command(workdir, records_directory), cwd=REPOSITORY, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, env=surroundings()) as process:
+                          stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 600
         while not ((workdir / "metrics.csv").exists() and losses(workdir)):
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()

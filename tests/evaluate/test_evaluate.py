@@ -26,7 +26,6 @@ from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.runtime.sharding import data_mesh, replicated
 from tests import tiny_records
-from tests.models.transplants import quick_jit
 
 SIZE = (32, 16)
 T = 3
@@ -97,7 +96,7 @@ def test_feature_is_the_mean_over_clips_computed_one_by_one(mode, gallery):
     network.eval()
     extracted = extract(network, gallery, mode=mode)
     assert extracted.shape == (7, 8) and extracted.dtype == np.float32
-    one_clip = quick_jit(network.clip_features)
+    one_clip = jax.jit(network.clip_features)
     for i, length in enumerate(gallery.lengths):
         alone, counts = [], []
         for indices in clips.test_clips(int(length), T, mode):
@@ -374,7 +373,7 @@ def test_cfaan_in_batches_and_clip_by_clip(records_directory):
     extracted = features.extract(model, split, batch_size=5, clips="all_sampled", clip_length=2, image_size=(64, 32))
     model.eval()
     longest = int(np.argmax(split.lengths))
-    one, alone = quick_jit(model.features), []
+    one, alone = jax.jit(model.features), []
     for indices in clips.test_clips(int(split.lengths[longest]), 2, "all_sampled"):
         frames, rectangles = reading.read_clip(split, longest, indices, (64, 32))
         alone.append(one(*augment.prepare(frames[None], rectangles[None]))[0])
@@ -394,5 +393,5 @@ def test_a_tracklet_of_tclnet_has_two_halves_of_unit_length(records_directory):
     inputs = augment.prepare(*(np.stack(arrays) for arrays in zip(*every, strict=True)))
     assert len(every) > 1
     model.eval()
-    means = quick_jit(model.clip_features)(*inputs).mean(0, keepdims=True)
+    means = jax.jit(model.clip_features)(*inputs).mean(0, keepdims=True)
     np.testing.assert_allclose(extracted[longest], model.tracklet_features(means)[0], rtol=1e-3, atol=1e-4)

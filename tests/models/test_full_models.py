@@ -14,7 +14,7 @@ from tests import golden_cases
 from tests.golden import weightgen
 from tests.golden_cases import FOLDER, Case
 from tests.models.test_axial import POSITIONAL
-from tests.models.transplants import gradients, quick_jit, thorough_jit
+from tests.models.transplants import gradients, thorough_jit
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def test_the_feature_is_the_references(name):
     model = network(case)
     graph, state = nnx.split(model)
 
-    @quick_jit
+    @jax.jit
     def features(state, clips, rectangles):
         model = nnx.merge(graph, state)
         return model.features(clips), model.features(clips, rectangles)

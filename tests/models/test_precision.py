@@ -10,7 +10,7 @@ from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.train.objective import objective
-from tests.models.transplants import DISTINCT, quick_jit
+from tests.models.transplants import DISTINCT
 
 LABELS = np.array([0, 0, 1, 1])
 
@@ -37,7 +37,7 @@ def test_features_are_near_those_in_float32_and_training_keeps_float32(name):
     for compute in models.COMPUTE:
         model = network(name, compute)
         graph, state = nnx.split(model)
-        features[compute] = quick_jit(lambda state, x, graph=graph: nnx.merge(graph, state).features(x))(
+        features[compute] = jax.jit(lambda state, x, graph=graph: nnx.merge(graph, state).features(x))(
             state, clips(name))
     one, other = (each.astype(np.float64) for each in map(np.asarray, features.values()))
     cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)

@@ -15,7 +15,7 @@ from tests import golden_cases
 from tests.golden import weightgen
 from tests.golden_cases import FOLDER, Case
 from tests.models.test_full_models import CLASSES, check_gradients, clips, named
-from tests.models.transplants import gradients, quick_jit, thorough_jit
+from tests.models.transplants import gradients, thorough_jit
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def network(name: str, system: str, settings: dict, image_size: tuple[int, int] 
 def run(model: models.VideoReID, function, *arguments):
     """`function(model, *arguments)` on a compiled copy of the model."""
     graph, state = nnx.split(model)
-    return quick_jit(lambda state, *arguments: function(nnx.merge(graph, state), *arguments))(state, *arguments)
+    return jax.jit(lambda state, *arguments: function(nnx.merge(graph, state), *arguments))(state, *arguments)
 
 
 def assert_near(found: jax.Array, expected: np.ndarray, what: str) -> None:

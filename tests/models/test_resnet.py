@@ -9,7 +9,7 @@ from flax import nnx
 from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.layers.conv import Convolution
-from tests.models.transplants import DISTINCT, quick_jit
+from tests.models.transplants import DISTINCT
 
 
 @pytest.mark.parametrize("height, width", [(8, 4), (7, 5), (1, 17)])
@@ -39,7 +39,7 @@ def test_networks_have_forward_and_second_derivatives(name):
         def along(distance):
             return nnx.merge(graphdef, state).features(clips + distance * direction).sum()
 
-        derivatives = quick_jit(lambda distance: (*jax.jvp(along, (distance,), (1.0,)), jax.hessian(along)(distance)))
+        derivatives = jax.jit(lambda distance: (*jax.jvp(along, (distance,), (1.0,)), jax.hessian(along)(distance)))
         step = 1e-6
         before, middle, after = (np.array(derivatives(distance)) for distance in (-step, 0.0, step))
         value, slope = (after - before)[:2] / (2 * step)

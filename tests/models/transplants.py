@@ -14,22 +14,14 @@ from tests.golden_cases import Case, channels_first, channels_last
 # Whose parts are not all in another one.
 DISTINCT = ("nonlocal", "cfaan", "p3d", "ap3d_nl", "tclnet", "ftwft")
 
-_QUICK = {"xla_backend_optimization_level": 0}
-if jax.__version_info__ < (0, 12):  # an option that later compilers no longer have
-    _QUICK["xla_cpu_use_fusion_emitters"] = False
-
-
-def quick_jit(function: Callable) -> Callable:
-    """`jax.jit` for what runs once: it compiles in a fraction of the time, and the result runs several times longer."""
-    return jax.jit(function, compiler_options=_QUICK)
-
 
 def thorough_jit(function: Callable) -> Callable:
     """`jax.jit` for what computes for long, whatever the environment says of how much to optimise."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1})
+    return jax.jit(function, compiler_options={
+        "xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": False})
 
 
-def gradients(module: nnx.Module, value: Callable, inputs: tuple, fixed: tuple = (), jit: Callable = quick_jit):
+def gradients(module: nnx.Module, value: Callable, inputs: tuple, fixed: tuple = (), jit: Callable = jax.jit):
     """`value(module, *inputs, *fixed) -> (number, what is looked at)` on a compiled copy of a module.
 
     Returns:

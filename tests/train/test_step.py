@@ -17,7 +17,6 @@ from cfaan_jax.runtime.sharding import data_mesh
 from cfaan_jax.train import loop
 from cfaan_jax.train.step import initial_state, make_step
 from tests.experiment.test_config import small
-from tests.models.transplants import quick_jit
 from tests.train.test_loop import run, tiny
 
 CLASSES = 8
@@ -131,7 +130,7 @@ def test_activations_computed_again_change_nothing():
         for remat in (False, True):
             loss, *state = loss_of(remat)
             params, stats = jax.tree.map(lambda leaf: leaf.astype(np.float64), state)
-            results.append(quick_jit(jax.value_and_grad(loss, has_aux=True))(params, stats, clips))
+            results.append(jax.jit(jax.value_and_grad(loss, has_aux=True))(params, stats, clips))
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9), *results)
 
 
