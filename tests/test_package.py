@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 _PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
 _IMPORTS = """
@@ -17,8 +19,6 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import cfaan_jax.report.page, data_prep.datasets
 from cfaan_jax.experiment import config_file
-
-pytestmark = pytest.mark.slow
 files = (cfaan_jax.__file__, data_prep.__file__, str(config_file.find("mars")))
 assert all(file.startswith(sys.argv[1]) for file in files)
 assert cfaan_jax.FeatureExtractor.__name__ == "FeatureExtractor"

@@ -22,12 +22,12 @@ from cfaan_jax.experiment.config import create_model
 from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.runtime import lock
 
+pytestmark = pytest.mark.slow
+
 ALONE = """
 import json, pathlib, sys
 sys.modules["cfaan_jax"] = sys.modules["flax"] = None  # importing them fails
 import jax.export, numpy
-
-pytestmark = pytest.mark.slow
 for folder in map(pathlib.Path, sys.argv[1:]):
     network = jax.export.deserialize(bytearray((folder / "network.stablehlo").read_bytes()))
     assert network.platforms == ("cpu", "cuda", "tpu")

@@ -74,8 +74,8 @@ def test_the_block_tells_the_attention_with_which_it_works():
     np.testing.assert_allclose(one(x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", golden_cases.names("axial_block"))
+@pytest.mark.parametrize("name", [name if "S1_" in name else pytest.param(name, marks=pytest.mark.slow)
+                                  for name in golden_cases.names("axial_block")])
 def test_the_coarse_to_fine_block_is_the_references(name):
     case = Case("axial_block", name)
     check_against_reference(case, block(case))
