@@ -22,7 +22,6 @@ SHRUNK = [
     "--config.model.width=8",
     "--config.model.depths=(1,1,1,1)",
     "--config.data.image_size=(64,32)",
-    "--config.data.clip_length=2",
     "--config.data.identities=3",
     "--config.data.tracklets=2",
     "--config.eval.report_lists=2",
