@@ -59,7 +59,6 @@ def test_the_wheel_asks_for_what_the_requirement_files_list(wheel):
     assert extras == ['"lsvid"', '"onnx"', '"onnx"', '"ray"']
 
 
-@pytest.mark.slow
 def test_an_installed_wheel_runs_away_from_the_repository(wheel, tmp_path):
     target = tmp_path / "installed"
     subprocess.run([*_PIP, "install", "--no-deps", f"--target={target}", str(wheel)], check=True)

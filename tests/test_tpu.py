@@ -35,7 +35,6 @@ def system(request):
     return config, model, clips, jax.ShapeDtypeStruct((8, 4, 4), jnp.int32)
 
 
-@pytest.mark.slow
 def test_the_training_step_lowers(system):
     config, model, frames, rectangles = system
     model.train()

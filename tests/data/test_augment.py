@@ -57,7 +57,6 @@ def test_masks_are_mirrored_as_the_released_code_does():
     np.testing.assert_array_equal(augment.mirror(mask, 8), GOLDEN["mask_flip/flipped"])
 
 
-@pytest.mark.slow
 def test_a_flip_mirrors_all_frames_of_a_clip_and_their_masks():
     frames = random_frames(64, 3, 32, 64)
     rectangles = np.tile(np.array([[0, 32, 0, 16], [0, 16, 16, 48], [16, 32, 48, 64]], np.int32), (64, 1, 1))
@@ -70,7 +69,6 @@ def test_a_flip_mirrors_all_frames_of_a_clip_and_their_masks():
     np.testing.assert_array_equal(flipped[mirrored][0], [[0, 2, 3, 4], [0, 1, 1, 3], [1, 2, 0, 1]])
 
 
-@pytest.mark.slow
 def test_erasing_has_the_released_shares_shapes_and_fill():
     frames = np.zeros((400, 2, 64, 32, 3), np.uint8)
     clips, cells, hit = augment.prepare_training(jax.random.key(1), frames, whole(frames), settings(flip=0.0))
@@ -90,7 +88,6 @@ def test_erasing_has_the_released_shares_shapes_and_fill():
     np.testing.assert_allclose(untouched, np.broadcast_to(-MEAN / STD, untouched.shape), atol=1e-6)
 
 
-@pytest.mark.slow
 def test_frames_of_a_clip_are_erased_one_by_one():
     frames = np.zeros((50, 4, 32, 16, 3), np.uint8)
     clips, *_ = augment.prepare_training(jax.random.key(2), frames, whole(frames), settings(flip=0.0))
@@ -98,7 +95,6 @@ def test_frames_of_a_clip_are_erased_one_by_one():
     assert any(0 < count < 4 for count in erased.sum(1))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_probabilities_of_zero_and_one_are_kept(probability):
     frames = random_frames(20, 2, 64, 32)

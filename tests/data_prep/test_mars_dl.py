@@ -29,7 +29,6 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_written_read_and_written_again_it_is_the_same(made):
     first, second = contents(made / "images"), contents(made / "images_again")
     assert first.keys() == second.keys() and len(first) > 100

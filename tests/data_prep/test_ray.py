@@ -30,7 +30,6 @@ def by_threads(root, tmp_path_factory) -> Path:  # noqa: F811
     return out
 
 
-@pytest.mark.slow
 def test_any_number_of_workers_gives_the_bytes_of_threads(root, by_threads, tmp_path, capsys):  # noqa: F811
     assert main(flags(root, tmp_path / "out", "--engine=ray", "--workers=3")) == 0
     assert contents(tmp_path / "out") == contents(by_threads)
@@ -43,7 +42,6 @@ def workers(process: subprocess.Popen) -> list[psutil.Process]:
             if child.name().startswith("ray::_Worker")]
 
 
-@pytest.mark.slow
 def test_a_killed_worker_costs_only_its_unfinished_tracklets(root, by_threads, tmp_path):  # noqa: F811
     out = tmp_path / "out"
     command = [sys.executable, "data_prep/build_tfrecords.py", *flags(root, out, "--engine=ray", "--workers=2")]
@@ -58,7 +56,6 @@ def test_a_killed_worker_costs_only_its_unfinished_tracklets(root, by_threads, t
     assert contents(out) == contents(by_threads)
 
 
-@pytest.mark.slow
 def test_errors_are_those_of_threads(root, tmp_path, capsys):  # noqa: F811
     broken = copy(root, tmp_path / "root")
     path = next(path for path in sorted(broken.rglob("*.jpg")))

@@ -47,7 +47,6 @@ def read(path: Path) -> np.ndarray:
     return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
 
 
-@pytest.mark.slow
 def test_boxes_are_those_of_its_own_suppression(weights):
     assert len(PICTURES) >= 2
     detector = detectors.create(f"ultralytics:{weights}", confidence=0.5, input_size=SIZE)
@@ -70,7 +69,6 @@ def test_boxes_are_those_of_its_own_suppression(weights):
         np.testing.assert_allclose(detections.boxes, np.stack([y0, y1, x0, x1], axis=1), atol=0.05)
 
 
-@pytest.mark.slow
 def test_a_description_alone_makes_a_network_with_random_weights():
     detector = detectors.create("ultralytics:yolo11n.yaml", input_size=(64, 32))
     assert detector.detect([]) == [] and detector.device in ("CPU", "CUDA")

@@ -233,7 +233,6 @@ import sys
 sys.modules["cfaan_jax"] = sys.modules["jax"] = sys.modules["flax"] = None  # importing them fails
 import numpy, tensorflow
 
-pytestmark = pytest.mark.slow
 network, given = tensorflow.saved_model.load(sys.argv[1]), numpy.load(sys.argv[2])
 numpy.save(sys.argv[3], network.features(given["frames"], given["rectangles"]))
 """

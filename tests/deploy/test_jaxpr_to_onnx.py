@@ -29,7 +29,6 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_an_operation_is_the_same_for_any_number_of_clips(name):
     (clips,) = export.symbolic_shape("clips")

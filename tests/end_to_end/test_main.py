@@ -17,16 +17,12 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics.search import Search
 from tests.end_to_end.workdirs import arrays, losses
 
-pytestmark = pytest.mark.slow
-
 REPOSITORY = Path(__file__).parents[2]
 SHRUNK = {
     "model.width": 8, "model.depths": "(1,1,1,1)", "data.image_size": "(64,32)", "data.clip_length": 2,
     "data.identities": 4, "data.tracklets": 2, "data.workers": 1, "train.epochs": 3, "train.evaluate_every": 2,
     "eval.batch": 8,
 }
-
-
 COMMAND = [sys.executable, "-m", "cfaan_jax.main"]
 
 

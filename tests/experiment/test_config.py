@@ -20,7 +20,6 @@ def small(variant: str = "c2d"):
     return config
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", [*VARIANTS, "ide"])
 def test_the_same_config_makes_the_same_network_also_through_the_file(tmp_path, variant):
     config = small(variant)

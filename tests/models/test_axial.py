@@ -33,14 +33,12 @@ def block(case: Case) -> Transplant:
     return Transplant(host, one, "base.layer2.1.")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("axial_attention"))
 def test_one_axis_is_attended_as_in_the_reference(name):
     case = Case("axial_attention", name)
     check_against_reference(case, layer(case))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("axial_attention"))
 def test_attention_sums_its_terms_as_in_the_reference(name):
     case = Case("axial_attention", name)
@@ -104,7 +102,6 @@ def test_a_block_that_is_not_there_is_refused(name, number):
         model.axial_block(number)
 
 
-@pytest.mark.slow
 def test_the_block_starts_as_nothing():
     rng = np.random.default_rng(0)
     one = CoarseToFineBlock(8, (2, 2, 2), AxialSettings(scales=1, heads=1, positional="none"), 1, rng)

@@ -56,7 +56,6 @@ def clips(seed: int, shape: list[int]) -> np.ndarray:
     return np.moveaxis(weightgen.clip(seed, shape), 2, -1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("full_models_eval"))
 def test_the_feature_is_the_references(name):
     case = Case("full_models_eval", name)
@@ -74,7 +73,6 @@ def test_the_feature_is_the_references(name):
         np.testing.assert_allclose(feature, case[what], rtol=0, atol=1e-3, err_msg=what)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("full_models_train_step"))
 def test_a_training_step_is_the_references(name):
     """In float64: in float32 a ReLU that rounding turns over moves some gradients by more than the tolerance."""

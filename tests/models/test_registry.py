@@ -50,7 +50,6 @@ def assert_near(found: jax.Array, expected: np.ndarray, what: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3, err_msg=what)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("ap3d_models_eval"))
 def test_features_of_convolutions_along_time_are_the_references(name):
     case = Case("ap3d_models_eval", name)
@@ -70,7 +69,6 @@ def test_features_of_convolutions_along_time_are_the_references(name):
 TCLNET = [name for name in golden_cases.names("tclnet_models_eval") if name != "train_step"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TCLNET)
 def test_features_of_tclnet_are_the_references(name):
     case = Case("tclnet_models_eval", name)
@@ -85,7 +83,6 @@ def test_features_of_tclnet_are_the_references(name):
     assert_near(feature, case["feature"], "feature")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in TCLNET
                                   if "tracklet_seed" in Case("tclnet_models_eval", name).settings])
 def test_a_tracklet_of_tclnet_is_averaged_before_its_branches_are_normalised(name):
@@ -98,7 +95,6 @@ def test_a_tracklet_of_tclnet_is_averaged_before_its_branches_are_normalised(nam
     assert_near(model.tracklet_features(means), case["tracklet_feature"], "tracklet_feature")
 
 
-@pytest.mark.slow
 def test_a_training_step_of_tclnet_is_the_references():
     """By the losses of its recipe, in float64: see `test_full_models`."""
     case = Case("tclnet_models_eval", "train_step")
@@ -125,7 +121,6 @@ def test_a_training_step_of_tclnet_is_the_references():
     case.check("post_running_mean_abs", [np.abs(after[key]).mean() for key in settings["post_keys"]])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("ftwft_models_eval"))
 def test_features_of_ft_wft_are_the_references(name):
     case = Case("ftwft_models_eval", name)

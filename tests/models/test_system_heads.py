@@ -88,7 +88,6 @@ def ftwft(case: Case) -> tuple[models.VideoReID, jax.Array]:
     return bare("ftwft", case, settings["channels"], attention), jnp.asarray(np.moveaxis(case["x"], 2, -1))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("ftwft_head"))
 def test_the_feature_of_ft_wft_is_the_references(name):
     case = Case("ftwft_head", name)

@@ -69,7 +69,6 @@ def check(case: Case, transplant: Transplant, function, mode: str, **inputs) -> 
             case.check(f"post/{name}", named[name])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", of_kind("tsb"))
 def test_saliency_boosting_is_the_references(name):
     case = Case("tclnet_blocks", name)
@@ -115,7 +114,6 @@ def test_erasing_is_the_references(name, mode):
     check(case, erasing(channels, 2 * channels), erase, mode, x=case["x"], soft_masks=case["soft_masks"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("name", of_kind("tse_module"))
 def test_a_pair_of_frames_is_the_references(name, mode):
@@ -129,7 +127,6 @@ def test_a_pair_of_frames_is_the_references(name, mode):
     check(case, erasing(settings["in_channels"], settings["feature_channels"], depth=3), pair, mode, x=case["x"])
 
 
-@pytest.mark.slow
 def test_every_pair_of_a_long_clip_goes_its_own_way():
     block = erasing(16, 32).block
     block.eval()

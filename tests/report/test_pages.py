@@ -122,7 +122,6 @@ def browser(chromium, report):
     assert HOSTILE[0] in chromium.title and "broken" != chromium.title
 
 
-@pytest.mark.slow
 def test_the_scores_are_those_that_are_printed(browser, evaluated):
     browser.open("index.html")
     rows = [[cell.text for cell in row.find_elements("css selector", "td")] for row in browser.all("#scores tbody tr")]
@@ -261,7 +260,6 @@ def together(maps: dict, t: int, y: int, x: int) -> dict[str, np.ndarray]:
     return one | {"together": every}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0, 1])
 def test_a_click_shows_the_attention_of_that_point(browser, maps, scale):
     browser.open("frames.html")

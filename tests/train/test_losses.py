@@ -23,7 +23,6 @@ def normalised_triplet(features, labels):
     return losses.triplet(features / (jnp.linalg.norm(features, axis=1, keepdims=True) + 1e-12), labels)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_cases.names("losses"))
 @pytest.mark.parametrize("what, loss", [
     ("triplet_soft", losses.triplet),
@@ -113,7 +112,6 @@ def test_the_centre_loss_is_the_references(name):
 CONFIG_59 = dict(margin=2.8436551583293728, negative_share=0.5873389293193368, sigma=0.9047814732165316)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings, arguments", [("default", {}), ("config59", CONFIG_59)])
 @pytest.mark.parametrize("vectors, stored", [("weights", "classifier_weight"), ("centers", "centers")])
 @pytest.mark.parametrize("name", golden_cases.names("ftwft_losses"))
