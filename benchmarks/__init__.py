@@ -1,16 +1,20 @@
 """Measurements, one command each: a table on the screen and a JSON file."""
 
 import argparse
+import subprocess
+import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
+from cfaan_jax.errors import InputError, shortened
+from cfaan_jax.runtime.command import CommandParser
 
-def command(name: str, about: str) -> argparse.ArgumentParser:
+
+def command(name: str, about: str) -> CommandParser:
     """The parser of `python -m benchmarks.<name>`, with the flag that all of them have."""
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(f"python -m benchmarks.{name}", about)
     parser.add_argument("--out", type=_new_file, required=True, help="JSON file to write")
     return parser
 
@@ -41,6 +45,23 @@ def wholes(length: int | None = None) -> Callable[[str], tuple[int, ...]]:
         return found
 
     return numbers
+
+
+def names(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
+    """For `type=` of a flag: some of these names with commas between them."""
+    def chosen(text: str) -> tuple[str, ...]:
+        given = tuple(text.split(","))
+        if unknown := [name for name in given if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {shortened(known)}")
+        return given
+
+    return chosen
+
+
+def build_tfrecords(words: Iterable[str]) -> None:
+    """Runs data_prep/build_tfrecords.py, which prints its own error; InputError if it fails."""
+    if subprocess.run([sys.executable, "data_prep/build_tfrecords.py", *words]).returncode:
+        raise InputError("data_prep/build_tfrecords.py failed, see above")
 
 
 def seconds(work: Callable[[], object]) -> float:

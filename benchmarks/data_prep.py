@@ -7,12 +7,10 @@ stages do not wait for one another and their times add up to the wall time of th
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import command
+from benchmarks import build_tfrecords, command
 from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.text_tables import show
 
@@ -21,8 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = command("data_prep", __doc__)
     flags, build = parser.parse_known_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "data_prep/build_tfrecords.py", *build, f"--out={folder}/records",
-                        "--workers=1"], check=True)
+        build_tfrecords([*build, f"--out={folder}/records", "--workers=1"])
         summary = json.loads(Path(folder, "records/summary.json").read_text())
     wall = summary["frames"] / summary["frames_per_second"]
     inside = sum(summary["stages"][name]["seconds"] for name in ("detect", "link"))

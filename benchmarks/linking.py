@@ -13,14 +13,12 @@ persons or more; these frames are also shown separately.
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import command
+from benchmarks import build_tfrecords, command
 from cfaan_jax.data.manifest import load_manifest
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.tracklet_record import SPLITS
@@ -95,8 +93,7 @@ def _build_largest(run: Path) -> None:
     flags = {"dataset": "synthetic", "root": run / "synthetic", "seed": settings["seed"],
              "identities": settings["identities"], "out": run / "records/largest", "detector": settings["detector"],
              "linker": "largest"}
-    subprocess.run([sys.executable, "data_prep/build_tfrecords.py",
-                    *(f"--{name}={value}" for name, value in flags.items())], check=True)
+    build_tfrecords(f"--{name}={value}" for name, value in flags.items())
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from benchmarks import command, whole, wholes
+from benchmarks import command, names, whole, wholes
 from cfaan_jax.evaluate.features import features_of
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.experiment.recipes import VARIANTS, recipe
@@ -83,12 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if flags.torch and flags.width != 64:
         parser.error("--torch: PyTorch's ResNet-50 has no other width than 64")
-    for flag, known in (("compute", _PRECISION), ("variants", VARIANTS)):
-        for name in getattr(flags, flag).split(","):
-            if name not in known:
-                parser.error(f"--{flag}: {name} is none of {', '.join(known)}")
     rows = []
-    for compute in flags.compute.split(","):
+    for compute in flags.compute:
         with jax.default_matmul_precision(_PRECISION[compute]):
             rows += measure(flags, compute)
     flags.out.write_text(json.dumps({"device": jax.devices()[0].device_kind, "devices": jax.device_count(),
@@ -105,12 +101,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser():
     parser = command("step", __doc__)
-    parser.add_argument("--variants", default=DEFAULT, help=f"of configs/mars.py (default {DEFAULT})")
-    parser.add_argument("--compute", default="float32", help="some of float32 (whose products JAX computes in TF32 on "
-                        "GPUs, in bfloat16 on TPUs), float32_highest (in full) and bfloat16 (default float32)")
+    parser.add_argument("--variants", type=names(VARIANTS), default=DEFAULT,
+                        help=f"of configs/mars.py (default {DEFAULT})")
+    parser.add_argument("--compute", type=names(_PRECISION), default="float32",
+                        help="some of float32 (whose products JAX computes in TF32 on GPUs, in bfloat16 on TPUs), "
+                             "float32_highest (in full) and bfloat16 (default float32)")
     parser.add_argument("--batch", type=whole(), default=32, help="clips (default 32)")
-    parser.add_argument("--width", type=whole(), default=64, help="of the backbone (default 64)")
-    parser.add_argument("--depths", type=wholes(4), default=(3, 4, 6, 3), help="of its stages (default 3,4,6,3)")
+    parser.add_argument("--width", type=whole(), default=64, help="width of the backbone (default 64)")
+    parser.add_argument("--depths", type=wholes(4), default=(3, 4, 6, 3),
+                        help="bottlenecks of its stages (default 3,4,6,3)")
     parser.add_argument("--image_size", type=wholes(2), default=(256, 128), help="(default 256,128)")
     parser.add_argument("--clip_length", type=whole(), default=6, help="frames (default 6)")
     parser.add_argument("--remat", action="store_true", help="with config.model.remat")
@@ -122,7 +121,7 @@ def _parser():
 def measure(flags, compute: str) -> list[dict]:
     """A row for each variant, in one kind of number of `_PRECISION`."""
     numbers = compute.removesuffix("_highest")
-    networks = {variant: prepared(_config(variant, flags, numbers)) for variant in flags.variants.split(",")}
+    networks = {variant: prepared(_config(variant, flags, numbers)) for variant in flags.variants}
     timed = [each for network in networks.values() for each in (network.forward, network.step)]
     other = None
     if flags.torch and numbers == "float32":

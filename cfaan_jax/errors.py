@@ -34,6 +34,13 @@ class DamagedRecord(InputError):
     """One tracklet's record is damaged, or differs from what the index says; the others may be whole."""
 
 
+def reason(error: Exception) -> str:
+    """What an error says: one of the system without its number and path, a KeyError and the like with their type."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
 def shortened(entries: Collection[object], most: int = 5) -> str:
     """A list in a message: the first entries, and the count where there are more.
 

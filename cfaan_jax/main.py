@@ -35,7 +35,7 @@ from cfaan_jax.experiment.config import initial_model, save_or_check_config, wei
 from cfaan_jax.experiment.fields import check, describe
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed
-from cfaan_jax.runtime.command import exit_status
+from cfaan_jax.runtime.command import CommandParser, exit_status
 from cfaan_jax.runtime.text_tables import show
 from cfaan_jax.train.loop import train, training_sampler
 
@@ -44,14 +44,8 @@ _NEEDS = {"train": _NETWORK, "evaluate": _NETWORK, "export": _NETWORK, "extract"
           "search": ("query", "gallery")}  # the flags without which a mode cannot work
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise InputError(message)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(usage=argparse.SUPPRESS, description=__doc__, allow_abbrev=False, add_help=False,
-                     formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=120))
+def _parser() -> CommandParser:
+    parser = CommandParser("python -m cfaan_jax.main", __doc__, usage=argparse.SUPPRESS, add_help=False)
     parser.add_argument("-h", "--help", action="store_true", help="Show this text, with --config its fields, too.")
     group = parser.add_argument_group("What to do")
     group.add_argument("--mode", choices=_NEEDS, default="train",
@@ -98,7 +92,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, C
         sys.exit(0)
     for name in _NEEDS[parsed.mode]:
         if getattr(parsed, name) is None:
-            raise InputError(f"--{name} is missing; see python -m cfaan_jax.main --help")
+            _parser().error(f"--{name} is missing")
     if parsed.workdir == "":
         raise InputError("--workdir= is empty; name a folder, or . for this one")
     if parsed.top < 1:

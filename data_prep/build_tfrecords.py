@@ -28,7 +28,7 @@ from cfaan_jax.data.description import PREVIEWS, SUMMARY, contact_sheet
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime import lock
-from cfaan_jax.runtime.command import exit_status
+from cfaan_jax.runtime.command import CommandParser, exit_status
 from cfaan_jax.runtime.files import parse_json, write_atomic
 from cfaan_jax.runtime.interrupt import StopSignal
 from cfaan_jax.runtime.progress import Progress
@@ -57,7 +57,8 @@ class _Option:
 
 
 OPTIONS = (
-    _Option("seed", ("synthetic", "video"), "seed", int, 0, "of the drawn data set, or of the tracks for training"),
+    _Option("seed", ("synthetic", "video"), "seed", int, 0,
+            "seed of the drawn data set, or of the tracks for training"),
     _Option("split", ("ilids", "prid"), "split", int, 0, "which of the ten splits of the people, 0 to 9"),
     _Option("identities", ("synthetic",), "identities", int, 64, "identities to draw, half of them for training"),
     _Option("video_detector", ("video",), "detector", str, "hog", "detector for full frames, named as in --detector"),
@@ -75,19 +76,17 @@ OPTIONS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    args = parse(arguments)
-
     def interruptible_build() -> None:
+        args = parse(arguments)
         with StopSignal() as stop, stop.interruptible():
             build(args)
 
-    return exit_status(interruptible_build, f"complete shards in {args.out} stay; the same command resumes")
+    return exit_status(interruptible_build, "complete shards in --out stay; the same command resumes")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the flags of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)
+    parser = CommandParser("build_tfrecords.py", __doc__)
     data = parser.add_argument_group("data set")
     data.add_argument("--dataset", required=True, choices=sorted(DATASETS), help="layout of --root")
     data.add_argument("--root", required=True, type=Path,
@@ -100,7 +99,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     records.add_argument("--out", required=True, type=Path, help="folder for the records")
     records.add_argument("--shard_size", type=int, default=128, help="tracklets in a shard (default 128)")
     records.add_argument("--jpeg_quality", type=int, default=95,
-                         help="of encoded frames, 1 to 100; without a detector JPEG files stay unchanged (default 95)")
+                         help="quality of encoded frames, 1 to 100; without a detector JPEG files stay unchanged (95)")
     records.add_argument("--workers", type=int, default=os.cpu_count(),
                          help="number of tracklets in work at a time (default: number of cores)")
     records.add_argument("--engine", choices=("threads", "ray"), default="threads",

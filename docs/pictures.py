@@ -14,7 +14,7 @@ if not __package__:  # run as a script
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cfaan_jax.data.images import decoded
+from cfaan_jax.data.images import decode
 from cfaan_jax.data.records import RecordSet, TrackletRecord
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report import curves
@@ -53,12 +53,12 @@ def _tracklet(run: Path) -> Image.Image:
     shown = sorted((crowded + [i for i in range(len(frames)) if i not in crowded])[:_FRAMES])
     return _rows({"tracklet": [images[i] for i in shown],
                   "detected": [_with_boxes(images[i], frames[i]) for i in shown],
-                  "linked,\ncut anew": [frames[i].image for i in shown],
+                  "linked,\nre-cropped": [frames[i].image for i in shown],
                   "mask": [_mask(frames[i]) for i in shown]})
 
 
 def _images(record: TrackletRecord) -> list[np.ndarray]:
-    return [decoded(frame) for frame in record.frames]
+    return [decode(frame) for frame in record.frames]
 
 
 def _with_boxes(image: np.ndarray, frame: AlignedFrame) -> np.ndarray:

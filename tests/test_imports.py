@@ -1,6 +1,7 @@
 """The one rule of imports: from a room only to those below it. docs/extend and CONTRIBUTING.md show the house."""
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +75,14 @@ def test_heavy_packages_are_imported_only_where_they_are_used():
     for path in FILES:
         packages = {module.split(".")[0] for module in imported(path, whole=False)}
         assert not packages & LEFT_OUT, f"{path} imports {packages & LEFT_OUT} when it is imported"
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "docs", "launch", "cfaan_jax", "data_prep", "configs"])
+def test_what_is_imported_exists(folder):
+    """Most of `benchmarks` and `docs` runs in no other test."""
+    for path in sorted((REPOSITORY / folder).rglob("*.py")):
+        for module in imported(path, whole=True):
+            package, _, name = module.rpartition(".")
+            if package.split(".")[0] in ("cfaan_jax", "data_prep", "benchmarks"):
+                found = hasattr(importlib.import_module(package), name) or importlib.util.find_spec(module)
+                assert found, f"{path}: there is no {module}"

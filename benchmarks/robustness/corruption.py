@@ -19,7 +19,6 @@ import io
 import itertools
 import json
 import shutil
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -39,6 +38,7 @@ from cfaan_jax.data.splits import ON_BAD_RECORD, open_split
 from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, encode
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
+from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.progress import Progress
 from cfaan_jax.runtime.text_tables import show
 
@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     parser = command("robustness.corruption", __doc__)
     parser.add_argument("--files", type=int, default=2000, help="how many are damaged (default 2,000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the damage (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage (default 0)")
     flags = parser.parse_args(arguments)
     rng, counts, bad = np.random.default_rng(flags.seed), {}, []
     with tempfile.TemporaryDirectory() as place:
@@ -336,4 +336,4 @@ def _outcome(work: Callable[[], tuple[str, str]], file: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

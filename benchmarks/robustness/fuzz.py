@@ -21,6 +21,8 @@ import traceback
 from pathlib import Path
 
 from benchmarks import command
+from cfaan_jax.errors import shortened
+from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.text_tables import show
 
 _PACKAGES = ["cfaan_jax", "data_prep"]  # whose branches guide the mutations
@@ -31,7 +33,8 @@ _EVERY = 1000  # executions between two writings of the counts
 def main(arguments: list[str] | None = None) -> int:
     """Runs the campaign, or one target of it; returns the exit status."""
     parser = command("robustness.fuzz", __doc__)
-    parser.add_argument("--executions", type=int, default=1_000_000, help="of all targets together (%(default)s)")
+    parser.add_argument("--executions", type=int, default=1_000_000,
+                        help="executions of all targets together (%(default)s)")
     parser.add_argument("--targets", help="some of them, with commas; unset: all")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # one target, in this process
     flags = parser.parse_args(arguments)
@@ -39,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         _fuzz(flags.only, flags.executions, flags.out)
     from benchmarks.robustness.fuzz_targets import TARGETS
     chosen = flags.targets.split(",") if flags.targets else list(TARGETS)
+    if unknown := [name for name in chosen if name not in TARGETS]:
+        parser.error(f"--targets={flags.targets}: {unknown[0]!r} is none of {shortened(TARGETS)}")
     whole = sum(TARGETS[name].share for name in chosen)
     found = []
     for name in chosen:
@@ -46,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         out = flags.out.with_name(f"{flags.out.stem}-{name}.json").absolute()
         out.unlink(missing_ok=True)
         done = subprocess.run([sys.executable, "-m", "benchmarks.robustness.fuzz", f"--out={out}",
-                               f"--executions={count}",
-                               f"--only={name}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                               f"--executions={count}", f"--only={name}"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         one = json.loads(out.read_text()) if out.exists() else {"target": name, "executions": 0, "raised": {}}
         if one["executions"] < count:
             one["raised"]["the process ended"] = done.stderr[-2000:]
@@ -104,4 +109,4 @@ def _note(raised: dict[str, str], error: Exception, data: bytes, folder: Path) -
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

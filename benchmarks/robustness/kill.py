@@ -26,11 +26,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import command, tiny
+from benchmarks import command, names, tiny
+from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.files import UNFINISHED
 from cfaan_jax.runtime.text_tables import show
 
 _EPOCHS = 4
+_SHARES = {"data preparation": 0.3, "training": 0.5, "evaluation": 0.2}  # of the kills
 _MOST_IN_A_ROW = 5  # kills before a command may end
 _UNFINISHED = (f"**/*{UNFINISHED}", "**/*.orbax-checkpoint-tmp*")
 _MEASURED = ("summary.json",)  # files that hold times
@@ -41,14 +43,12 @@ class Stage:
     """One command.
 
     Attributes:
-        share: of the kills.
         outputs: folders that it writes.
         run: does what the command does; returns its exit status.
         outcome: what must not depend on kills, by name.
     """
 
     name: str
-    share: float
     outputs: Sequence[Path]
     run: Callable[[], int]
     outcome: Callable[[], dict[str, str]]
@@ -56,19 +56,18 @@ class Stage:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command("robustness.kill", __doc__)
-    parser.add_argument("--kills", type=int, default=50, help="in all (%(default)s)")
-    parser.add_argument("--commands", help="which are killed, with commas; the others run undisturbed (unset: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of their moments (%(default)s)")
+    parser.add_argument("--kills", type=int, default=50, help="kills in all (%(default)s)")
+    parser.add_argument("--commands", type=names(_SHARES), default=tuple(_SHARES),
+                        help="which are killed, with commas; the others run undisturbed (unset: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of their moments (%(default)s)")
     flags = parser.parse_args(arguments)
     rng = np.random.default_rng(flags.seed)
     with tempfile.TemporaryDirectory() as folder:
         _prepare(Path(folder))
         found = []
-        stages = list(_stages(Path(folder)))
-        chosen = flags.commands.split(",") if flags.commands else [stage.name for stage in stages]
-        whole = sum(stage.share for stage in stages if stage.name in chosen)
-        for stage in stages:
-            kills = round(flags.kills * stage.share / whole) if stage.name in chosen else 0
+        whole = sum(_SHARES[name] for name in flags.commands)
+        for stage in _stages(Path(folder)):
+            kills = round(flags.kills * _SHARES[stage.name] / whole) if stage.name in flags.commands else 0
             found.append(_judge(stage, kills, Path(folder), rng))
             flags.out.write_text(json.dumps(found, indent=2) + "\n")
     show(f"{sum(one['kills'] for one in found)} kills", ["command", "kills", "inside a write", "runs to the end",
@@ -94,23 +93,20 @@ def _stages(folder: Path) -> Iterator[Stage]:
     from cfaan_jax import main as program
     from data_prep import build_tfrecords
     drawn, records, workdir = (folder / name for name in ("drawn", "records", "run"))
-    words = ["kill", *tiny.train_words(records, workdir, train__epochs=_EPOCHS, train__checkpoint_every=1,
-                                       train__evaluate_every=2, eval__report_lists=1)]
-
-    def start(*more: str) -> int:
-        sys.argv = [*words, *more]
-        return program.main(program.parse(sys.argv))
+    words = tiny.train_words(records, workdir, train__epochs=_EPOCHS, train__checkpoint_every=1,
+                             train__evaluate_every=2, eval__report_lists=1)
 
     def scored() -> dict[str, str]:
         return _files(workdir, "report/**/*", "features-*.npz", "results.json")
 
-    yield Stage("data preparation", 0.3, (drawn, records),
+    yield Stage("data preparation", (drawn, records),
                 lambda: build_tfrecords.main(tiny.data_words(drawn, records)),
                 lambda: _files(drawn, "**/*") | _files(records, "**/*"))
-    yield Stage("training", 0.5, (workdir,), start,
+    yield Stage("training", (workdir,), lambda: program.main(words),
                 lambda: scored() | _arrays(workdir) | _figures(workdir / "metrics.csv"))
-    yield Stage("evaluation", 0.2, (workdir / "report", workdir / "results.json"),
-                lambda: start("--mode=evaluate", "--config.eval.weights=best", "--config.eval.protocols=all"), scored)
+    yield Stage("evaluation", (workdir / "report", workdir / "results.json"),
+                lambda: program.main([*words, "--mode=evaluate", "--config.eval.weights=best",
+                                      "--config.eval.protocols=all"]), scored)
 
 
 def _judge(stage: Stage, kills: int, folder: Path, rng: np.random.Generator) -> dict:
@@ -244,4 +240,4 @@ def _figures(path: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -10,7 +10,6 @@ may be compiled, and no more files be open at the end. Exit status 1 otherwise.
 import json
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 import jax
 
 from benchmarks import command, tiny
+from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.text_tables import show
 
 _EVALUATIONS, _WARM, _PARTS = 20, 0.25, 10
@@ -57,7 +57,7 @@ class _Sampler(threading.Thread):
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command("robustness.soak", __doc__)
-    parser.add_argument("--steps", type=int, default=20_000, help="of training (%(default)s)")
+    parser.add_argument("--steps", type=int, default=20_000, help="training steps (%(default)s)")
     flags = parser.parse_args(arguments)
     from cfaan_jax import main as program
     from data_prep import build_tfrecords
@@ -65,13 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
         records, workdir = Path(folder, "records"), Path(folder, "run")
         build_tfrecords.main(tiny.data_words(Path(folder, "drawn"), records))
         each = max(1, flags.steps // _EVALUATIONS // 2)  # epochs; four identities, two in a batch
-        words = ["soak", *tiny.train_words(records, workdir, train__epochs=each * _EVALUATIONS,
-                                           train__evaluate_every=each, train__checkpoint_every=each)]
+        words = tiny.train_words(records, workdir, train__epochs=each * _EVALUATIONS, train__evaluate_every=each,
+                                 train__checkpoint_every=each)
         sampler = _Sampler(workdir / "metrics.csv", each * _EVALUATIONS * 2)
-        sys.argv, began = words, time.monotonic()
-        rest = program.parse(words)
+        began = time.monotonic()
         sampler.start()
-        status = program.main(rest)
+        status = program.main(words)
         sampler.end()
     found = _judged(sampler.samples) | {"status": status, "seconds": round(time.monotonic() - began),
                                         "evaluations": _EVALUATIONS, "samples": sampler.samples}
@@ -103,4 +102,4 @@ def _resident() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

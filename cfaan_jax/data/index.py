@@ -11,7 +11,7 @@ import numpy as np
 from cfaan_jax.data import storage
 from cfaan_jax.data.example import BUILD_AGAIN, FOOTER_BYTES, HEADER_BYTES
 from cfaan_jax.data.tracklet_record import SCHEMA_VERSION
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.runtime.files import read_npz
 
 _SHARD = re.compile(r"(?P<dataset>.+)-(?P<split>[a-z]+)\.tfrecord-\d{5}-of-(?P<total>\d{5})")
@@ -109,7 +109,7 @@ def load_index(directory: str | Path, split: str) -> Index:
         index = Index(**{field.name: arrays[field.name] for field in fields(Index)})
         _check(index)
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error}); make it again with: {rebuild}") from None
+        raise InputError(f"{path} is damaged ({reason(error)}); make it again with: {rebuild}") from None
     if version != SCHEMA_VERSION or index.shard_names.tolist() != shards:
         raise InputError(f"{path} is stale, made from other shards than those in the folder; make it again with: "
                          f"{rebuild}")

@@ -1,6 +1,5 @@
 """Makes the index of a split from its shards."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from cfaan_jax.data.images import size_of
 from cfaan_jax.data.index import index_path, local_shards, present_splits
 from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, decode
 from cfaan_jax.errors import InputError
-from cfaan_jax.runtime.command import exit_status
+from cfaan_jax.runtime.command import CommandParser, exit_status
 from cfaan_jax.runtime.files import atomic_file
 from cfaan_jax.runtime.progress import Progress
 
@@ -65,13 +64,13 @@ def _index_row(shard: int, offset: int, payload: bytes) -> dict[str, np.ndarray]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `python -m cfaan_jax.data.records`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.data.records",
-                                     description="Rebuilds the indexes of a folder of records from its shards.")
+    parser = CommandParser("python -m cfaan_jax.data.records",
+                           "Rebuilds the indexes of a folder of records from its shards.")
     parser.add_argument("--rebuild_index", required=True, type=Path, metavar="FOLDER", help="folder of records")
-    folder = parser.parse_args(arguments).rebuild_index
 
     def rebuild() -> None:
-        splits = present_splits(folder)
+        folder = parser.parse_args(arguments).rebuild_index
+        splits = present_splits(folder) if folder.is_dir() else ()
         if not splits:
             raise InputError(f"{folder}: no shard there; give the --out of data_prep/build_tfrecords.py")
         for split in splits:

@@ -9,7 +9,6 @@ Features are whitened with the tracklets at hand (cfaan_jax/metrics/whitening.py
 other cameras. --plain compares them as the network gives them.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from cfaan_jax.evaluate.results import result_rows, score_table
 from cfaan_jax.metrics import whitening
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import matches, page
+from cfaan_jax.runtime.command import CommandParser
 from cfaan_jax.runtime.text_tables import show
 
 _PROTOCOL = "mars"
@@ -41,8 +41,7 @@ def search_of(extractor: FeatureExtractor, records: str | Path, weights: str, pl
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.demo", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("python -m cfaan_jax.demo", __doc__)
     parser.add_argument("records", type=Path, help="folder that data_prep/build_tfrecords.py wrote")
     parser.add_argument("--weights", required=True,
                         help="a workdir, a folder that --mode=export wrote, an .onnx file of a re-identification "

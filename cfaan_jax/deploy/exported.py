@@ -10,7 +10,7 @@ import numpy as np
 from jax import export
 
 from cfaan_jax.data.clips import MODES
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.metrics.search import DISTANCES
 from cfaan_jax.models.heads import tracklet_feature
 from cfaan_jax.runtime.files import check_types
@@ -77,7 +77,7 @@ class ExportedNetwork:
             raise InputError(f"{folder}: no exported network ({error.strerror}: {error.filename}); name the folder "
                              "that --mode=export wrote") from None
         except Exception as error:  # jax.export does not document what it raises for a damaged file
-            raise InputError(f"{folder}: the exported network is damaged ({type(error).__name__}: {error}); write it "
+            raise InputError(f"{folder}: the exported network is damaged ({reason(error)}); write it "
                              "again with --mode=export") from error
 
     def __call__(self, frames: jax.Array, rectangles: jax.Array) -> jax.Array:

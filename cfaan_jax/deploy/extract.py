@@ -19,7 +19,7 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.storage import is_address
 from cfaan_jax.data.tracklet_record import SPLITS
 from cfaan_jax.deploy.feature_extractor import FeatureExtractor
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.metrics.distances import DISTANCES, normalize_for, pairwise
 from cfaan_jax.models import VideoReID
 from cfaan_jax.runtime import distributed, lock
@@ -166,7 +166,7 @@ def read(folder: str | Path) -> Extracted:
             raise ValueError(f"features of {features.dtype} {list(features.shape)}, which must be finite numbers")
     # Damaged arrays and tables raise errors of many kinds.
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, csv.Error) as error:
-        raise InputError(f"{folder}: no readable features ({error}); --mode=extract writes them") from error
+        raise InputError(f"{folder}: no readable features ({reason(error)}); --mode=extract writes them") from error
     return Extracted(ids, features, about)
 
 

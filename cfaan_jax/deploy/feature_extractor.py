@@ -37,7 +37,7 @@ class TrackletAligner(Protocol):
     """What runs Re-Detect and Link (paper, section 3.1), such as `data_prep.redetect_link.RedetectLink`."""
 
     def align(self, frames: Sequence[np.ndarray]) -> tuple[Sequence[Frame], np.ndarray]:
-        """Cuts every frame of a tracklet, uint8 `[h, w, 3]`, RGB, of any sizes, anew around the person it follows.
+        """Cuts every frame of a tracklet, uint8 `[h, w, 3]`, RGB, of any sizes, around the person it follows.
 
         Returns as many frames, arrays or image files as bytes; and int32 `[T, 4]`, the rectangles `(y0, y1, x0, x1)` of
         their real pixels, end exclusive.
@@ -132,8 +132,7 @@ class FeatureExtractor:
         try:
             weights.load_torch(model, path, skip=[weights.classifier_of(model)])
         except InputError as error:
-            raise InputError(f"{error}; it was opened as name={name!r} with network={network or {}}, and there are "
-                             f"{', '.join(models.SYSTEMS)}") from None
+            raise InputError(f"{error}; it was opened as name={name!r} with network={network or {}}") from None
         return cls(model, clip_length=clip_length, image_size=image_size, **options)
 
     @classmethod

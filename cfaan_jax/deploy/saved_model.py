@@ -12,7 +12,6 @@ clips, on CPUs, NVIDIA GPUs and TPUs:
 The folder is kept only if TensorFlow computes the network's own features from it, on random clips.
 """
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from cfaan_jax.deploy.export import check_features, random_clips
 from cfaan_jax.deploy.exported import SAVED_MODEL, ExportedNetwork
 from cfaan_jax.errors import InputError
+from cfaan_jax.runtime.command import CommandParser
 from cfaan_jax.runtime.files import atomic_folder
 
 
@@ -62,7 +62,6 @@ def _converted(network: ExportedNetwork):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.saved_model", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("python -m cfaan_jax.saved_model", __doc__)
     parser.add_argument("folder", type=Path, help="folder that --mode=export wrote")
     print(f"written: {write(parser.parse_args(arguments).folder)}")

@@ -4,7 +4,6 @@
 the workdir. `python -m cfaan_jax.evaluate FEATURES.npz` scores the features again without the network.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from cfaan_jax.models import VideoReID
 from cfaan_jax.report import attention, evaluation
 from cfaan_jax.report.frames import RawQueries
 from cfaan_jax.runtime import distributed, lock
+from cfaan_jax.runtime.command import CommandParser
 from cfaan_jax.runtime.text_tables import show
 
 
@@ -96,8 +96,8 @@ def check_network(model: VideoReID, config: ConfigDict) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.evaluate",
-                                     description="Scores features of an earlier evaluation again, without the network.")
+    parser = CommandParser("python -m cfaan_jax.evaluate",
+                           "Scores features of an earlier evaluation again, without the network.")
     parser.add_argument("features", type=Path, help="features-*.npz in a workdir")
     parser.add_argument("--protocols", default="all",
                         help=f"all, or some, with commas between them, of {', '.join(protocols.PROTOCOLS)}")

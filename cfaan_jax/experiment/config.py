@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cfaan_jax import models, weights
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason, shortened
 from cfaan_jax.experiment.fields import FREE, SECTIONS, drop_retired, flatten
 from cfaan_jax.runtime.files import parse_json, write_atomic
 
@@ -45,10 +45,9 @@ def save_or_check_config(config: ConfigDict, workdir: str | Path) -> None:
     differing = [name for name in dict.fromkeys((*stored, *current))
                  if stored.get(name) != current.get(name) and not name.startswith(FREE)]
     if differing:
-        lines = [f"  config.{name}: {stored.get(name)!r} there, {current.get(name)!r} now" for name in differing[:5]]
-        more = [f"  and {len(differing) - 5} more"] if len(differing) > 5 else []
-        raise InputError("\n".join((f"{path}: this folder belongs to an experiment with another config:", *lines, *more,
-                                    "give the same values again, or another --workdir")))
+        changes = [f"config.{name}={current.get(name)!r} (there {stored.get(name)!r})" for name in differing]
+        raise InputError(f"{path}: differs from this config in {shortened(changes, most=3)}; give the same values "
+                         "again, or another --workdir")
 
 
 def load_config(workdir: str | Path) -> ConfigDict:
@@ -63,7 +62,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
         raise InputError(f"{path} is missing: {workdir} is not the workdir of an experiment; train one with "
                          f"python -m cfaan_jax.main --config=... --workdir={workdir}") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as a config in JSON ({error}); restore it, or use another "
+        raise InputError(f"{path}: not readable as a config in JSON ({reason(error)}); restore it, or use another "
                          "--workdir") from None
     drop_retired(config)
     return config

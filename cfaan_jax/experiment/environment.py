@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.runtime.files import parse_json, write_atomic
 
 FILE = "environment.json"
@@ -25,7 +25,8 @@ def note(workdir: str | Path, seed: int) -> None:
         if not isinstance(starts, list):
             raise ValueError("not a list")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as a list of starts ({error}); restore it, or move it away") from None
+        raise InputError(f"{path}: not readable as a list of starts ({reason(error)}); restore it, or move it "
+                         "away") from None
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"), "command": shlex.join(sys.orig_argv), "seed": seed,
         "python": sys.version.partition(" ")[0], "backend": jax.default_backend(),

@@ -85,7 +85,7 @@ class Field:
 _MANY, _EPOCHS, _AMOUNT = 2**31 - 1, 1_000_000, (0, 1e6)
 
 FIELDS: dict[str, Field | dict[str, Field]] = {
-    "seed": Field(int, 0, "of weights, batches and augmentation", 0, _MANY),
+    "seed": Field(int, 0, "seed of weights, batches and augmentation", 0, _MANY),
     "model": {
         "name": Field(str, "cfaan", "the network", choices=models.SYSTEMS),
         "pretrained": Field(str, "weights/resnet50-0676ba61.pth", "a torch file to start from; none: random weights"),
@@ -137,8 +137,8 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     },
     "train": {
         "epochs": Field(int, 220, "epochs of the run", 1, _EPOCHS),
-        "checkpoint_every": Field(int, 2, "epochs; 0: at the end only", 0, _EPOCHS),
-        "evaluate_every": Field(int, 10, "epochs; 0: never, and there is no checkpoint best", 0, _EPOCHS),
+        "checkpoint_every": Field(int, 2, "epochs between checkpoints; 0: at the end only", 0, _EPOCHS),
+        "evaluate_every": Field(int, 10, "epochs between evaluations; 0: never, and no checkpoint best", 0, _EPOCHS),
         "evaluate_clips": Field(str, "test", "eval.clips of these evaluations", choices=MODES),
         # Not the same step as that of the whole batch: each part is normalised by its own statistics, as with
         # bn_groups, and mines its triplets in itself.

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.experiment.loggers import LOGGERS
 from cfaan_jax.runtime.files import path_in_errors, write_atomic
 
@@ -27,7 +27,7 @@ def earlier_rows(path: Path, step: int, evaluated: int) -> list[dict]:
             return [{name: row.get(name, "") for name in COLUMNS} for row in complete
                     if int(row["step"]) <= (evaluated if row["mAP"] else step)]
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise InputError(f"{path}: not readable as training metrics ({type(error).__name__}: {error}); delete it, "
+        raise InputError(f"{path}: not readable as training metrics ({reason(error)}); delete it, "
                          "or restore what training wrote") from error
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.runtime.files import parse_json, write_atomic
 
 FILE = "results.json"
@@ -37,7 +37,7 @@ def read_rows(path: Path) -> list[dict]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; evaluate that run first (--mode=evaluate)") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no results of an evaluation ({type(error).__name__}: {error}); delete it and "
+        raise InputError(f"{path}: no results of an evaluation ({reason(error)}); delete it and "
                          "evaluate that run again") from error
     return rows
 

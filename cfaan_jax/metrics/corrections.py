@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.errors import InputError, shortened
+from cfaan_jax.errors import InputError, reason, shortened
 from cfaan_jax.metrics.protocols import DISTRACTOR, JUNK
 from cfaan_jax.runtime.matlab import read_integers
 
@@ -75,7 +75,7 @@ def _read_csv(path: Path) -> Corrections:
             reader = csv.reader(file, skipinitialspace=True)
             lines = [(reader.line_num, line) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
+        raise InputError(f"{path}: not a CSV file in UTF-8 ({reason(error)}); save it as one") from None
     header = [name.strip() for name in lines[0][1]] if lines else []
     missing = [name for name in _COLUMNS if header.count(name) != 1]
     if missing:

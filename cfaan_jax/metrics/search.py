@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.metrics import corrections, protocols
 from cfaan_jax.metrics.big_gallery import CosineDistances
 from cfaan_jax.metrics.cameras import CameraPairs, camera_pairs
@@ -88,7 +88,7 @@ class Search:
             search = cls(**arrays | {"num_queries": int(arrays["num_queries"]), "about": about})
             search._check()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a file of features ({error}); --mode=evaluate writes one") from error
+            raise InputError(f"{path}: not a file of features ({reason(error)}); --mode=evaluate writes one") from error
         return search
 
     @classmethod

@@ -39,7 +39,7 @@ class AxialSettings(BackboneHooks):
 
     Attributes:
         scales: number of scales S, each with an equal share of the channels; scale s works on a map 2^s times smaller.
-        heads: heads of all scales together; each scale has heads // scales.
+        heads: heads of all scales together, a multiple of `scales`.
         positional: "relative" (eq. 4: learnt distances for queries, keys and values), "relative_q" (for queries only),
             "sinusoidal" (added to the input of each axis) or "none".
         order: in which order the axes are attended.
@@ -67,8 +67,8 @@ class AxialSettings(BackboneHooks):
             raise InputError(f"positional={self.positional!r}: choose one of {', '.join(POSITIONAL)}")
         if sorted(self.order) != sorted(AXES):
             raise InputError(f"order={self.order!r}: write each of h, w and t once, such as 'hwt'")
-        if self.scales < 1 or self.heads < self.scales:
-            raise InputError(f"scales={self.scales}, heads={self.heads}: each scale needs at least one head")
+        if self.scales < 1 or self.heads < 1 or self.heads % self.scales:
+            raise InputError(f"scales={self.scales}, heads={self.heads}: heads must be a multiple of scales")
         if self.inter_channels is not None and self.inter_channels < 1:
             raise InputError(f"inter_channels={self.inter_channels}: give at least 1, or None for the backbone's")
 
@@ -187,8 +187,7 @@ class CoarseToFineBlock(nnx.Module):
     The channels are split over the scales. Scale s, from 0, is max-pooled by 2^s, attended and up-sampled.
 
     Args:
-        channels: of input and output.
-        size: frames, rows and columns of the input.
+        channels, size: of input and output; the size is frames, rows and columns.
         settings: see `AxialSettings`.
         groups: see `BatchNorm`.
         rng: draws the initial weights.

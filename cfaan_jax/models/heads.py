@@ -75,6 +75,7 @@ class Head(nnx.Module):
         self.per_frame = settings.per_frame
         self.neck = BatchNorm(channels, groups=groups, bias=settings.neck_bias)
         self.classifier = normal(rng, (channels, num_classes), _CLASSIFIER_DEVIATION)
+        # The classifier's bias; the name is that of its weights in checkpoints.
         self.classifier_offset = nnx.Param(jnp.zeros(num_classes)) if settings.classifier_bias else None
 
     def __call__(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:

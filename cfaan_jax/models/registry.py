@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 import jax
 import numpy as np
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, shortened
 from cfaan_jax.models.ap3d import AP3DNonLocalSettings, AP3DSettings, P3DSettings
 from cfaan_jax.models.axial import AxialSettings
 from cfaan_jax.models.backbone_hooks import BackboneHooks
@@ -154,9 +154,9 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
 
 def _system(name: str, options: dict) -> System:
     if name not in SYSTEMS:
-        raise InputError(f"model name {name!r}: choose one of {', '.join(SYSTEMS)}")
+        raise InputError(f"model name {name!r}: choose one of {shortened(SYSTEMS)}")
     known = {option.name for option in fields(SYSTEMS[name].hooks)}
     if unknown := sorted(set(options) - known):
-        raise InputError(f"model {name!r} has no option {', '.join(unknown)}; "
-                         f"it has: {', '.join(sorted(known)) or 'none'}")
+        raise InputError(f"model {name!r} has no option {shortened(unknown)}; it has: "
+                         f"{shortened(sorted(known)) or 'none'}")
     return SYSTEMS[name]

@@ -29,8 +29,7 @@ class ResNetSettings:
         stem_relu: whether a ReLU follows the first normalisation. The released c2d and non-local networks lack it.
         groups: groups of the batch that share statistics in training, see `BatchNorm`.
         compute: the compute dtype, see `layers.precision`.
-        remat: in training, recompute the activations inside each bottleneck and block for the gradients: less memory, a
-            third more operations.
+        remat: recompute activations inside bottlenecks and blocks for the gradients: less memory, a third more work.
     """
 
     width: int = 64
@@ -105,7 +104,7 @@ class ResNet(nnx.Module):
         rng: draws the initial weights.
 
     Attributes:
-        stages, attention: lists of bottlenecks, and for each the module after it, or None.
+        stages, attention: lists of bottlenecks, and for each the system's module after it (`after_block`), or None.
         last_stage: the module that replaces the last stage, or None.
     """
 

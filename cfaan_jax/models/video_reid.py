@@ -118,6 +118,7 @@ class VideoReID(nnx.Module):
 
         Args:
             number: from 0 in the order in which a clip passes through them, or from -1 for the last one.
+
         Raises:
             InputError: the network has no such block.
         """

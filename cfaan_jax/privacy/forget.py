@@ -8,7 +8,6 @@ features, a label review, or a folder above any of these. A stopped command resu
 features have names of tracklets but no identities: give the records with them, or the names.
 """
 
-import argparse
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from cfaan_jax.privacy import deletion
 from cfaan_jax.privacy.deletion import Person
 from cfaan_jax.report import page
 from cfaan_jax.runtime import lock
+from cfaan_jax.runtime.command import CommandParser
 from cfaan_jax.runtime.files import OLDER, UNFINISHED
 
 _REMAINS = """What this cannot undo:
@@ -219,8 +219,7 @@ def _description(person: Person) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.forget", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("python -m cfaan_jax.forget", __doc__)
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder to look through")
     parser.add_argument("--pid", type=int, action="append", default=[], help="identity as stored; may be repeated")
     parser.add_argument("--tracklet", action="append", default=[], metavar="NAME",

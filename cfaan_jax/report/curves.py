@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.experiment.metric_log import METERS
 from cfaan_jax.metrics import Score
 from cfaan_jax.metrics.cameras import CameraPairs
@@ -102,7 +102,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             rows = list(reader)
         columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names if name is not None}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable log of training ({type(error).__name__}: {error}); delete it, "
+        raise InputError(f"{path}: not a readable log of training ({reason(error)}); delete it, "
                          "or restore the file that training wrote") from error
     if not rows:
         raise InputError(f"{path}: holds no row; train first")

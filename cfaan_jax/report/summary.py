@@ -4,7 +4,6 @@ Every argument is a results.json that an evaluation wrote. All their rows go to 
 to OUT.md. Runs that differ only in their seed share a line of the table, with mean and standard deviation.
 """
 
-import argparse
 import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.results_file import KEY, METRICS, RUN, read_rows
-from cfaan_jax.runtime.command import run_command
+from cfaan_jax.runtime.command import CommandParser, run_command
 from cfaan_jax.runtime.files import write_atomic
 from cfaan_jax.runtime.text_tables import markdown, show
 
@@ -88,7 +87,7 @@ def span(values: Iterable[int]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.report.summary", description=__doc__.split("\n")[0])
+    parser = CommandParser("python -m cfaan_jax.report.summary", __doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write; the table goes to a .md beside it")
     parser.add_argument("results", type=Path, nargs="+", help="results.json files of evaluated runs")
     flags = parser.parse_args(arguments)

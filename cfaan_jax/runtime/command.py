@@ -1,10 +1,12 @@
-"""How a command ends: its exit status, and one line for what went wrong outside the program."""
+"""How a command begins and ends: its flags, its exit status, and one line for what went wrong outside the program."""
 
+import argparse
 import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from cfaan_jax.errors import DONE, INPUT_ERROR, MACHINE_ERROR, SIGNALLED, InputError
 from cfaan_jax.runtime.interrupt import Interrupted
@@ -18,13 +20,24 @@ _REMEDIES = {
 }
 
 
-def exit_status(work: Callable[[], object], saved: str = "") -> int:
+class CommandParser(argparse.ArgumentParser):
+    """Flags of a command: never abbreviated, and what is wrong with them is an InputError of one line."""
+
+    def __init__(self, prog: str, about: str, **options: Any) -> None:
+        super().__init__(prog=prog, description=about, allow_abbrev=False, **options,
+                         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=120))
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def exit_status(work: Callable[[], int | None], saved: str = "") -> int:
     """Runs a command, prints one line for an error that is not the program's; returns a status of `cfaan_jax.errors`.
 
-    `saved` says what is saved and how to resume where `Interrupted` stops the command.
+    `work` may return a status of its own. `saved` says what is saved and how to resume, if `Interrupted` stops it.
     """
     try:
-        work()
+        return work() or DONE
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return INPUT_ERROR
@@ -40,7 +53,6 @@ def exit_status(work: Callable[[], object], saved: str = "") -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return SIGNALLED + signal.SIGINT
-    return DONE
 
 
 def describe_os_error(error: OSError) -> str:
@@ -51,6 +63,6 @@ def describe_os_error(error: OSError) -> str:
     return f"{path}{error.strerror or error}; {remedy}, then run the same command again"
 
 
-def run_command(main: Callable[[], object]) -> None:
+def run_command(main: Callable[[], int | None]) -> None:
     """Runs a command and ends the process with its exit status, see `exit_status`."""
     sys.exit(exit_status(main))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfaan_jax.errors import InputError, shortened
+from cfaan_jax.errors import InputError, reason, shortened
 from cfaan_jax.runtime.files import read_regular_file
 
 _HEADER = 128  # bytes
@@ -38,7 +38,7 @@ def read_integers(path: str | Path, key: str) -> np.ndarray:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
     except (ValueError, struct.error, zlib.error) as error:
-        raise InputError(f"{path}: not a readable MATLAB file ({error}); restore the file") from error
+        raise InputError(f"{path}: not a readable MATLAB file ({reason(error)}); restore the file") from error
     raise InputError(f"{path}: holds {shortened(names) or 'nothing'} instead of {key}; restore the file")
 
 

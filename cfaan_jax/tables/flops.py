@@ -5,7 +5,6 @@
 Nothing is computed: the networks are built and traced with abstract arrays.
 """
 
-import argparse
 import math
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from cfaan_jax.models.axial import CoarseToFineBlock
 from cfaan_jax.models.non_local import NonLocalBlock
 from cfaan_jax.models.presets import PRESETS
 from cfaan_jax.runtime import text_tables
+from cfaan_jax.runtime.command import CommandParser
 from cfaan_jax.train.utilisation import macs
 
 CLIP_LENGTH, IMAGE_SIZE = 6, (256, 128)  # of the paper
@@ -140,8 +140,7 @@ def own_row(system: str) -> tuple[str, ...]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.flops", description=__doc__.split("\n")[0])
-    parser.parse_args(arguments)
+    CommandParser("python -m cfaan_jax.flops", __doc__).parse_args(arguments)
     costs = {variant: cost(variant) for variant in PRESETS}
     text_tables.show(TITLE, HEADERS, [row(variant, one, costs["c2d"]) for variant, one in costs.items()], NOTES)
     text_tables.show(OWN_TITLE, OWN_HEADERS, [own_row(system) for system in RECIPES], OWN_NOTES)

@@ -18,6 +18,7 @@ from cfaan_jax.metrics import protocols
 from cfaan_jax.models.presets import PRESETS
 from cfaan_jax.report.details import as_csv
 from cfaan_jax.report.summary import group_by, mean, ranked_by, span
+from cfaan_jax.runtime.command import CommandParser
 from cfaan_jax.runtime.files import write_atomic
 from cfaan_jax.runtime.text_tables import TableContent, markdown, show
 from cfaan_jax.tables import flops
@@ -181,13 +182,14 @@ def as_markdown(title: str, readable: TableContent, empty: Sequence[str]) -> str
 
 
 def _flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.tables", description=__doc__.split("\n")[0],
-                                     epilog="Settings of all runs may follow, as --config.FIELD=VALUE.")
+    parser = CommandParser("python -m cfaan_jax.tables", __doc__.split("\n")[0],
+                           epilog="Settings of all runs may follow, as --config.FIELD=VALUE.")
     parser.add_argument("--table", type=int, choices=TABLES, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="folder of the runs (%(default)s)")
     parser.add_argument("--scale", choices=SCALES, help="which of its runs (the one that it holds, or else paper)")
     parser.add_argument("--records", default="", help="folder of the data, for the commands; see docs/paper/tables.md")
-    parser.add_argument("--seeds", default="0,1,2", help="of the commands; the table has all there are (%(default)s)")
+    parser.add_argument("--seeds", default="0,1,2",
+                        help="seeds of the printed commands; the table has all that were run (%(default)s)")
     parser.add_argument("--protocol", default="mars", help="the original one (%(default)s)")
     parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text",
                         help="text goes into a file as Markdown")

@@ -95,40 +95,42 @@ def train_steps(config: ConfigDict, workdir: str | Path, sampler: IdentitySample
     optimizer = optim.create(config.optim, steps_per_epoch)
     graphdef, *parts = nnx.split(model, nnx.Param, ...)
     state = put_on_mesh(initial_state(config, model, sampler.num_classes, optimizer, *parts), replicated(mesh))
-    done = TrainingProgress(step=0, num_classes=sampler.num_classes)
+    progress = TrainingProgress(step=0, num_classes=sampler.num_classes)
     if resumes:
-        state, done = _resume(config, workdir, checkpoints, state, sampler.num_classes)
+        state, progress = _resume(config, workdir, checkpoints, state, sampler.num_classes)
     train_step = make_step(graphdef, optimizer, config, model.stride, mesh)
 
     # Data, from the first step that is not done yet.
     records, sharding = open_split(data.records, "train", data), batch_sharding(mesh, batch_size // settings.accumulate)
     batches = read_ahead(TrainBatches(records, sampler, data.clip_length, data.image_size, total, data.sampling,
-                                      local_rows(sharding, batch_size)), done.step, data.workers)
+                                      local_rows(sharding, batch_size)), progress.step, data.workers)
 
     def is_due(every: int) -> bool:
         """Whether something done every so many epochs (0: never), and at the end, is due after this step."""
-        return bool(every and done.step) and (done.step == total or done.step % (every * steps_per_epoch) == 0)
+        step = progress.step
+        return bool(every and step) and (step == total or step % (every * steps_per_epoch) == 0)
 
-    diverged = partial(_divergence, sampler, records.names, checkpoints)
-    print(f"training {config.model.name}: {done.num_classes} identities, {total} steps of {batch_size} clips on "
-          f"{mesh.size} x {mesh.devices.flat[0].device_kind}{f', resumed after step {done.step}' * bool(done.step)}")
-    with StepLog(config, workdir, total, done, _meters(config, model, mesh), steps_per_epoch, diverged) as log:
+    divergence_error = partial(_divergence_error, sampler, records.names, checkpoints)
+    print(f"training {config.model.name}: {progress.num_classes} identities, {total} steps of {batch_size} clips on "
+          f"{mesh.size} x {mesh.devices.flat[0].device_kind}{f', resumed after step {progress.step}' * resumes}")
+    meters = _meters(config, model, mesh)
+    with StepLog(config, workdir, total, progress, meters, steps_per_epoch, divergence_error) as log:
         while True:
-            if is_due(settings.evaluate_every) and done.evaluated < done.step:
+            if is_due(settings.evaluate_every) and progress.evaluated < progress.step:
                 with log.paused():
-                    _evaluate(config, graphdef, state, done, checkpoints, stop, log, diverged)
-            if done.step == total or is_due(settings.checkpoint_every):
+                    _evaluate(config, graphdef, state, progress, checkpoints, stop, log, divergence_error)
+            if progress.step == total or is_due(settings.checkpoint_every):
                 log.flush()
-                _save(checkpoints, state, done, diverged)
-            if done.step == total:
+                _save(checkpoints, state, progress, divergence_error)
+            if progress.step == total:
                 return graphdef, state
-            batch = put_on_mesh(log.next_batch(batches, done.step + 1), sharding)
+            batch = put_on_mesh(log.next_batch(batches, progress.step + 1), sharding)
             state, metrics = train_step(state, batch)
-            done.step += 1
-            stopped_by = log.add(done.step, metrics, distributed.max_over_processes(mesh, stop.received or 0))
+            progress.step += 1
+            stopped_by = log.add(progress.step, metrics, distributed.max_over_processes(mesh, stop.received or 0))
             if stopped_by:
                 log.flush()
-                _save(checkpoints, state, done, diverged)
+                _save(checkpoints, state, progress, divergence_error)
                 raise Interrupted(stopped_by)
 
 
@@ -141,16 +143,16 @@ def _meters(config: ConfigDict, model: VideoReID, mesh: Mesh) -> Meters:
 def _resume(config: ConfigDict, workdir: str | Path, checkpoints: Checkpoints, state: TrainState,
             classes: int) -> tuple[TrainState, TrainingProgress]:
     """The state and the progress in the checkpoint `last`; `state` is one of the same structure."""
-    done = checkpoints.progress("last")
-    if done.num_classes != classes:
+    progress = checkpoints.progress("last")
+    if progress.num_classes != classes:
         raise InputError(
             f"config.data.records={config.data.records}: {classes} training identities, but the checkpoint in "
-            f"{workdir} was trained on {done.num_classes}; give the same records again, or another --workdir")
+            f"{workdir} was trained on {progress.num_classes}; give the same records again, or another --workdir")
     restored = checkpoints.restore("last", **_trees(state))
     params, stats = nnx.split_state(restored["model"], nnx.Param, ...)
-    step = put_on_mesh(jnp.int32(done.step), state.step.sharding)
+    step = put_on_mesh(jnp.int32(progress.step), state.step.sharding)
     centres = restored.get("loss", {}).get("centres")
-    return TrainState(params, stats, restored["optimizer"], step, state.seed, centres), done
+    return TrainState(params, stats, restored["optimizer"], step, state.seed, centres), progress
 
 
 def _trees(state: TrainState) -> dict:
@@ -159,15 +161,16 @@ def _trees(state: TrainState) -> dict:
     return trees if state.centres is None else trees | {"loss": {"centres": state.centres}}
 
 
-def _save(checkpoints: Checkpoints, state: TrainState, done: TrainingProgress, diverged: Divergence) -> None:
+def _save(checkpoints: Checkpoints, state: TrainState, progress: TrainingProgress,
+          divergence_error: Divergence) -> None:
     # A gradient can overflow where the loss does not; the checkpoint before such a step must stay.
     if not all_finite(state.params):
-        raise diverged("the weights are not finite", done.step)
-    checkpoints.save("last", done, **_trees(state))
+        raise divergence_error("the weights are not finite", progress.step)
+    checkpoints.save("last", progress, **_trees(state))
 
 
-def _evaluate(config: ConfigDict, graphdef: nnx.GraphDef, state: TrainState, done: TrainingProgress,
-              checkpoints: Checkpoints, stop: StopSignal, log: StepLog, diverged: Divergence) -> None:
+def _evaluate(config: ConfigDict, graphdef: nnx.GraphDef, state: TrainState, progress: TrainingProgress,
+              checkpoints: Checkpoints, stop: StopSignal, log: StepLog, divergence_error: Divergence) -> None:
     """Scores the network by the clips of `config.train.evaluate_clips`, and keeps it if it is the best so far."""
     model = nnx.merge(graphdef, state.params, state.stats)
     model.eval()
@@ -178,26 +181,26 @@ def _evaluate(config: ConfigDict, graphdef: nnx.GraphDef, state: TrainState, don
             search = evaluate.search(model, config, "last", clips)
             score = search.score([protocol], settings.corrections, settings.max_rank)[protocol]
     except Interrupted:
-        _save(checkpoints, state, done, diverged)
+        _save(checkpoints, state, progress, divergence_error)
         raise
     mean, rank1 = distributed.value_of_first_process(float(score.mAP)), float(score.cmc[0])
-    print(f"step {done.step}, clips {clips}, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
-    log.evaluation(done.step, mAP=mean, rank1=rank1)
-    done.evaluated = done.step
-    if mean > done.best:
-        done.best = mean
-        checkpoints.save("best", done, model=nnx.merge_state(state.params, state.stats))
+    print(f"step {progress.step}, clips {clips}, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
+    log.evaluation(progress.step, mAP=mean, rank1=rank1)
+    progress.evaluated = progress.step
+    if mean > progress.best:
+        progress.best = mean
+        checkpoints.save("best", progress, model=nnx.merge_state(state.params, state.stats))
 
 
-def _divergence(sampler: IdentitySampler, names: list[str], checkpoints: Checkpoints, problem: str,
-                step: int) -> InputError:
+def _divergence_error(sampler: IdentitySampler, names: list[str], checkpoints: Checkpoints, problem: str,
+                      step: int) -> InputError:
     """The error of a run that diverged at a step, with the tracklets of its clips."""
     last = checkpoints.step("last")
     tracklets = list(dict.fromkeys(names[position] for position in sampler.batch(step - 1)))
-    kept = f"the checkpoint of step {last} is kept" if last else "no checkpoint was saved yet"
+    state = f"the checkpoint of step {last} is kept" if last else "no checkpoint was saved yet"
     return InputError(
         f"training diverged: {problem} at step {step} (epoch {epoch_of(step, sampler.steps_per_epoch)}), whose clips "
-        f"come from the tracklets {shortened(tracklets)}; {kept}; look at these tracklets, try a lower "
+        f"come from the tracklets {shortened(tracklets)}; {state}; look at these tracklets, try a lower "
         "config.optim.learning_rate or a longer config.optim.warmup_epochs, in another --workdir")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-METERED_STEPS = 10  # figures are means over so many steps
+METERED_STEPS = 10  # metrics are means over so many steps
 
 
 class Meters:
@@ -19,7 +19,7 @@ class Meters:
         self.start()
 
     def start(self) -> None:
-        """Begins anew, behind whatever came between two steps."""
+        """Restarts the clock after other work between two steps."""
         self._waited = 0.0
         self._marks = deque([(time.monotonic(), 0.0)], maxlen=METERED_STEPS + 1)
 

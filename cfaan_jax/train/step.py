@@ -23,7 +23,7 @@ class TrainState(NamedTuple):
     stats: nnx.State  # the running statistics of batch normalisation
     optimizer: optax.OptState
     step: jax.Array  # int32, finished steps
-    seed: jax.Array  # int32; an argument of the compiled step, so that no seed compiles anew
+    seed: jax.Array  # int32; an argument of the compiled step, so that another seed does not compile again
     centres: jax.Array | None  # of the classes, see `objective.initial_centres`
 
 

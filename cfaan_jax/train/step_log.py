@@ -24,21 +24,21 @@ Divergence = Callable[[str, int], InputError]
 class StepLog(AbstractContextManager["StepLog"]):
     """Reports each step once the next one is dispatched, so that the device never waits for the host to read metrics.
 
-    A run of `total` steps starts at the progress `done`; `diverged` makes the error for a loss that is not finite.
+    A run of `total` steps starts at `progress`; `divergence_error` makes the error for a loss that is not finite.
     """
 
-    def __init__(self, config: ConfigDict, workdir: str | Path, total: int, done: TrainingProgress, meters: Meters,
-                 steps_per_epoch: int, diverged: Divergence):
+    def __init__(self, config: ConfigDict, workdir: str | Path, total: int, progress: TrainingProgress, meters: Meters,
+                 steps_per_epoch: int, divergence_error: Divergence):
         self._learning_rate = optim.learning_rate(config.optim, steps_per_epoch)
-        self._steps_per_epoch, self._meters, self._diverged = steps_per_epoch, meters, diverged
+        self._steps_per_epoch, self._meters, self._divergence_error = steps_per_epoch, meters, divergence_error
         self._pending: tuple[int, dict, int | jax.Array] | None = None
         self._measures = False
         with ExitStack() as stack:
             self._trace = stack.enter_context(StepTrace(config.train.profile, Path(workdir) / "profile"))
             self._metrics = stack.enter_context(MetricLog(
-                workdir, done.step, done.evaluated, loggers=config.train.loggers,
+                workdir, progress.step, progress.evaluated, loggers=config.train.loggers,
                 fields=flatten(config.to_dict()))) if is_first_process() else None
-            self._bar = stack.enter_context(Progress(f"train {config.model.name}", total, done.step))
+            self._bar = stack.enter_context(Progress(f"train {config.model.name}", total, progress.step))
             self._stack = stack.pop_all()
 
     def __exit__(self, *_) -> None:
@@ -63,7 +63,7 @@ class StepLog(AbstractContextManager["StepLog"]):
         return 0 if before is None else self._report(*before)
 
     def flush(self) -> None:
-        """Reports the last step, before other work; the meters start anew with the next step."""
+        """Reports the last step, before other work; the meters restart with the next step."""
         before, self._pending, self._measures = self._pending, None, False
         if before is not None:
             self._report(*before)
@@ -75,21 +75,21 @@ class StepLog(AbstractContextManager["StepLog"]):
         with self._bar.paused():
             yield
 
-    def evaluation(self, step: int, **figures: float) -> None:
-        """Writes the figures of a periodic evaluation."""
+    def evaluation(self, step: int, **metrics: float) -> None:
+        """Writes the metrics of a periodic evaluation."""
         if self._metrics is not None:
-            self._metrics.write("evaluation", step, epoch_of(step, self._steps_per_epoch), **figures)
+            self._metrics.write("evaluation", step, epoch_of(step, self._steps_per_epoch), **metrics)
 
     def _report(self, step: int, metrics: dict[str, jax.Array], stop: int | jax.Array) -> int:
-        figures = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         meters = self._meters.finished()  # the step is known to be finished only now
         self._trace.after(step)
-        if not math.isfinite(figures["loss"]):
-            raise self._diverged(f"the loss is {figures['loss']}", step)
-        figures["learning_rate"] = float(self._learning_rate(step - 1))
+        if not math.isfinite(values["loss"]):
+            raise self._divergence_error(f"the loss is {values['loss']}", step)
+        values["learning_rate"] = float(self._learning_rate(step - 1))
         if self._metrics is not None:
-            self._metrics.write("train", step, epoch_of(step, self._steps_per_epoch), **figures, **meters)
-        self._bar.advance(loss=figures["loss"], accuracy=figures["accuracy"], lr=figures["learning_rate"],
+            self._metrics.write("train", step, epoch_of(step, self._steps_per_epoch), **values, **meters)
+        self._bar.advance(loss=values["loss"], accuracy=values["accuracy"], lr=values["learning_rate"],
                           **{"clips/s": meters["clips_per_second"]})
         return int(stop)
 

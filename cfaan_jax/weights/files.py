@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.runtime.files import check_unpacked_size, read_npz
 from cfaan_jax.weights import pickled
 
@@ -50,7 +50,7 @@ def read(path: str | Path) -> dict[str, Any]:
     # RuntimeError: nested too deeply, an encrypted zip file, or an unknown compression.
     except (ValueError, TypeError, KeyError, IndexError, EOFError, OSError, zipfile.BadZipFile, zlib.error,
             safetensors.SafetensorError, RuntimeError, MemoryError, OverflowError, struct.error) as error:
-        raise InputError(f"{path}: not readable as weights ({error}); fetch the file again") from None
+        raise InputError(f"{path}: not readable as weights ({reason(error)}); fetch the file again") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a mapping of names to arrays")
     return dict(content)

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from cfaan_jax.errors import InputError, shortened
+from cfaan_jax.errors import InputError, reason, shortened
 from cfaan_jax.runtime.matlab import read_integers
 from data_prep.datasets import Dataset, FrameFiles
 from data_prep.redetect_link.tracklet import Tracklet
@@ -96,7 +96,7 @@ def _read_hdf5(path: Path) -> np.ndarray:
         if (whole != values).any():
             raise ValueError("values that are not whole numbers")
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: its queries cannot be read ({error}); restore the released file") from error
+        raise InputError(f"{path}: its queries cannot be read ({reason(error)}); restore the released file") from error
     return whole
 
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.errors import InputError, reason
 from cfaan_jax.runtime.matlab import read_integers
 from data_prep.datasets import Dataset, FrameFiles
 from data_prep.redetect_link.tracklet import Tracklet
@@ -89,7 +89,7 @@ def open_prid(root: Path, *, split: int = 0) -> Dataset:
         if not all(isinstance(name, str) for people in splits for part in people for name in part):
             raise ValueError("a name that is not a string")
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(f"{path}: its splits cannot be read ({type(error).__name__}: {error}); fetch the file "
+        raise InputError(f"{path}: its splits cannot be read ({reason(error)}); fetch the file "
                          "again") from None
     return Dataset("prid", _tracklets(root, cameras, _select(split, splits, path)))
 

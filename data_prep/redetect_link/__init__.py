@@ -1,4 +1,4 @@
-"""Re-Detect and Link (paper, section 3.1): every frame of a tracklet is cut anew around the person it follows.
+"""Re-Detect and Link (paper, section 3.1): every frame of a tracklet is re-cropped around the person it follows.
 
     tracklet                the noisy crops of one pedestrian, as a reader yields them
     detectors               find the persons in every padded crop

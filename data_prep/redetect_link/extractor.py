@@ -37,7 +37,7 @@ class RedetectLink:
         self._linker = linkers.create(linker)
 
     def align(self, frames: Sequence[np.ndarray]) -> tuple[list[bytes], np.ndarray]:
-        """Cuts every frame of a tracklet anew around the person it follows.
+        """Re-crops every frame of a tracklet around the person it follows.
 
         Args:
             frames: uint8 `[h, w, 3]`, RGB, in temporal order; sizes may differ.

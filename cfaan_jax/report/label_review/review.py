@@ -7,7 +7,6 @@ the six columns of the authors' `clean_tracks_test_info.mat`. --corrections read
 CSV. So a review can continue on another machine.
 """
 
-import argparse
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.frames import TrackletFrames, side_by_side
 from cfaan_jax.report.label_review import suspects
 from cfaan_jax.report.page import PageFolder, pages
+from cfaan_jax.runtime.command import CommandParser
 from cfaan_jax.runtime.progress import Progress
 
 _PAGE = "review.html"
@@ -111,8 +111,7 @@ def _fingerprint(search: Search) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cfaan_jax.report.review", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("python -m cfaan_jax.report.review", __doc__)
     parser.add_argument("features", type=Path, help="features-*.npz in the workdir of an evaluation")
     parser.add_argument("--records", required=True, help="the records that were evaluated")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; an older review there is replaced")
