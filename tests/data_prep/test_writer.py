@@ -14,8 +14,10 @@ from data_prep import writer
 from data_prep.datasets import Dataset
 from data_prep.redetect_link.packing import Packer
 from data_prep.redetect_link.tracklet import Tracklet
+from tests.data_prep.checks import check_refused, contents, write_named
 
 SETTINGS = {"dataset": "toy", "detector": "none", "shard_size": 2, "image_size": (16, 8)}
+PACK = Packer(95)
 
 
 def jpeg(seed: int, size: tuple[int, int] = (16, 8)) -> bytes:
@@ -33,52 +35,47 @@ def toy() -> Dataset:
     return Dataset("toy", [tracklet(number, split) for number, split in enumerate(splits)], "a note")
 
 
-def write_all(folder, dataset, work=None, settings=SETTINGS):
-    work = work or Packer(95)
-
-    def convert(tracklets):
-        yield from map(work, tracklets)
-
+def write_all(folder, dataset, settings=SETTINGS):
     settings = writer.save_or_check_settings(folder, dataset, settings)
     shards = writer.plan(dataset, folder, settings["shard_size"])
     missing = [shard for shard in shards if not shard.path.exists()]
-    writer.write(missing, convert, lambda record: None)
+    writer.write(missing, lambda tracklets: (PACK(tracklet) for tracklet in tracklets), lambda record: None)
     writer.finish(folder, dataset, folder.parent, shards, settings, {"aligned": False})
     return missing
 
 
-def contents(folder) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-def test_shards_are_named_and_filled_in_the_order_of_the_data_set(tmp_path):
+@pytest.fixture
+def out(tmp_path):
+    """The records of the toy."""
     write_all(tmp_path / "out", toy())
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.tfrecord-*")) == [
+    return tmp_path / "out"
+
+
+def test_shards_are_named_and_filled_in_the_order_of_the_data_set(out):
+    assert sorted(path.name for path in out.glob("*.tfrecord-*")) == [
         "toy-gallery.tfrecord-00000-of-00002", "toy-gallery.tfrecord-00001-of-00002",
         "toy-query.tfrecord-00000-of-00001", "toy-train.tfrecord-00000-of-00003",
         "toy-train.tfrecord-00001-of-00003", "toy-train.tfrecord-00002-of-00003"]
     for split, names in (("train", ["T0", "T1", "T2", "T3", "T4"]), ("query", ["T5"]),
                          ("gallery", ["T6", "T7", "T8", "T9"])):
-        records = RecordSet.open(tmp_path / "out", split)
+        records = RecordSet.open(out, split)
         assert records.names == names
         assert records.frame(0, 2) == jpeg(10 * int(names[0][1:]) + 2)
 
 
-def test_the_manifest_says_how_the_records_were_made(tmp_path):
-    write_all(tmp_path / "out", toy())
-    manifest = load_manifest(tmp_path / "out")
+def test_the_manifest_says_how_the_records_were_made(out):
+    manifest = load_manifest(out)
     assert manifest["dataset"] == "toy" and manifest["note"] == "a note" and manifest["aligned"] is False
     assert manifest["counts"]["train"] == {"tracklets": 5, "frames": 15, "identities": 2}
-    assert not (tmp_path / "out" / "unfinished.json").exists()
+    assert not (out / "unfinished.json").exists()
 
 
 @pytest.mark.parametrize("lost", ["toy-train.tfrecord-00001-of-00003", "toy-query.tfrecord-00000-of-00001"])
-def test_a_deleted_shard_comes_back_with_the_same_bytes(tmp_path, lost):
-    write_all(tmp_path / "out", toy())
-    before = contents(tmp_path / "out")
-    (tmp_path / "out" / lost).unlink()
-    assert [shard.path.name for shard in write_all(tmp_path / "out", toy())] == [lost]
-    assert contents(tmp_path / "out") == before
+def test_a_deleted_shard_comes_back_with_the_same_bytes(out, lost):
+    before = contents(out)
+    (out / lost).unlink()
+    assert [shard.path.name for shard in write_all(out, toy())] == [lost]
+    assert contents(out) == before
 
 
 def test_the_index_is_made_anew_when_a_new_shard_has_the_size_of_the_old_one(tmp_path):
@@ -94,55 +91,45 @@ def test_the_index_is_made_anew_when_a_new_shard_has_the_size_of_the_old_one(tmp
         (tmp_path / "out" / "toy-train.tfrecord-00002-of-00003").unlink()
 
 
-def test_other_settings_are_refused_and_named(tmp_path):
-    write_all(tmp_path / "out", toy())
-    before = contents(tmp_path / "out")
+def test_other_settings_are_refused_and_named(out):
+    before = contents(out)
     with pytest.raises(InputError) as caught:
-        write_all(tmp_path / "out", toy(), settings=SETTINGS | {"detector": "hog", "shard_size": 3})
+        write_all(out, toy(), settings=SETTINGS | {"detector": "hog", "shard_size": 3})
     text = str(caught.value)
-    assert str(tmp_path / "out") in text and "detector: none there, hog now" in text
+    assert str(out) in text and "detector: none there, hog now" in text
     assert "shard_size: 2 there, 3 now" in text and "image_size" not in text and "another --out" in text
     for change, said in (({"padding": 0.1}, "padding: None there, 0.1 now"),
                          ({"detector": "hog", "padding": 0.1}, r"\(detector: none there, hog now\)")):
-        with pytest.raises(InputError, match=said):
-            write_all(tmp_path / "out", toy(), settings=SETTINGS | change)
-    assert contents(tmp_path / "out") == before
+        check_refused(said, write_all, out, toy(), settings=SETTINGS | change)
+    assert contents(out) == before
 
 
 @pytest.mark.parametrize("change", [{"pid": 9}, {"camid": 3}, {"track_id": 77}, {"name": "X"},
                                     {"sources": ("a", "b", "c")}])
-def test_another_data_set_is_refused(tmp_path, change):
-    write_all(tmp_path / "out", toy())
+def test_another_data_set_is_refused(out, change):
     other = toy()
     other.tracklets[2] = tracklet(2, "train", **change)
-    with pytest.raises(InputError, match="tracklets: 10 with checksum"):
-        write_all(tmp_path / "out", other)
+    check_refused("tracklets: 10 with checksum", write_all, out, other)
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="holds thesis.tex"):
-        write_all(tmp_path / "out", toy())
-    assert contents(tmp_path / "out") == {"thesis.tex": b"years of work"}
-    with pytest.raises(InputError, match="thesis.tex: is a file"):
-        write_all(tmp_path / "out" / "thesis.tex", toy())
+    write_named(tmp_path / "out", ["thesis.tex"])
+    check_refused("holds thesis.tex", write_all, tmp_path / "out", toy())
+    assert contents(tmp_path / "out") == {"thesis.tex": b"thesis.tex"}
+    check_refused("thesis.tex: is a file", write_all, tmp_path / "out" / "thesis.tex", toy())
 
 
 def test_tracklets_that_cannot_be_told_apart_and_empty_ones_are_refused(tmp_path):
     for broken, said in (([tracklet(1, "train"), tracklet(1, "query")], "two tracklets are named T1"),
                          ([tracklet(1, "train", frames=0)], "tracklet T1 has no frames"), ([], "no tracklets")):
-        with pytest.raises(InputError, match=said):
-            writer.plan(Dataset("toy", broken), tmp_path, 2)
+        check_refused(said, writer.plan, Dataset("toy", broken), tmp_path, 2)
 
 
-def test_a_shard_with_the_wrong_tracklets_is_found(tmp_path):
-    write_all(tmp_path / "out", toy())
-    gallery = [tmp_path / "out" / f"toy-gallery.tfrecord-0000{k}-of-00002" for k in (0, 1)]
+def test_a_shard_with_the_wrong_tracklets_is_found(out):
+    gallery = [out / f"toy-gallery.tfrecord-0000{k}-of-00002" for k in (0, 1)]
     gallery[1].write_bytes(gallery[0].read_bytes())
-    (tmp_path / "out" / "index-gallery.npz").unlink()
-    with pytest.raises(InputError, match=f"{gallery[1].name}: does not hold the 2 tracklets"):
-        write_all(tmp_path / "out", toy())
+    (out / "index-gallery.npz").unlink()
+    check_refused(f"{gallery[1].name}: does not hold the 2 tracklets", write_all, out, toy())
 
 
 def test_finished_means_the_same_settings_and_nothing_missing(tmp_path):
@@ -177,14 +164,13 @@ def test_tensorflow_datasets_reads_the_description_without_tensorflow(tmp_path):
 
 
 @pytest.mark.slow
-def test_tensorflow_reads_the_records(tmp_path):
+def test_tensorflow_reads_the_records(out):
     pytest.importorskip("tensorflow", reason="TensorFlow is not installed: nothing here needs it but this proof")
     import tensorflow_datasets as tfds
 
-    write_all(tmp_path / "out", toy())
     for split in ("train", "query", "gallery"):
-        mine = RecordSet.open(tmp_path / "out", split)
-        theirs = list(tfds.as_numpy(tfds.builder_from_directory(tmp_path / "out").as_dataset(split=split)))
+        mine = RecordSet.open(out, split)
+        theirs = list(tfds.as_numpy(tfds.builder_from_directory(out).as_dataset(split=split)))
         assert [row["name"].decode() for row in theirs] == mine.names
         for i, row in enumerate(theirs):
             assert row["frames"].shape == (3, 16, 8, 3) and row["pid"] == mine.pids[i]
