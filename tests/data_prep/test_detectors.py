@@ -1,5 +1,6 @@
 """Detectors: HOG on a drawn person, Darknet networks with weights written here, non-maximum suppression, errors."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfaan_jax.errors import InputError
 from data_prep.redetect_link import detectors
+from tests.data_prep.checks import check_refused
 
 # One convolution with stride 32, then a YOLO layer with one anchor of 20 x 40 pixels: a box per cell of 32 pixels.
 CFG = """
@@ -31,17 +32,22 @@ anchors=20,40
 classes={classes}
 num=1
 """
+BLACK = np.zeros((64, 64, 3), np.uint8)
 
 
-def write_network(folder, classes=1, name="net", bias=None, kernel=None, cfg=CFG):
+def write_network(folder, classes=1, name="net", bias=None, kernel=None):
     """Writes a network whose answer is `bias` in every cell, plus `kernel` times the colour of one pixel of it."""
     filters = 5 + classes
     bias = np.zeros(filters) if bias is None else bias
     kernel = np.zeros((filters, 3)) if kernel is None else kernel
-    (folder / f"{name}.cfg").write_text(cfg.format(filters=filters, classes=classes))
+    (folder / f"{name}.cfg").write_text(CFG.format(filters=filters, classes=classes))
     header = np.array([0, 2, 5], "<i4").tobytes() + np.array([0], "<i8").tobytes()
     (folder / f"{name}.weights").write_bytes(header + np.concatenate([bias, kernel.ravel()]).astype("<f4").tobytes())
     return f"darknet:{folder / name}.cfg,{folder / name}.weights"
+
+
+def detect(spec, image=BLACK, input_size=(64, 64), **options):
+    return detectors.create(spec, input_size=input_size, **options).detect([image])[0]
 
 
 def sure(classes=1, person=0):
@@ -80,13 +86,14 @@ def test_hog_finds_a_drawn_person_and_nobody_on_an_empty_crop():
     assert overlap(detections.boxes[0] - 48, box) > 0.6
     assert detections.boxes.dtype == detections.scores.dtype == np.float32 and detections.scores[0] >= 0.6
     assert nobody.boxes.shape == (0, 4) and len(nobody) == 0
+    assert len(detect("hog", padded(image), None, confidence=float(detections.scores[0]) + 0.1)) == 0
 
 
 def test_hog_sees_a_crop_of_any_resolution_alike():
     boxes = []
     for height, width in ((256, 128), (512, 256), (128, 64)):
         image, _ = person(height, width)
-        boxes.append(detectors.create("hog").detect([padded(image, 48 * height // 256)])[0].boxes[0] / height)
+        boxes.append(detect("hog", padded(image, 48 * height // 256), None).boxes[0] / height)
     np.testing.assert_allclose(boxes, boxes[:1] * 3, atol=0.05)
 
 
@@ -95,16 +102,10 @@ def test_hog_finds_everybody_in_a_full_frame():
     corners = [(40, 60), (60, 260), (90, 480)]
     for top, left in corners:
         image[top:top + 200, left:left + 100] = person(200, 100)[0]
-    detections = detectors.create("hog", input_size=(360, 640), confidence=1.0).detect([image])[0]
+    detections = detect("hog", image, (360, 640), confidence=1.0)
     _, (y0, y1, x0, x1) = person(200, 100)
     for top, left in corners:
         assert max(overlap(box, (y0 + top, y1 + top, x0 + left, x1 + left)) for box in detections.boxes) > 0.5
-
-
-def test_hog_threshold_drops_what_is_below():
-    image, _ = person()
-    score = detectors.create("hog").detect([padded(image)])[0].scores[0]
-    assert len(detectors.create("hog", confidence=float(score) + 0.1).detect([padded(image)])[0]) == 0
 
 
 @pytest.mark.parametrize("shape", [(256, 1), (3, 300), (1, 1)])
@@ -112,27 +113,21 @@ def test_hog_accepts_any_shape(shape):
     assert len(detectors.create("hog").detect([np.zeros((*shape, 3), np.uint8)])) == 1
 
 
+
 def test_hog_needs_the_height_of_its_window():
     assert len(detectors.create("hog", input_size=(128, 64)).detect([padded(person()[0])])) == 1
-    with pytest.raises(InputError, match="at least 128 rows"):
-        detectors.create("hog", input_size=(127, 64))
+    check_refused("at least 128 rows", detectors.create, "hog", input_size=(127, 64))
 
 
-def test_darknet_boxes_are_where_the_network_says(tmp_path):
-    detector = detectors.create(write_network(tmp_path, bias=sure()), input_size=(64, 64))
-    detections = detector.detect([np.zeros((64, 64, 3), np.uint8)])[0]
+@pytest.mark.parametrize("shape, scale, options", [((64, 64), 1, {}), ((256, 128), 4, {"nms": 1.0})])
+def test_darknet_boxes_are_where_the_network_says_in_pixels_of_the_image(tmp_path, shape, scale, options):
+    """An image of 256 x 128 is shrunk to 64 x 32, and the rest is grey."""
+    detections = detect(write_network(tmp_path, bias=sure()), np.zeros((*shape, 3), np.uint8), **options)
     # the anchor, 20 wide and 40 high, in the middle of the four cells of 32 pixels
-    expected = [(16 - 20, 16 + 20, 6, 26), (16 - 20, 16 + 20, 38, 58), (28, 68, 6, 26), (28, 68, 38, 58)]
-    np.testing.assert_allclose(sorted(map(tuple, detections.boxes)), expected, atol=1e-3)
+    expected = np.array([(16 - 20, 16 + 20, 6, 26), (16 - 20, 16 + 20, 38, 58), (28, 68, 6, 26), (28, 68, 38, 58)])
+    np.testing.assert_allclose(sorted(map(tuple, detections.boxes)), expected * scale, atol=1e-3)
     np.testing.assert_allclose(detections.scores, 1, atol=1e-5)
     assert detections.boxes.dtype == detections.scores.dtype == np.float32
-
-
-def test_darknet_boxes_come_back_in_pixels_of_the_image(tmp_path):
-    detector = detectors.create(write_network(tmp_path, bias=sure()), input_size=(64, 64), nms=1.0)
-    detections = detector.detect([np.zeros((256, 128, 3), np.uint8)])[0]  # shrunk to 64 x 32, the rest is grey
-    expected = np.array([(-4, 36, 6, 26), (-4, 36, 38, 58), (28, 68, 6, 26), (28, 68, 38, 58)]) * 4
-    np.testing.assert_allclose(sorted(map(tuple, detections.boxes)), expected, atol=1e-2)
 
 
 def test_darknet_sees_red_as_the_first_channel(tmp_path):
@@ -140,37 +135,27 @@ def test_darknet_sees_red_as_the_first_channel(tmp_path):
     kernel[5, 0] = 40  # certain where it is red
     bias = sure()
     bias[5] = -20
-    detector = detectors.create(write_network(tmp_path, bias=bias, kernel=kernel), input_size=(64, 64))
-    image = np.zeros((64, 64, 3), np.uint8)
+    image = BLACK.copy()
     image[32:, 32:] = 255, 0, 0
     image[:32, 32:] = 0, 0, 255
-    np.testing.assert_allclose(detector.detect([image])[0].boxes, [(28, 68, 38, 58)], atol=1e-3)
+    detections = detect(write_network(tmp_path, bias=bias, kernel=kernel), image)
+    np.testing.assert_allclose(detections.boxes, [(28, 68, 38, 58)], atol=1e-3)
 
 
 @pytest.mark.parametrize("classes, index", [(1, 0), (80, 0), (20, 14)])
 def test_darknet_reports_persons_only(tmp_path, classes, index):
-    image = [np.zeros((64, 64, 3), np.uint8)]
-    yes = detectors.create(write_network(tmp_path, classes, "yes", sure(classes, index)), input_size=(64, 64))
-    assert len(yes.detect(image)[0]) == 4
+    assert len(detect(write_network(tmp_path, classes, "yes", sure(classes, index)))) == 4
     if classes > 1:
-        no = detectors.create(write_network(tmp_path, classes, "no", sure(classes, index + 1)), input_size=(64, 64))
-        assert len(no.detect(image)[0]) == 0
+        assert len(detect(write_network(tmp_path, classes, "no", sure(classes, index + 1)))) == 0
 
 
-def test_darknet_confidence_and_suppression_are_settings(tmp_path):
+@pytest.mark.parametrize("options, count", [
+    ({"confidence": 0.59}, 4), ({"confidence": 0.61}, 0),
+    ({"nms": 0.12}, 4), ({"nms": 0.10}, 2)])  # one box and the next below it overlap by 8 of 72 rows
+def test_darknet_confidence_and_suppression_are_settings(tmp_path, options, count):
     bias = sure()
     bias[5] = np.log(0.6 / 0.4)  # a probability of 0.6
-    spec, image = write_network(tmp_path, bias=bias), [np.zeros((64, 64, 3), np.uint8)]
-    assert len(detectors.create(spec, input_size=(64, 64), confidence=0.59).detect(image)[0]) == 4
-    assert len(detectors.create(spec, input_size=(64, 64), confidence=0.61).detect(image)[0]) == 0
-    # one box and the next below it overlap by 8 of 72 rows
-    assert len(detectors.create(spec, input_size=(64, 64), nms=0.12).detect(image)[0]) == 4
-    assert len(detectors.create(spec, input_size=(64, 64), nms=0.10).detect(image)[0]) == 2
-
-
-def random_network(folder):
-    rng = np.random.default_rng(0)
-    return write_network(folder, bias=rng.normal(size=6), kernel=rng.normal(size=(6, 3)) * 3)
+    assert len(detect(write_network(tmp_path, bias=bias), **options)) == count
 
 
 def same(a, b):
@@ -178,11 +163,11 @@ def same(a, b):
                for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["hog", "darknet"])
-def test_answers_do_not_depend_on_batches_or_threads(tmp_path, kind):
-    spec = kind if kind == "hog" else random_network(tmp_path)
-    detector = detectors.create(spec, confidence=0.0 if kind == "hog" else 0.25)
-    rng = np.random.default_rng(1)
+@pytest.mark.parametrize("kind, confidence", [("hog", 0.0), ("darknet", 0.25)])
+def test_answers_do_not_depend_on_batches_or_threads(tmp_path, kind, confidence):
+    rng = np.random.default_rng(0)
+    network = write_network(tmp_path, bias=rng.normal(size=6), kernel=rng.normal(size=(6, 3)) * 3)
+    detector = detectors.create("hog" if kind == "hog" else network, confidence=confidence)
     images = [np.clip(padded(person(shift=k - 5)[0]) + rng.normal(0, 12, (352, 224, 3)), 0, 255).astype(np.uint8)
               for k in range(11)]
     together = detector.detect(images)
@@ -195,42 +180,33 @@ def test_answers_do_not_depend_on_batches_or_threads(tmp_path, kind):
 
 @pytest.mark.parametrize("spec", ["", "yolo", "hog:x", "darknet", "darknet:a.cfg", "darknet:,b.weights"])
 def test_unknown_detectors_name_the_known_ones(spec):
-    with pytest.raises(InputError, match="darknet:<cfg>,<weights>"):
-        detectors.create(spec)
+    check_refused("darknet:<cfg>,<weights>", detectors.create, spec)
 
 
-@pytest.mark.parametrize("missing", ["net.cfg", "net.weights"])
-def test_missing_file_is_named(tmp_path, missing):
-    spec = write_network(tmp_path)
-    (tmp_path / missing).unlink()
-    with pytest.raises(InputError, match=rf"{missing}: no such file"):
-        detectors.create(spec)
+@pytest.mark.parametrize("name, change, message", [
+    ("net.cfg", None, ": no such file"), ("net.weights", None, ": no such file"),
+    ("net.cfg", lambda data: b"hello\n", ".*cannot read"),
+    ("net.cfg", lambda data: data.partition(b"[yolo]")[0], r": has no \[yolo\]"),
+    ("net.weights", lambda data: data[:-4], ".*truncated or belongs to another network"),
+    ("net.weights", lambda data: data + b"0000", ".*truncated or belongs to another network"),
+    ("net.weights", lambda data: data[:30], ".*truncated or belongs to another network"),
+    ("net.weights", lambda data: b"", "")])
+def test_files_that_are_missing_or_of_another_network_are_refused(tmp_path, name, change, message):
+    spec, path = write_network(tmp_path), tmp_path / name
+    if change:
+        path.write_bytes(change(path.read_bytes()))
+    else:
+        path.unlink()
+    check_refused(f"{re.escape(name)}{message}", detectors.create, spec)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"cfg": "hello\n"}, r"net\.cfg.*cannot read"), ({"cfg": CFG.partition("[yolo]")[0]}, r"net\.cfg: has no \[yolo\]"),
-    ({"classes": 3}, r"net\.cfg: a network of 3 classes")])
-def test_other_networks_are_refused(tmp_path, options, message):
-    with pytest.raises(InputError, match=message):
-        detectors.create(write_network(tmp_path, **options))
-
-
-@pytest.mark.parametrize("change, message", [
-    (lambda data: data[:-4], ".*truncated or belongs to another network"),
-    (lambda data: data + b"0000", ".*truncated or belongs to another network"),
-    (lambda data: data[:30], ".*truncated or belongs to another network"), (lambda data: b"", "")])
-def test_weights_of_the_wrong_length_are_refused(tmp_path, change, message):
-    spec = write_network(tmp_path)
-    weights = tmp_path / "net.weights"
-    weights.write_bytes(change(weights.read_bytes()))
-    with pytest.raises(InputError, match=rf"net\.weights{message}"):
-        detectors.create(spec)
+def test_a_network_of_classes_without_a_known_person_is_refused(tmp_path):
+    check_refused(r"net\.cfg: a network of 3 classes", detectors.create, write_network(tmp_path, classes=3))
 
 
 @pytest.mark.parametrize("size", [(0, 64), (64, 100)])
 def test_darknet_input_size_is_checked(tmp_path, size):
-    with pytest.raises(InputError, match="multiples of 32"):
-        detectors.create(write_network(tmp_path), input_size=size)
+    check_refused("multiples of 32", detectors.create, write_network(tmp_path), input_size=size)
 
 
 def test_suppression_keeps_the_best_of_boxes_that_overlap_by_more_than_the_threshold():

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cfaan_jax.errors import InputError
 from data_prep.redetect_link import detectors
 from data_prep.redetect_link.detectors.ultralytics_yolo import import_ultralytics
+from tests.data_prep.checks import check_refused
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,8 @@ def test_boxes_are_those_of_its_own_suppression(weights):
     assert len(PICTURES) >= 2
     detector = detectors.create(f"ultralytics:{weights}", confidence=0.5, input_size=SIZE)
     network = ultralytics.YOLO(weights).model.eval()
-    for picture, detections in zip(map(read, PICTURES), detector.detect(list(map(read, PICTURES))), strict=True):
+    pictures = list(map(read, PICTURES))
+    for picture, detections in zip(pictures, detector.detect(pictures), strict=True):
         scale = min(SIZE[0] / picture.shape[0], SIZE[1] / picture.shape[1])
         rows, columns = (round(length * scale) for length in picture.shape[:2])
         canvas = np.full((*SIZE, 3), 114, np.uint8)
@@ -60,8 +61,8 @@ def test_boxes_are_those_of_its_own_suppression(weights):
             raw = network(torch.from_numpy(canvas).permute(2, 0, 1)[None].float() / 255)
         # Persons only, as if the network knew no other class: a box counts by its person's score.
         person = torch.cat([raw[0][:, :4], raw[0][:, 4:5]], dim=1)
-        expected = ultralytics.utils.nms.non_max_suppression(person, conf_thres=0.5, iou_thres=0.45, max_det=3000)[0]
-        expected = expected.numpy()
+        expected = ultralytics.utils.nms.non_max_suppression(person, conf_thres=0.5, iou_thres=0.45,
+                                                                 max_det=3000)[0].numpy()
         assert len(detections) == len(expected) > 0
         order = np.lexsort((expected[:, 0], -expected[:, 4]))
         np.testing.assert_allclose(detections.scores, expected[order, 4], atol=1e-5)
@@ -79,24 +80,18 @@ def test_a_model_that_must_be_fetched_is_named_with_where_to_get_it(monkeypatch,
     monkeypatch.chdir(tmp_path)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
-    with pytest.raises(InputError, match=r"fetch yolo11n.pt from https://github.com/ultralytics/assets/releases"):
-        detectors.create("ultralytics:yolo11n.pt")
+    said = "fetch yolo11n.pt from https://github.com/ultralytics/assets/releases"
+    check_refused(said, detectors.create, "ultralytics:yolo11n.pt")
 
 
 def test_a_broken_file_and_a_network_without_persons_are_refused(tmp_path):
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="broken.pt: cannot be loaded .* check the file"):
-        detectors.create(f"ultralytics:{broken}")
-    with pytest.raises(InputError, match="not a detector of boxes"):
-        detectors.create("ultralytics:yolo11n-cls.yaml")
-    for name in ("yolo11n-seg.yaml", "yolo11n-obb.yaml"):
-        with pytest.raises(InputError, match="not a detector of boxes"):
-            detectors.create(f"ultralytics:{name}")
-    with pytest.raises(InputError, match="--detector=onnx:net.onnx"):
-        detectors.create("ultralytics:net.onnx")
-    with pytest.raises(InputError, match="multiples of 32"):
-        detectors.create("ultralytics:yolo11n.yaml", input_size=(100, 64))
+    check_refused("broken.pt: cannot be loaded .* check the file", detectors.create, f"ultralytics:{broken}")
+    for name in ("yolo11n-cls.yaml", "yolo11n-seg.yaml", "yolo11n-obb.yaml"):
+        check_refused("not a detector of boxes", detectors.create, f"ultralytics:{name}")
+    check_refused("--detector=onnx:net.onnx", detectors.create, "ultralytics:net.onnx")
+    check_refused("multiples of 32", detectors.create, "ultralytics:yolo11n.yaml", input_size=(100, 64))
 
 
 def test_other_packages_are_as_before_afterwards():
