@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfaan_jax.errors import InputError
 from data_prep.flags import parse_size
 from data_prep.redetect_link import alignment, linkers
 from data_prep.redetect_link.alignment import AlignmentSettings, align_tracklet
 from data_prep.redetect_link.detectors import Detections
+from tests.data_prep.checks import check_refused
 
 HEIGHT, WIDTH = 256, 128
 BORDER = 48  # of the default padding
@@ -46,10 +46,13 @@ def crop(height=HEIGHT, width=WIDTH, seed=0):
     return np.random.default_rng(seed).integers(1, 256, (height, width, 3), dtype=np.uint8)
 
 
+def align(images, *boxes, linker=None, **changes):
+    """The frames where `boxes[i]` are detected in image i."""
+    return align_tracklet(images, Planted(*boxes), linker or linkers.LargestLinker(), AlignmentSettings(**changes))
+
+
 def align_one(box, image=None, **changes):
-    image = crop() if image is None else image
-    boxes = [] if box is None else [box]
-    return align_tracklet([image], Planted(boxes), linkers.LargestLinker(), AlignmentSettings(**changes))[0]
+    return align([crop() if image is None else image], [box], **changes)[0]
 
 
 def check_mask(frame, size=(HEIGHT, WIDTH)):
@@ -66,11 +69,13 @@ def check_mask(frame, size=(HEIGHT, WIDTH)):
     ((0, 256, 0, 32), (0, 256, 96, 128), "largest|shift_right"),   # slim, at the left border
     ((0, 256, 96, 128), (0, 256, 0, 32), "largest|shift_left"),
     ((0, 256, 48, 80), (0, 256, 48, 80), "largest"),               # slim, in the middle
+    ((0, 256, 4, 36), (0, 256, 48, 80), "largest"),                # slim, farther from the border than it reaches
     ((128, 256, 0, 128), (0, 128, 0, 128), "largest|shift_up"),    # wide, at the bottom
     ((0, 128, 0, 128), (128, 256, 0, 128), "largest|shift_down"),
     ((64, 192, 0, 128), (64, 192, 0, 128), "largest"),             # wide, in the middle
     ((0, 200, 0, 100), (0, 256, 0, 128), "largest"),               # of usual width
-    ((0, 200, 0, 80), (0, 256, 13, 115), "largest")])
+    ((0, 200, 0, 80), (0, 256, 13, 115), "largest"),
+    ((10, 110, 20, 60), (0, 256, 13, 115), "largest")])            # the same aspect ratio, half the size
 def test_slim_and_wide_boxes_at_one_border_are_shifted(box, rectangle, action):
     frame = align_one(box)
     assert (frame.rectangle, frame.action) == (rectangle, action)
@@ -80,11 +85,6 @@ def test_slim_and_wide_boxes_at_one_border_are_shifted(box, rectangle, action):
 def test_slim_box_of_a_slim_crop_touches_both_borders_and_is_centred():
     frame = align_one((0, 256, 0, 32), crop(256, 32))
     assert (frame.rectangle, frame.action) == ((0, 256, 48, 80), "largest")
-
-
-def test_border_reach_says_what_touches():
-    assert align_one((0, 256, 4, 36)).action == "largest"
-    assert align_one((0, 256, 4, 36), border_reach=4 / 128).action == "largest|shift_right"
 
 
 def test_box_over_the_border_is_clipped_to_the_crop():
@@ -102,12 +102,6 @@ def test_pixels_come_from_the_source_when_nothing_is_scaled():
     np.testing.assert_array_equal(frame.image, image[100:356, 30:158])
 
 
-def test_aspect_ratio_is_kept():
-    frame = align_one((10, 110, 20, 60))
-    y0, y1, x0, x1 = frame.rectangle
-    assert (y1 - y0, x1 - x0) == (256, 102)  # 100 x 40, enlarged 2.56 times
-
-
 @pytest.mark.parametrize("box, rectangle", [((17, 18, 40, 41), (64, 192, 0, 128)), ((0, 256, 60, 61), (0, 256, 63, 64)),
                                             ((60, 61, 0, 128), (127, 128, 0, 128))])
 def test_boxes_of_a_pixel_or_a_line_keep_at_least_one_row_and_column(box, rectangle):
@@ -116,43 +110,34 @@ def test_boxes_of_a_pixel_or_a_line_keep_at_least_one_row_and_column(box, rectan
     check_mask(frame)
 
 
-def test_small_detections_and_those_in_the_border_are_ignored():
-    assert align_one((10, 200, -40, 0), minimum_area=0).action == "fallback"
-    assert align_one((17, 18, 40, 41)).action == "fallback"
-    assert align_one((0, 64, 0, 32), minimum_area=0.0625).action == "largest"  # exactly a sixteenth
-    assert align_one((0, 64, 0, 31), minimum_area=0.0625).action == "fallback"
+@pytest.mark.parametrize("box, action, changes", [
+    ((10, 200, -40, 0), "fallback", {"minimum_area": 0}),            # in the padding
+    ((17, 18, 40, 41), "fallback", {}),
+    ((0, 64, 0, 32), "largest", {"minimum_area": 0.0625}),           # exactly a sixteenth
+    ((0, 64, 0, 31), "fallback", {"minimum_area": 0.0625}),
+    ((0, 256, 4, 36), "largest|shift_right", {"border_reach": 4 / 128})])
+def test_settings_say_what_is_too_small_and_what_touches_a_border(box, action, changes):
+    assert align_one(box, **changes).action == action
 
 
-def test_frame_without_a_box_takes_the_nearest_frames_box():
-    near, far = (20, 200, 30, 110), (40, 220, 20, 100)
-    frames = align_tracklet([crop(seed=k) for k in range(6)], Planted([near], [], [], [], [far], []),
-                            linkers.LargestLinker(), AlignmentSettings(fallback_reach=2))
-    assert [frame.box for frame in frames] == [near, near, near, far, far, far]  # frame 2: the earlier of two
-    assert [frame.action for frame in frames] == ["largest", "fallback", "fallback", "fallback", "linked", "fallback"]
+def test_frame_without_a_box_takes_the_nearest_frames_box_or_the_whole_crop():
+    near, far, whole = (20, 200, 30, 110), (40, 220, 20, 100), (0, 256, 0, 128)
+    images = [crop(seed=k) for k in range(8)]
+    frames = align(images, [near], [], [], [], [far], [], [], [], fallback_reach=2)
+    assert [frame.box for frame in frames] == [near] * 3 + [far] * 4 + [whole]  # frame 2: the earlier of two
+    assert [frame.action for frame in frames] == ["largest", *["fallback"] * 3, "linked", *["fallback"] * 3]
     for frame in frames:
         check_mask(frame)
-
-
-def test_frame_too_far_from_a_box_keeps_the_whole_crop():
-    box = (20, 200, 30, 110)
-    images = [crop(seed=k) for k in range(4)]
-    frames = align_tracklet(images, Planted([box], [], [], []), linkers.LargestLinker(),
-                            AlignmentSettings(fallback_reach=2))
-    assert [frame.box for frame in frames] == [box, box, box, (0, 256, 0, 128)]
-    np.testing.assert_array_equal(frames[3].image, images[3])
-    assert frames[3].rectangle == (0, 256, 0, 128)
+    np.testing.assert_array_equal(frames[7].image, images[7])
 
 
 def test_fallback_scales_with_the_size_of_the_crop():
-    images = [crop(256, 128), crop(128, 100)]
-    frames = align_tracklet(images, Planted([(64, 256, 32, 96)], []), linkers.LargestLinker(), AlignmentSettings())
-    assert frames[1].box == (32, 128, 25, 75)
+    assert align([crop(256, 128), crop(128, 100)], [(64, 256, 32, 96)], [])[1].box == (32, 128, 25, 75)
 
 
 def test_first_frame_without_a_box():
-    frames = align_tracklet([crop(seed=k) for k in range(3)],
-                            Planted([], [(0, 100, 0, 50), (0, 200, 20, 120)], [(0, 200, 20, 120)]),
-                            MeanColour(), AlignmentSettings())
+    frames = align([crop(seed=k) for k in range(3)], [], [(0, 100, 0, 50), (0, 200, 20, 120)], [(0, 200, 20, 120)],
+                   linker=MeanColour())
     assert [frame.action for frame in frames] == ["fallback", "largest", "linked"]
     assert frames[0].box == frames[1].box == (0, 200, 20, 120)
 
@@ -160,7 +145,7 @@ def test_first_frame_without_a_box():
 def test_all_frames_without_a_box():
     images = [crop(seed=k) for k in range(3)]
     linker = MeanColour()
-    frames = align_tracklet(images, Planted([], [], []), linker, AlignmentSettings())
+    frames = align(images, [], [], [], linker=linker)
     for image, frame in zip(images, frames, strict=True):
         np.testing.assert_array_equal(frame.image, image)
         assert (frame.box, frame.action, frame.candidates.chosen) == ((0, 256, 0, 128), "fallback", None)
@@ -169,28 +154,23 @@ def test_all_frames_without_a_box():
 
 def test_a_crossing_person_is_not_followed():
     own, other = (0, 250, 0, 60), (0, 256, 60, 128)
-    images = []
-    for _ in range(3):
-        image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
-        image[:, :60], image[:, 60:] = (200, 30, 30), (30, 30, 200)
-        images.append(image)
-    linker = MeanColour()
-    frames = align_tracklet(images, Planted([own], [other, own], [own, other]), linker, AlignmentSettings())
+    image = np.full((HEIGHT, WIDTH, 3), (30, 30, 200), np.uint8)
+    image[:, :60] = 200, 30, 30
+    linker, detected = MeanColour(), ([own], [other, own], [own, other])
+    frames = align([image] * 3, *detected, linker=linker)
     assert [frame.box for frame in frames] == [own] * 3
     assert [frame.candidates.chosen for frame in frames] == [0, 1, 0]
     assert linker.calls == [5]  # one call for the whole tracklet
     np.testing.assert_allclose(frames[1].candidates.distances[1], 0, atol=1e-4)
     assert frames[1].candidates.distances[0] > 100
-    largest = align_tracklet(images, Planted([own], [other, own], [own, other]), linkers.LargestLinker(),
-                             AlignmentSettings())
+    largest = align([image] * 3, *detected)
     assert [frame.box for frame in largest] == [own, other, other]
     assert {frame.candidates.distances is None for frame in largest} == {True}
 
 
 def test_features_are_not_computed_where_nothing_is_compared():
     linker = MeanColour()
-    detector = Planted([(0, 200, 20, 100)], [(0, 200, 30, 110)])
-    frames = align_tracklet([crop()] * 2, detector, linker, AlignmentSettings())
+    frames = align([crop()] * 2, [(0, 200, 20, 100)], [(0, 200, 30, 110)], linker=linker)
     assert linker.calls == [] and frames[1].candidates.distances is None
     assert [frame.action for frame in frames] == ["largest", "linked"]
 
@@ -251,8 +231,7 @@ def test_help_shows_every_default(capsys):
 @pytest.mark.parametrize("flag", ["--padding=-0.1", "--momentum=1.5", "--padding_mode=mirror", "--fallback_reach=-1",
                                   "--minimum_area=2", "--border_reach=0.6"])
 def test_values_out_of_range_name_their_flag(flag):
-    with pytest.raises(InputError, match=flag.partition("=")[0]):
-        parsed(flag)
+    check_refused(flag.partition("=")[0], parsed, flag)
 
 
 @pytest.mark.parametrize("size", ["256", "x128", "0x12", "256x-1", "axb"])

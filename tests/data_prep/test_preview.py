@@ -7,6 +7,7 @@ from data_prep.redetect_link.alignment import AlignedFrame, Candidates
 from data_prep.redetect_link.tracklet import Tracklet
 
 GREEN, ORANGE, RED, BLUE = (0, 150, 60), (220, 120, 0), (200, 30, 60), (40, 120, 220)
+GREY = np.full((256, 128, 3), 180, np.uint8)
 
 
 def frame(chosen=0, distances=None, shade=77):
@@ -21,9 +22,9 @@ def frame(chosen=0, distances=None, shade=77):
     return AlignedFrame(image, (0, 256, 32, 96), box, action, persons)
 
 
-def sheet(frames, **options):
+def sheet(frames, image=GREY, **options):
     tracklet = Tracklet("0001C1T0001", "train", 0, 1, 1, tuple(f"{k}.jpg" for k in range(len(frames))), lambda _: b"")
-    return preview.contact_sheet(tracklet, [np.full((256, 128, 3), 180, np.uint8)] * len(frames), frames, **options)
+    return preview.contact_sheet(tracklet, [image] * len(frames), frames, **options)
 
 
 def count(picture, colour):
@@ -53,9 +54,7 @@ def test_mask_row_shows_the_real_pixels_inside_their_outline():
 
 
 def test_distances_are_written_where_there_are_some():
-    without = sheet([frame()])
-    with_distances = sheet([frame(distances=np.array([0.0, 12.5]))])
-    assert not np.array_equal(without, with_distances)
+    assert not np.array_equal(sheet([frame()]), sheet([frame(distances=np.array([0.0, 12.5]))]))
 
 
 def test_long_tracklets_are_thinned_out_evenly():
@@ -70,5 +69,4 @@ def test_tiny_images_can_be_drawn():
     image = np.full((1, 1, 3), 9, np.uint8)
     tiny = AlignedFrame(image, (0, 1, 0, 1), (0, 1, 0, 1), "fallback",
                         Candidates(np.zeros((0, 4), np.int32), np.zeros(0, np.float32)))
-    tracklet = Tracklet("t", "query", 0, 2, 1, ("a",), lambda _: b"")
-    assert count(preview.contact_sheet(tracklet, [image], [tiny]), (9, 9, 9)) > 10000
+    assert count(sheet([tiny], image), (9, 9, 9)) > 10000
