@@ -9,12 +9,28 @@ import pytest
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.tracklet_record import SPLITS, TrackletRecord
 from cfaan_jax.errors import InputError
+from data_prep.redetect_link.detectors import Detections
 
 
 def check_refused(message, function, *args, **options):
     """The call fails with an InputError in which the pattern `message` occurs."""
     with pytest.raises(InputError, match=message):
         function(*args, **options)
+
+
+class Planted:
+    """Detects in frame i the boxes planted there, in pixels of the crop without its border of the default padding."""
+
+    device = "CPU"
+
+    def __init__(self, *frames, border=48):
+        self.frames, self.border, self.images = frames, border, []
+
+    def detect(self, images):
+        self.images = list(images)
+        return [Detections(np.array(boxes, np.float32).reshape(-1, 4) + self.border,
+                           np.linspace(1, 0.5, len(boxes), dtype=np.float32))
+                for boxes in self.frames[:len(images)]]
 
 
 def write_named(folder, names):

@@ -10,24 +10,9 @@ from hypothesis import strategies as st
 from data_prep.flags import parse_size
 from data_prep.redetect_link import alignment, linkers
 from data_prep.redetect_link.alignment import AlignmentSettings, align_tracklet
-from data_prep.redetect_link.detectors import Detections
-from tests.data_prep.checks import check_refused
+from tests.data_prep.checks import Planted, check_refused
 
 HEIGHT, WIDTH = 256, 128
-BORDER = 48  # of the default padding
-
-
-class Planted:
-    """Detects in frame i the boxes planted there, in pixels of the crop without its border."""
-
-    def __init__(self, *frames, border=BORDER):
-        self.frames, self.border, self.images = frames, border, []
-
-    def detect(self, images):
-        self.images = list(images)
-        return [Detections(np.array(boxes, np.float32).reshape(-1, 4) + self.border,
-                           np.linspace(1, 0.5, len(boxes), dtype=np.float32))
-                for boxes in self.frames[:len(images)]]
 
 
 class MeanColour:
@@ -98,7 +83,7 @@ def test_box_over_the_border_is_clipped_to_the_crop():
 
 def test_pixels_come_from_the_source_when_nothing_is_scaled():
     image = crop(512, 256)
-    frame = align_one((100, 356, 30, 158), image, padding=BORDER / 512)
+    frame = align_one((100, 356, 30, 158), image, padding=48 / 512)
     np.testing.assert_array_equal(frame.image, image[100:356, 30:158])
 
 

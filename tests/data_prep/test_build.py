@@ -24,8 +24,7 @@ from data_prep.build_tfrecords import main
 from data_prep.datasets import READERS, FrameFiles
 from data_prep.redetect_link import packing
 from data_prep.redetect_link.alignment import AlignmentSettings
-from data_prep.redetect_link.detectors import Detections
-from tests.data_prep.checks import check_refused, contents, decode, records
+from tests.data_prep.checks import Planted, check_refused, contents, decode, records
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -78,19 +77,9 @@ def test_aligned_frames_have_the_size_asked_for_and_the_bytes_do_not_depend_on_t
     assert all(train.image_size(i) == (64, 32) for i in range(len(train)))
 
 
-class Script:
-    """A detector that detects k persons in the k-th frame of every tracklet (three at most)."""
-
-    device = "CPU"
-
-    def detect(self, images):
-        boxes = [np.tile([20, 60, 10, 30 + index], (index % 4, 1)).astype(np.float32).reshape(-1, 4)
-                 for index in range(len(images))]
-        return [Detections(rows, np.ones(len(rows), np.float32)) for rows in boxes]
-
-
 def test_the_summary_counts_what_the_records_hold_also_those_of_an_earlier_run(root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(build_tfrecords.detectors, "create", lambda *_, **__: Script())
+    detector = Planted([], [(2, 42, -8, 13)], [(2, 42, -8, 14)] * 2, border=18)  # frames of 96 x 48 pixels
+    monkeypatch.setattr(build_tfrecords.detectors, "create", lambda *_, **__: detector)
     out = tmp_path / "out"
     assert main(aligned(root, out)) == 0
     (out / shards(out)[0]).unlink()
@@ -162,8 +151,8 @@ def test_ctrl_c_leaves_whole_shards_and_the_same_command_resumes(root, tmp_path,
 
 def test_a_disk_error_leaves_whole_shards_and_the_same_command_resumes(root, tmp_path):
     assert main(raw(root, tmp_path / "whole", "--shard_size=3")) == 0
-    sizes = {name: (tmp_path / "whole" / name).stat().st_size for name in shards(tmp_path / "whole")}
-    limit = min(sizes.values()) + 1  # shards of three tracklets do not fit, those with the rest do
+    # Shards of three tracklets do not fit, those with the rest do.
+    limit = min((tmp_path / "whole" / name).stat().st_size for name in shards(tmp_path / "whole")) + 1
     command = [sys.executable, "data_prep/build_tfrecords.py", *raw(root, tmp_path / "out", "--shard_size=3")]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False,
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))

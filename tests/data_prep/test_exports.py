@@ -12,10 +12,14 @@ CLASSES = 80
 PLACE = 8 * 8 + 4
 
 
-def ultralytics():
-    table = np.zeros((4 + CLASSES, CELLS), np.float32)
-    table[:4, PLACE], table[4, PLACE] = (32, 64, 24, 48), 0.9
-    return [table[None]]
+def rows(count, columns, values):
+    """A table of zeros but for the row of the known box."""
+    table = np.zeros((1, count, columns), np.float32)
+    table[0, PLACE, :len(values)] = values
+    return table
+
+
+ULTRALYTICS = [rows(CELLS, 4 + CLASSES, (32, 64, 24, 48, 0.9)).transpose(0, 2, 1)]
 
 
 def end_to_end():
@@ -38,12 +42,6 @@ def yolox(decoded):
     return [table[None]]
 
 
-def yolov5():
-    table = np.zeros((3 * CELLS, 5 + CLASSES), np.float32)
-    table[PLACE, :6] = 32, 64, 24, 48, 0.9, 1.0
-    return [table[None]]
-
-
 def fastestdet():
     maps = np.zeros((5 + CLASSES, 8, 4), np.float32)
     logit = lambda share: np.log(share / (1 - share))  # noqa: E731
@@ -59,17 +57,16 @@ def nanodet(order):
         if stride == 8:  # the centre of the cell is (36, 68): 16, 28, 8, 20 pixels to the borders
             probabilities[PLACE, 0] = 0.9
             for side, distance in enumerate((2.0, 3.5, 1.0, 2.5)):
-                low = int(distance)
-                bins[PLACE, 8 * side + low] = np.log(1 - distance % 1)
-                if distance % 1:
-                    bins[PLACE, 8 * side + low + 1] = np.log(distance % 1)
+                low = 8 * side + int(distance)
+                bins[PLACE, low:low + 2] = np.log([1 - distance % 1, max(distance % 1, 1e-9)])
         outputs += [probabilities[None], bins[None]]
     return [outputs[k] for k in order]
 
 
 @pytest.mark.parametrize("name, outputs", [
-    ("Ultralytics", ultralytics()), ("Ultralytics, end to end", end_to_end()),
-    ("YOLOX", yolox(decoded=False)), ("YOLOX", yolox(decoded=True)), ("YOLOv5", yolov5()),
+    ("Ultralytics", ULTRALYTICS), ("Ultralytics, end to end", end_to_end()),
+    ("YOLOX", yolox(decoded=False)), ("YOLOX", yolox(decoded=True)),
+    ("YOLOv5", [rows(3 * CELLS, 5 + CLASSES, (32, 64, 24, 48, 0.9, 1.0))]),
     ("FastestDet", fastestdet()), ("NanoDet", nanodet(range(6))), ("NanoDet", nanodet((0, 2, 4, 1, 3, 5)))])
 def test_a_known_box_comes_back(name, outputs):
     family = recognise(outputs, SIZE)
@@ -87,7 +84,7 @@ def test_other_networks_are_not_recognised(shape):
 
 @pytest.mark.parametrize("name, blue, value", [("YOLOX", 0, 200.0), ("Ultralytics", 2, 200 / 255)])
 def test_colours_come_as_each_family_wants_them(name, blue, value):
-    family = recognise(yolox(decoded=False) if name == "YOLOX" else ultralytics(), SIZE)
+    family = recognise(yolox(decoded=False) if name == "YOLOX" else ULTRALYTICS, SIZE)
     image = np.zeros((*SIZE, 3), np.uint8)
     image[..., 2] = 200
     tensor = family.tensor([image])

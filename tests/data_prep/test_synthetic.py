@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from itertools import combinations, product
+from itertools import combinations, count, product
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ from data_prep.synthetic import dataset as synthetic
 from data_prep.synthetic.people import differences
 from data_prep.synthetic.plan import BOXES, make_plan
 from data_prep.synthetic.plan import replace as replace_in_plan
-from tests.data_prep.checks import check_refused, contents, decode
+from tests.data_prep.checks import check_refused, contents, decode, write_named
 
 IDENTITIES = 10
 KINDS = {"person", "wrong identity", "ambiguous", "duplicate", "stranger", "background", "junk"}
@@ -126,8 +126,7 @@ def test_labels_in_the_truth_are_those_of_the_files(dataset, truth):
     assert {tracklet.name for tracklet in dataset.tracklets} == set(truth["tracklets"])
     for tracklet in dataset.tracklets:
         own = truth["tracklets"][tracklet.name]
-        assert (own["part"] == "train") == (tracklet.split == "train")
-        assert own["query"] == (tracklet.split == "query")
+        assert (own["part"] == "train", own["query"]) == (tracklet.split == "train", tracklet.split == "query")
         assert (own["track_id"], own["stored_pid"], own["camid"]) == (tracklet.track_id, tracklet.pid, tracklet.camid)
         assert len(own["own"] or tracklet.sources) == len(tracklet)
 
@@ -212,8 +211,7 @@ def test_passers_cross_and_companions_stay(truth):
 
 def test_a_passer_in_front_is_sometimes_the_largest_person(full_plan):
     cast, plans = full_plan
-    studio = cameras.Studio(0)
-    larger = 0
+    studio, larger = cameras.Studio(0), 0
     for plan in [plan for plan in plans if plan.passing == "in front"][:10]:
         shown = walks.film(studio, cast, plan, 0)[1]
         own, other = (np.array([box or [0, 0, 0, 0] for box in shown[name]]) for name in ("own", "other"))
@@ -260,13 +258,12 @@ def test_cameras_see_the_same_grey_card_differently():
 
 @pytest.mark.slow
 def test_a_stopped_drawing_resumes_and_ends_with_the_same_bytes(root, tmp_path, monkeypatch):
-    film, drawn = synthetic.film, []
+    film, drawn = synthetic.film, count()
 
-    def stopping(studio, cast, plan, seed):
-        if len(drawn) == 12:
+    def stopping(*args):
+        if next(drawn) == 12:
             raise KeyboardInterrupt
-        drawn.append(plan)
-        return film(studio, cast, plan, seed)
+        return film(*args)
 
     monkeypatch.setattr(synthetic, "film", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -275,10 +272,8 @@ def test_a_stopped_drawing_resumes_and_ends_with_the_same_bytes(root, tmp_path, 
     finished = next((tmp_path / "set/bbox_train").rglob("*.jpg"))
     stamp = finished.stat().st_mtime_ns
     # As if the next image had been half written when the power went.
-    half = tmp_path / "set/bbox_test" / "0006"
-    half.mkdir(parents=True)
     name = next((root / "bbox_test/0006").iterdir()).name
-    (half / f"{name}{UNFINISHED}").write_bytes(b"half")
+    write_named(tmp_path / "set/bbox_test/0006", [f"{name}{UNFINISHED}"])
     monkeypatch.setattr(synthetic, "film", film)
     draw(tmp_path / "set")
     assert digest(tmp_path / "set") == digest(root) and finished.stat().st_mtime_ns == stamp
