@@ -10,17 +10,15 @@ import pytest
 @pytest.fixture(scope="session")
 def root(tmp_path_factory) -> Path:
     """Ten tracklets of three frames in the layout of DukeMTMC-VideoReID."""
-    root = tmp_path_factory.mktemp("duke")
-    number = 0
-    for split, pids in (("train", (1, 2)), ("query", (3,)), ("gallery", (3, 4))):
-        for pid in pids:
-            for camera in (1, 2):
-                folder = root / split / f"{pid:04d}" / f"{2 * pid + camera:04d}"
-                folder.mkdir(parents=True)
-                for frame in (1, 2, 3):
-                    number += 1
-                    path = folder / f"{pid:04d}_C{camera}_F{frame:04d}_X{number:05d}.jpg"
-                    assert cv2.imwrite(str(path), picture(number))
+    root, number = tmp_path_factory.mktemp("duke"), 0
+    for split, pid in (("train", 1), ("train", 2), ("query", 3), ("gallery", 3), ("gallery", 4)):
+        for camera in (1, 2):
+            folder = root / split / f"{pid:04d}" / f"{2 * pid + camera:04d}"
+            folder.mkdir(parents=True)
+            for frame in (1, 2, 3):
+                number += 1
+                path = folder / f"{pid:04d}_C{camera}_F{frame:04d}_X{number:05d}.jpg"
+                assert cv2.imwrite(str(path), picture(number))
     return root
 
 

@@ -50,10 +50,10 @@ def detect(spec, image=BLACK, input_size=(64, 64), **options):
     return detectors.create(spec, input_size=input_size, **options).detect([image])[0]
 
 
-def sure(classes=1, person=0):
+def sure(classes=1, person=0, score=20.0):
     """Biases for a box of the anchor's size in the middle of the cell, certain to be this class."""
     bias = np.full(5 + classes, -20.0)
-    bias[:4], bias[4], bias[5 + person] = 0, 20, 20
+    bias[:4], bias[4], bias[5 + person] = 0, 20, score
     return bias
 
 
@@ -133,12 +133,10 @@ def test_darknet_boxes_are_where_the_network_says_in_pixels_of_the_image(tmp_pat
 def test_darknet_sees_red_as_the_first_channel(tmp_path):
     kernel = np.zeros((6, 3))
     kernel[5, 0] = 40  # certain where it is red
-    bias = sure()
-    bias[5] = -20
     image = BLACK.copy()
     image[32:, 32:] = 255, 0, 0
     image[:32, 32:] = 0, 0, 255
-    detections = detect(write_network(tmp_path, bias=bias, kernel=kernel), image)
+    detections = detect(write_network(tmp_path, bias=sure(score=-20), kernel=kernel), image)
     np.testing.assert_allclose(detections.boxes, [(28, 68, 38, 58)], atol=1e-3)
 
 
@@ -153,8 +151,7 @@ def test_darknet_reports_persons_only(tmp_path, classes, index):
     ({"confidence": 0.59}, 4), ({"confidence": 0.61}, 0),
     ({"nms": 0.12}, 4), ({"nms": 0.10}, 2)])  # one box and the next below it overlap by 8 of 72 rows
 def test_darknet_confidence_and_suppression_are_settings(tmp_path, options, count):
-    bias = sure()
-    bias[5] = np.log(0.6 / 0.4)  # a probability of 0.6
+    bias = sure(score=np.log(0.6 / 0.4))  # a probability of 0.6
     assert len(detect(write_network(tmp_path, bias=bias), **options)) == count
 
 

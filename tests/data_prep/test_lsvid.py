@@ -64,8 +64,7 @@ def test_queries_in_a_file_of_level_7_3(root):
 
     def write(**values):
         with h5py.File(path, "w", userblock_size=512) as file:
-            for name, array in values.items():
-                file[name] = array
+            file.update(values)
         with path.open("r+b") as file:
             file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
 

@@ -12,7 +12,7 @@ import pytest
 
 from data_prep.redetect_link import detectors
 from data_prep.redetect_link.detectors.ultralytics_yolo import import_ultralytics
-from tests.data_prep.checks import check_refused
+from tests.data_prep.checks import check_refused, decode
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ if not (find_spec("torch") and find_spec("ultralytics")):
 torch, ultralytics = import_ultralytics()
 
 SIZE = (320, 320)
-PICTURES = sorted((Path(ultralytics.__file__).parent / "assets").glob("*.jpg"))
+PICTURES = [decode(path.read_bytes()) for path in sorted((Path(ultralytics.__file__).parent / "assets").glob("*.jpg"))]
 
 
 @pytest.fixture(scope="module", params=["yolov8n.yaml", "yolo11n.yaml"])
@@ -36,23 +36,18 @@ def weights(request, tmp_path_factory) -> Path:
         for module in model.model.modules():  # fresh statistics let nothing through: take those of the pictures
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0
-        canvases = [cv2.resize(read(path), SIZE[::-1]) for path in PICTURES]
+        canvases = [cv2.resize(picture, SIZE[::-1]) for picture in PICTURES]
         model.model.train()(torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2).float() / 255)
     path = tmp_path_factory.mktemp("yolo") / f"{Path(request.param).stem}.pt"
     model.save(path)
     return path
 
 
-def read(path: Path) -> np.ndarray:
-    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-
-
 def test_boxes_are_those_of_its_own_suppression(weights):
     assert len(PICTURES) >= 2
     detector = detectors.create(f"ultralytics:{weights}", confidence=0.5, input_size=SIZE)
     network = ultralytics.YOLO(weights).model.eval()
-    pictures = list(map(read, PICTURES))
-    for picture, detections in zip(pictures, detector.detect(pictures), strict=True):
+    for picture, detections in zip(PICTURES, detector.detect(PICTURES), strict=True):
         scale = min(SIZE[0] / picture.shape[0], SIZE[1] / picture.shape[1])
         rows, columns = (round(length * scale) for length in picture.shape[:2])
         canvas = np.full((*SIZE, 3), 114, np.uint8)
