@@ -84,5 +84,8 @@ def test_what_is_imported_exists(folder):
         for module in imported(path, whole=True):
             package, _, name = module.rpartition(".")
             if package.split(".")[0] in ("cfaan_jax", "data_prep", "benchmarks"):
-                found = hasattr(importlib.import_module(package), name) or importlib.util.find_spec(module)
-                assert found, f"{path}: there is no {module}"
+                try:
+                    exists = hasattr(importlib.import_module(package), name) or importlib.util.find_spec(module)
+                except ModuleNotFoundError as error:
+                    exists = error.name in LEFT_OUT  # which need not be installed
+                assert exists, f"{path}: there is no {module}"

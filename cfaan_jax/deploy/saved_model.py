@@ -16,6 +16,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from cfaan_jax.deploy.export import check_features, random_clips
@@ -28,14 +29,19 @@ from cfaan_jax.runtime.files import atomic_folder
 def write(folder: str | Path) -> Path:
     """Writes a SavedModel into the folder of an export, in place of an older one; returns its own folder.
 
-    InputError for no export, no TensorFlow or jax2tf, or features that differ by more than `export.TOLERANCE`.
+    InputError for no export, no TensorFlow or jax2tf, a jax that is too new for TensorFlow, or features that differ by
+    more than `export.TOLERANCE`.
     """
     network, path = ExportedNetwork.open(folder), Path(folder) / SAVED_MODEL
     tensorflow, converted = _converted(network)
     frames, rectangles = random_clips(network.description)
     with atomic_folder(path) as unfinished:
         tensorflow.saved_model.save(converted, unfinished)
-        features = tensorflow.saved_model.load(unfinished).features(frames, rectangles).numpy()
+        try:
+            features = tensorflow.saved_model.load(unfinished).features(frames, rectangles).numpy()
+        except tensorflow.errors.InvalidArgumentError as error:  # it does not know the operations of a newer jax
+            raise InputError(f"{path} is not written: TensorFlow {tensorflow.__version__} cannot run programs of jax "
+                             f"{jax.__version__}; write it with an older jax, such as 0.10") from error
         check_features(path, features, np.asarray(network(frames, rectangles)))
     return path
 

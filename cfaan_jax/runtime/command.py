@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from cfaan_jax.errors import DONE, INPUT_ERROR, MACHINE_ERROR, SIGNALLED, InputError
+from cfaan_jax.errors import DONE, INPUT_ERROR, MACHINE_ERROR, SIGNALLED, InputError, shortened
 from cfaan_jax.runtime.interrupt import Interrupted
 
 _REMEDIES = {
@@ -28,16 +28,21 @@ class CommandParser(argparse.ArgumentParser):
                          formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=120))
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
+        text, _, choices = message.partition(" (choose from ")  # argparse lists them all
+        if choices:
+            names = choices.removesuffix(")").replace("'", "").split(", ")
+            text += f": choose one of {shortened(names)}"
+        raise InputError(f"{text}; see {self.prog} --help")
 
 
-def exit_status(work: Callable[[], int | None], saved: str = "") -> int:
+def exit_status(work: Callable[[], object], saved: str = "") -> int:
     """Runs a command, prints one line for an error that is not the program's; returns a status of `cfaan_jax.errors`.
 
     `work` may return a status of its own. `saved` says what is saved and how to resume, if `Interrupted` stops it.
     """
     try:
-        return work() or DONE
+        status = work()
+        return status if isinstance(status, int) else DONE
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return INPUT_ERROR
@@ -63,6 +68,6 @@ def describe_os_error(error: OSError) -> str:
     return f"{path}{error.strerror or error}; {remedy}, then run the same command again"
 
 
-def run_command(main: Callable[[], int | None]) -> None:
+def run_command(main: Callable[[], object]) -> None:
     """Runs a command and ends the process with its exit status, see `exit_status`."""
     sys.exit(exit_status(main))

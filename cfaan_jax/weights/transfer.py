@@ -144,10 +144,12 @@ def _check_fit(where: str, arrays: dict, entries: dict, constants: dict, values:
                  if value.shape != entries[name].shape]
     different += [f"{name} differs from the table of this network" for name, table in constants.items()
                   if not name.endswith(_COUNTER) and name in arrays and not np.array_equal(arrays[name], table)]
-    misfits = [f"{kind}: {shortened(names, most=2)}" for kind, names in
-               (("missing", missing), ("unexpected", unexpected), ("of another shape or value", different)) if names]
+    misfits = {kind: names for kind, names in (("missing", missing), ("unexpected", unexpected),
+                                               ("of another shape or value", different)) if names}
     if misfits:
-        raise InputError(f"{where} does not fit the model: {'; '.join(misfits)}\n"
+        most = 5 if len(misfits) == 1 else 2
+        listed = [f"{kind}: {shortened(names, most)}" for kind, names in misfits.items()]
+        raise InputError(f"{where} does not fit the model: {'; '.join(listed)}\n"
                          "build the model with the options of the file, or name what to leave out in skip")
 
 

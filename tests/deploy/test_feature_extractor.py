@@ -110,7 +110,7 @@ def test_a_torch_file_gives_the_features_of_its_network(model, gallery, expected
     np.testing.assert_array_equal(other(gallery).features, expected)
     opened = FeatureExtractor.open(tmp_path / "c2d.safetensors", name="c2d", network=NETWORK, batch_size=8, **SETTINGS)
     np.testing.assert_array_equal(opened(gallery).features, expected)
-    with pytest.raises(InputError, match="opened as name='cfaan' with network=.*there are c2d, nonlocal"):
+    with pytest.raises(InputError, match="opened as name='cfaan' with network="):
         FeatureExtractor.from_torch(tmp_path / "c2d.safetensors", network=NETWORK, **SETTINGS)
 
 

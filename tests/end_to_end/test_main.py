@@ -129,7 +129,7 @@ def test_a_finished_run_says_so_and_touches_nothing(finished, records_directory,
 def test_another_config_in_the_same_folder_is_refused(finished, records_directory, fail):
     workdir, _ = finished
     error = fail(flags(workdir, records_directory, optim__learning_rate=0.5))
-    assert "config.optim.learning_rate: 0.001 there, 0.5 now" in error and "--workdir" in error
+    assert "config.optim.learning_rate=0.5 (there 0.001)" in error and "--workdir" in error
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,7 @@ def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, chang
     (["--config=mars", "--workdir="], "--workdir= is empty"),
     (["--mode=search", "--query=x", "--gallery=x", "--top=0"], "--top=0: must be at least 1"),
     (["--mode=search", "--query=x"], "--gallery is missing"),
-    (["--config=configs/mars.py", "--workdir=x", "--mode=tarin"], "--mode: invalid choice: 'tarin' (choose from"),
+    (["--config=configs/mars.py", "--workdir=x", "--mode=tarin"], "--mode: invalid choice: 'tarin': choose one of"),
     (["--config=configs/mars.py", "--workdir=x", "--config.data.image_size=64,32", "--config.data.image_size=50,30"],
      "--config.data.image_size is given 2 times"),
     (["--config=configs/mars.py", "--workdir=x", "config.seed=3"], "unexpected argument 'config.seed=3'"),

@@ -48,9 +48,9 @@ def test_another_config_is_refused_with_the_fields_and_the_remedy(tmp_path):
         save_or_check_config(other, tmp_path)
     text = str(refused.value)
     assert "config.json" in text and "another --workdir" in text
-    assert "config.optim.learning_rate: 0.001 there, 0.5 now" in text
-    assert "config.model.depths: (1, 1, 1, 1) there, (1, 1, 2, 1) now" in text
-    assert text.count(" there, ") == 2
+    assert "config.optim.learning_rate=0.5 (there 0.001)" in text
+    assert "config.model.depths=(1, 1, 2, 1) (there (1, 1, 1, 1))" in text
+    assert text.count("(there ") == 2
 
 
 def test_how_a_run_is_scored_and_read_may_change(tmp_path):

@@ -113,7 +113,8 @@ def test_the_block_starts_as_nothing():
 @pytest.mark.parametrize("options, message", [
     (dict(positional="sine"), "positional='sine'.*relative_q"),
     (dict(order="hht"), "order='hht'.*'hwt'"),
-    (dict(scales=4, heads=3), "scales=4, heads=3.*at least one head"),
+    (dict(scales=4, heads=3), "scales=4, heads=3.*multiple of scales"),
+    (dict(heads=6), "scales=4, heads=6.*multiple of scales"),
     (dict(scales=0), "scales=0"),
     (dict(inter_channels=0), "inter_channels=0"),
 ])
