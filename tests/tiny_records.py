@@ -11,7 +11,7 @@ from cfaan_jax.data.index import load_index
 from cfaan_jax.data.index_build import rebuild_index
 from cfaan_jax.data.manifest import MANIFEST
 from cfaan_jax.data.records import TrackletRecord
-from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, encode
+from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, decode, encode
 
 SIZE = (64, 32)
 
@@ -33,8 +33,8 @@ def tracklet(name: str, split: str, track_id: int, pid: int, camid: int, frames:
         boxes=whole, actions=("none",) * len(frames), candidates=(0,) * len(frames), sources=("",) * len(frames))
 
 
-def write(directory: Path, tracklets: list[TrackletRecord]) -> Path:
-    """Writes one shard for each split that has tracklets, and all that belongs to it."""
+def write(directory: Path, tracklets: list[TrackletRecord], **manifest) -> Path:
+    """Writes one shard for each split that has tracklets, and all that belongs to it; `manifest` has fields of it."""
     directory.mkdir(parents=True, exist_ok=True)
     splits = {}
     for each in tracklets:
@@ -47,7 +47,7 @@ def write(directory: Path, tracklets: list[TrackletRecord]) -> Path:
               for split, members in splits.items()}
     (directory / MANIFEST).write_text(json.dumps({
         "schema_version": SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts,
-        "settings": {}}))
+        "settings": {}} | manifest))
     return directory
 
 
@@ -61,6 +61,22 @@ def damage(directory: Path, split: str, *positions: int) -> Path:
             file.seek(-1, 1)
             file.write(bytes([byte ^ 1]))
     return directory
+
+
+def reseal(directory: Path, split: str, position: int, change) -> None:
+    """Changes the payload of a record, keeps its length, and makes its checksum right."""
+    [path] = directory.glob(f"*-{split}.tfrecord-*")
+    payloads = [payload for _, payload in example.read_file(path)]
+    changed = change(payloads[position])
+    assert len(changed) == len(payloads[position]) and changed != payloads[position]
+    payloads[position] = changed
+    path.write_bytes(b"".join(map(example.pack_tfrecord, payloads)))
+
+
+def blackened(payload: bytes) -> bytes:
+    """A record whose last frame is zeros."""
+    frame = decode(payload).frames[-1]
+    return payload.replace(frame, bytes(len(frame)))
 
 
 def write_all(directory: Path) -> Path:
