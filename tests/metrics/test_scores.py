@@ -62,13 +62,6 @@ def test_by_hand():
     assert trapezoid.ap.tolist() == [pytest.approx(((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2) / 2)]
 
 
-def test_late_first_answer_by_hand():
-    arguments = ([[0.3, 0.1, 0.2]], [1], [1, 2, 3], [1], [2, 2, 2])
-    assert metrics.score(*arguments, "mars", max_rank=5).cmc.tolist() == [0, 0, 1, 1, 1]
-    assert metrics.score(*arguments, "mars").mAP == pytest.approx(1 / 3)
-    assert metrics.score(*arguments, "mars_matlab").mAP == pytest.approx((0 + 1 / 3) / 2)
-
-
 def test_unmatched_queries_count_only_where_the_protocol_says_so():
     arguments = ([[0.1, 0.2], [0.1, 0.2], [0.1, 0.2]], [1, 5, 2], [1, 2], [1, 1, 2], [2, 2])
     skipped = metrics.score(*arguments, "mars", max_rank=2)  # query 2 has its only match under its own camera
@@ -76,12 +69,6 @@ def test_unmatched_queries_count_only_where_the_protocol_says_so():
     counted = metrics.score(*arguments, "mars_matlab", max_rank=2)
     assert (counted.num_valid, counted.num_queries) == (1, 3)
     assert counted.mAP == pytest.approx(1 / 3) and counted.cmc.tolist() == pytest.approx([1 / 3, 1 / 3])
-
-
-def test_junk_is_ignored_and_distractors_are_wrong_answers():
-    arguments = ([[0.1, 0.2, 0.3]], [1], [-1, 0, 1], [1], [2, 2, 2])
-    assert metrics.score(*arguments, "mars").mAP == pytest.approx(1 / 2)
-    assert metrics.score(*arguments, "mars").gallery_size == 3
 
 
 def test_revised_rules_by_hand():
@@ -102,14 +89,6 @@ def test_distractors_and_junk_are_nobody():
     """A query that a correction turned into a distractor matches no other distractor."""
     result = metrics.score([[0.1, 0.2]] * 2, [0, 1], [0, 1], [1, 1], [2, 2], "mars_revised", max_rank=2)
     assert result.valid.tolist() == [1]
-
-
-def test_equal_distances_rank_in_gallery_order():
-    distances, camids = np.zeros((1, 4)), [2, 2, 2, 2]
-    assert metrics.score(distances, [1], [2, 1, 3, 1], [1], camids, "mars").ap[0] == pytest.approx((1 / 2 + 2 / 4) / 2)
-    assert metrics.score(distances, [1], [1, 1, 3, 2], [1], camids, "mars").ap[0] == 1
-    # A row that is tied but ignored takes no place.
-    assert metrics.score(distances, [1], [1, 1, 3, 2], [1], [1, 2, 2, 2], "mars").ap[0] == 1
 
 
 def plain_definition(distmat, identities, max_rank):
@@ -190,11 +169,6 @@ def test_score_all_equals_one_score_after_another():
         np.testing.assert_array_equal(together[name].cmc, alone.cmc)
         assert together[name].gallery_size == alone.gallery_size == len(rows)
     assert len({together[name].mAP for name in together}) > 4  # the protocols do differ on this data
-
-
-def test_short_gallery_leaves_the_curve_whole():
-    result = metrics.score([[0.2, 0.1]], [1], [1, 2], [1], [2, 2], max_rank=50)
-    assert result.cmc.tolist() == [0] + [1] * 49
 
 
 def valid_arguments():
