@@ -12,8 +12,10 @@ from cfaan_jax.data.index_build import rebuild_index
 from cfaan_jax.data.manifest import MANIFEST
 from cfaan_jax.data.records import TrackletRecord
 from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, decode, encode
+from cfaan_jax.metrics.search import About
 
 SIZE = (64, 32)
+ABOUT = About("synthetic", "", aligned=True, model="cfaan", seed=0, weights="last", clips="test")
 
 
 def frame(rng: np.random.Generator, pid: int, size: tuple[int, int] = SIZE) -> bytes:

@@ -1,18 +1,16 @@
 """The label review page in a real browser, and what it saves."""
 
-import dataclasses
-import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.io
 
-from cfaan_jax.data.manifest import MANIFEST, load_manifest
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import corrections
-from cfaan_jax.metrics.search import About, Search
+from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.label_review import review, suspects
 from tests import tiny_records
 from tests.opened_page import open_page
@@ -25,14 +23,14 @@ PIDS = [1, 2, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0, 0, -1]  # three queries, then the
 
 def search_of(records) -> Search:
     """Tracklet 4 is labelled 1 and looks like 2, the distractor 12 looks like 3."""
-    parts = [RecordSet.open(records, split) for split in ("query", "gallery")]
-    labels = {name: np.concatenate([getattr(part, name) for part in parts])
-              for name in ("names", "track_ids", "pids", "camids")}
     rng, shown = np.random.default_rng(0), np.array(PIDS)
     shown[4], shown[12], shown[13] = 2, 3, 4
     features = rng.normal(size=(6, 16))[shown] + 0.1 * rng.normal(size=(len(shown), 16))
-    about = About("synthetic", "", aligned=True, model="cfaan", seed=0, weights="last", clips="test")
-    return Search(features.astype(np.float32), len(parts[0]), **labels, about=about)
+    return Search.of_splits(features.astype(np.float32), *splits(records), tiny_records.ABOUT)
+
+
+def splits(records) -> list[RecordSet]:
+    return [RecordSet.open(records, split) for split in ("query", "gallery")]
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +39,9 @@ def records(tmp_path_factory):
     for track, pid in enumerate(PIDS):
         name, split = HOSTILE if track == 4 else f"t{track}", "query" if track < 3 else "gallery"
         frames = [tiny_records.frame(rng, pid) for _ in range(2 + track)]
-        each = tiny_records.tracklet(name, split, track, pid, 1 + track % 2, frames)
-        two = track == 9
-        tracklets.append(dataclasses.replace(each, candidates=(1 + two,) * len(each.frames)))
-    folder = tiny_records.write(tmp_path_factory.mktemp("records"), tracklets)
-    (folder / MANIFEST).write_text(json.dumps(load_manifest(folder) | {"aligned": True}))
-    return folder
+        one = tiny_records.tracklet(name, split, track, pid, 1 + track % 2, frames)
+        tracklets.append(replace(one, candidates=(1 + (track == 9),) * len(frames)))
+    return tiny_records.write(tmp_path_factory.mktemp("records"), tracklets, aligned=True)
 
 
 @pytest.fixture
@@ -122,10 +117,7 @@ def test_each_key_does_what_it_says(page):
     choose_kind(page, suspects.AMBIGUOUS)
     assert "Two or more persons" in text(page, "reason")
     other = int(page.find_element("css selector", ".candidate .choice").text.split()[2])
-    press(page, "a")
-    press(page, "n")
-    press(page, "r")
-    press(page, "k")
+    press(page, "anrk")
     rows = {row[0]: row[1:] for row in rows_of(page)}
     assert rows[12] == [3, 3] and rows[9] == [3, other]
     assert [4, 4] in rows.values()  # a new identity gets the next number
@@ -134,8 +126,7 @@ def test_each_key_does_what_it_says(page):
 
 
 def test_another_identity_is_typed(page):
-    press(page, "i")
-    press(page, "77\n")
+    press(page, "i77\n")
     assert "77 is not an identity" in text(page, "typed-error")
     press(page, "\b\b3\n")
     assert rows_of(page) == [[4, 3, 3]]
@@ -143,8 +134,7 @@ def test_another_identity_is_typed(page):
 
 def test_a_whole_identity_and_the_second_choice(page):
     press(page, "2")
-    other = int(page.find_element("css selector", ".candidate[aria-pressed=true] .choice").text.split()[2])
-    assert other == 3
+    assert page.find_element("css selector", ".candidate[aria-pressed=true] .choice").text.split()[2] == "3"
     press(page, "w")
     assert rows_of(page) == [[track, 3, 3] for track, pid in enumerate(PIDS) if pid == 1]
     press(page, "u")
@@ -152,21 +142,18 @@ def test_a_whole_identity_and_the_second_choice(page):
 
 
 def test_nothing_is_lost_on_reload_and_undo_reaches_behind_it(page):
-    press(page, "s")
-    press(page, "r")
+    press(page, "sr")
     before, title = rows_of(page), text(page, "title")
     page.refresh()
     assert rows_of(page) == before and text(page, "title") == title
-    press(page, "u")
-    press(page, "u")
+    press(page, "uu")
     assert rows_of(page) == []
     assert text(page, "title").startswith("1 of")
 
 
 def test_the_filter_of_undecided_ones_empties(page):
     choose_kind(page, "open")
-    for _ in range(40):
-        press(page, "r")
+    press(page, 40 * "r")
     assert page.find_element("id", "empty").is_displayed()
     assert not page.find_element("id", "question").is_displayed()
 
@@ -237,16 +224,14 @@ def test_nothing_that_is_hidden_is_decided_and_a_held_key_decides_once(page):
                         "{key: 'r', repeat: i > 0, bubbles: true}))")
     assert len(rows_of(page)) == 1
     choose_kind(page, "open")
-    for _ in range(40):
-        press(page, "r")
+    press(page, 40 * "r")
     before = rows_of(page)
     press(page, "n")
     assert rows_of(page) == before
 
 
 def test_two_windows_follow_each_other(page):
-    first = page.current_window_handle
-    url = page.current_url
+    first, url = page.current_window_handle, page.current_url
     page.switch_to.new_window("tab")
     second = page.current_window_handle
     page.get(url)
@@ -273,9 +258,8 @@ def test_a_given_review_is_added_to_what_the_browser_kept(page, records, tmp_pat
     assert rows_of(page) == sorted([*kept, [11, 1, 1]]) and "were added" in text(page, "warning")
 
 
-def test_without_detections_nothing_is_said_about_two_persons(records_directory, tmp_path):
-    parts = [RecordSet.open(records_directory, split) for split in ("query", "gallery")]
-    assert review.count_crowded(parts) is None
+def test_without_detections_nothing_is_said_about_two_persons(records_directory):
+    assert review.count_crowded(splits(records_directory)) is None
 
 
 def test_other_records_are_refused(records, records_directory, tmp_path):
