@@ -26,7 +26,7 @@ def folder(tmp_path, records_directory):
 @pytest.mark.parametrize("harm, reason", [
     (lambda folder: tiny_records.damage(folder, "train", 5), "length or checksum wrong"),
     (lambda folder: reseal(folder, "train", 5, lambda payload: payload.replace(b"train-5", b"train-9")),
-     "holds tracklet train-9"),
+     "holds tracklet train-9 of .* where the index has train-5.*--rebuild_index"),
     (lambda folder: reseal(folder, "train", 5, tiny_records.blackened), "frame . of tracklet train-5"),
     (lambda folder: reseal(folder, "train", 5, lambda payload: bytes(len(payload))), "not a "),
 ])
