@@ -131,9 +131,10 @@ def test_without_yes_everything_is_listed_and_nothing_changed(everything, capsys
     assert contents(everything) == before
 
 
-def test_nothing_of_the_person_is_left_and_the_others_stay_as_they_were(everything, capsys):
+@pytest.mark.parametrize("paths", [["."], ["run", ".", "./records"]])  # they may repeat and hold each other
+def test_nothing_of_the_person_is_left_and_the_others_stay_as_they_were(everything, capsys, paths):
     assert len(traces(everything)) >= 10
-    forget.main(["--yes", f"--pid={GONE}", str(everything)])
+    forget.main(["--yes", f"--pid={GONE}", *(f"{everything}/{path}" for path in paths)])
     assert traces(everything) == []
     check_records(everything / "records")
     assert len(list((everything / "records/preview").iterdir())) == len(OTHERS)
@@ -146,12 +147,6 @@ def test_nothing_of_the_person_is_left_and_the_others_stay_as_they_were(everythi
     assert (everything / "run/results.json").exists() and not list((everything / "run/report").rglob("*.*"))
     assert "have seen the person" in capsys.readouterr().out
     assert not list(everything.rglob("*.lock"))
-
-
-def test_paths_may_repeat_and_hold_each_other(everything):
-    forget.main(["--yes", f"--pid={GONE}", str(everything / "run"), str(everything), f"{everything}/./records"])
-    assert traces(everything) == []
-    check_records(everything / "records")
 
 
 def test_tensorflow_datasets_reads_what_is_left(everything):
@@ -299,7 +294,6 @@ def test_what_cannot_be_is_said(everything, monkeypatch, arguments, message):
 
 def test_two_data_sets_number_their_people_each_in_its_own_way(everything):
     other = shutil.copytree(everything / "records", everything / "other")
-    manifest = load_manifest(other)
-    (other / MANIFEST).write_text(json.dumps(manifest | {"dataset": "another"}))
+    (other / MANIFEST).write_text(json.dumps(load_manifest(other) | {"dataset": "another"}))
     with pytest.raises(InputError, match="another, toy number"):
         forget.main(["--yes", f"--pid={GONE}", str(everything)])

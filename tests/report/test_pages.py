@@ -94,21 +94,16 @@ class Browser:
     def run(self, script: str, *arguments):
         return self.driver.execute_script(script, *arguments)
 
-    def requests(self) -> list[str]:
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [message["params"]["request"]["url"] for message in messages
-                if message["method"] == "Network.requestWillBeSent"]
-
-
 @pytest.fixture
 def browser(chromium, report):
     """Checks at the end that nothing went wrong and nothing was asked of anybody."""
     chromium.get_log("browser"), chromium.get_log("performance")
     chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
         "width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False})
-    one = Browser(chromium, report)
-    yield one
-    asked = one.requests()
+    yield Browser(chromium, report)
+    messages = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    asked = [message["params"]["request"]["url"] for message in messages
+             if message["method"] == "Network.requestWillBeSent"]
     assert asked and [url for url in asked if not url.startswith(report.as_uri())] == []
     assert chromium.get_log("browser") == []
     assert HOSTILE[0] in chromium.title and "broken" != chromium.title
