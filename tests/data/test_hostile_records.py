@@ -29,8 +29,7 @@ def test_images_that_claim_to_be_huge_are_refused_wherever_they_come_from(tmp_pa
         ImageTracklets({"a": [whole, bomb]}).image_sizes(0)
     with pytest.raises(InputError, match="bomb.jpg: frame 0 of tracklet t is not a readable image.*claims"):
         packing.read_frame(Tracklet("t", "train", 0, 1, 1, ("bomb.jpg",), lambda _: bomb), 0)
-    record = tiny_records.tracklet("t", "train", 0, 1, 1, [whole, whole])
-    object.__setattr__(record, "frames", (whole, bomb))
+    record = tiny_records.tracklet("t", "train", 0, 1, 1, [whole, bomb])
     with pytest.raises(InputError, match=r"tiny-train.*00001: record 0: an image that claims"):
         tiny_records.write(tmp_path, [record])
 
