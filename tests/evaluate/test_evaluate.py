@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -201,11 +202,6 @@ def no_report(monkeypatch):
     monkeypatch.setattr(evaluate.evaluation, "write", lambda *_: None)
 
 
-@pytest.fixture
-def no_extraction(monkeypatch):
-    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were extracted"))
-
-
 def test_search_joins_queries_and_gallery(config, gallery):
     search = evaluate.search(Network(), config, "last", "all_sampled")
     assert search.num_queries == 4 and search.features.shape == (11, 8)
@@ -281,7 +277,8 @@ def test_rows_are_merged_by_weights_protocol_and_clips(config, tmp_path, no_repo
     ({"raw_records": "others"}, "there is no query query-2; config.eval.raw_records must name the same data set"),
     ({"raw_records": "nothing"}, "holds no finished records"),
     ({"attention_block": 5}, "CF-AA block 5: this network has 3 of them")])
-def test_wrong_settings_show_before_the_work(config, tmp_path, monkeypatch, no_extraction, settings, message):
+def test_wrong_settings_show_before_the_work(config, tmp_path, monkeypatch, settings, message):
+    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were extracted"))
     monkeypatch.chdir(tmp_path)
     frames = [tiny_records.frame(np.random.default_rng(0), 1)]
     tiny_records.write(tmp_path / "others", [tiny_records.tracklet(f"query-{i}", "query", i, 1, 1, frames)
@@ -295,10 +292,7 @@ def test_wrong_settings_show_before_the_work(config, tmp_path, monkeypatch, no_e
 
 def test_an_evaluation_that_was_cut_off_counts_as_not_done(config, tmp_path, monkeypatch):
     """Training takes an evaluation with results for finished, and would never write the report."""
-    def cut_off(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(evaluate.evaluation, "write", cut_off)
+    monkeypatch.setattr(evaluate.evaluation, "write", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         evaluate.evaluate(Network(), config, tmp_path, "last")
     assert (tmp_path / "features-last-all_sampled.npz").exists() and not (tmp_path / "results.json").exists()

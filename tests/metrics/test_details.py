@@ -1,5 +1,7 @@
 """Inverse negative penalty, bootstrap intervals and camera pairs, against worked examples and plain loops."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -63,12 +65,9 @@ def test_camera_pairs_are_scores_of_a_part_of_the_gallery(seed):
                         labels["g_pids"], revised=False)
     pairs = camera_pairs(distances, View(people, np.arange(distances.shape[1])))
     assert pairs.cameras.tolist() == [1, 2, 3, 4] and np.isnan(np.diag(pairs.mAP)).all()
-    for i, camera in enumerate(pairs.cameras):
-        for j, other in enumerate(pairs.cameras):
-            if i == j:
-                continue
-            q, g = labels["q_camids"] == camera, labels["g_camids"] == other
-            expected = metrics.score(distances[q][:, g], labels["q_pids"][q], labels["g_pids"][g],
-                                     labels["q_camids"][q], labels["g_camids"][g])
-            assert pairs.queries[i, j] == expected.num_valid
-            assert pairs.mAP[i, j] == pytest.approx(expected.mAP)
+    for i, j in permutations(range(4), 2):
+        q, g = labels["q_camids"] == i + 1, labels["g_camids"] == j + 1
+        expected = metrics.score(distances[q][:, g], labels["q_pids"][q], labels["g_pids"][g],
+                                 labels["q_camids"][q], labels["g_camids"][g])
+        assert pairs.queries[i, j] == expected.num_valid
+        assert pairs.mAP[i, j] == pytest.approx(expected.mAP)
