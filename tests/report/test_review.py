@@ -1,11 +1,11 @@
 """The label review page in a real browser, and what it saves."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.io
+from selenium.webdriver.support.ui import WebDriverWait
 
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
@@ -62,13 +62,9 @@ def text(browser, name: str) -> str:
     return browser.execute_script("return document.getElementById(arguments[0]).textContent", name)
 
 
-def eventually(condition) -> bool:
-    """Whether a condition comes true within ten seconds: pages read files and hear other windows in their own time."""
-    for _ in range(200):
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
+def wait_until(browser, condition, message: str = "") -> None:
+    """Waits for a condition: pages read files and hear other windows in their own time."""
+    WebDriverWait(browser, 10).until(lambda _: condition(), message)
 
 
 def press(browser, keys: str) -> None:
@@ -81,7 +77,7 @@ def saved(browser, button: str, name: str):
     path = browser.downloads / name
     path.unlink(missing_ok=True)
     browser.find_element("id", button).click()
-    assert eventually(lambda: path.exists() and path.stat().st_size), f"{name} was not saved"
+    wait_until(browser, lambda: path.exists() and path.stat().st_size, f"{name} was not saved")
     return path
 
 
@@ -187,10 +183,10 @@ def test_a_csv_is_read_on_the_page_and_a_bad_one_changes_nothing(page, tmp_path)
     assert corrections.read(good).pids.tolist() == [3, 2]
     bad.write_text("track_id,pid,second_pid\n5,1,1\n99,2,2\n")
     page.find_element("id", "load").send_keys(str(good))
-    assert eventually(lambda: not page.find_element("id", "undo").get_property("disabled"))
+    wait_until(page, lambda: not page.find_element("id", "undo").get_property("disabled"))
     assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
     page.find_element("id", "load").send_keys(str(bad))
-    assert eventually(lambda: "line 3: no test tracklet has track_id 99" in text(page, "warning"))
+    wait_until(page, lambda: "line 3: no test tracklet has track_id 99" in text(page, "warning"))
     assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
 
 
@@ -201,8 +197,7 @@ def test_what_no_command_would_take_is_refused(page, tmp_path):
         path = tmp_path / f"{number}.csv"
         path.write_text("track_id,pid,second_pid\n" + lines)
         page.find_element("id", "load").send_keys(str(path))
-        assert eventually(lambda name=path.name, message=message: name in text(page, "warning")
-                          and message in text(page, "warning"))
+        wait_until(page, lambda words=(path.name, message): all(word in text(page, "warning") for word in words))
         if lines:
             with pytest.raises(InputError):
                 corrections.read(path).apply(np.arange(len(PIDS)), np.array(PIDS))
@@ -234,11 +229,11 @@ def test_two_windows_follow_each_other(page):
     page.get(url)
     press(page, "r")
     page.switch_to.window(first)
-    assert eventually(lambda: text(page, "done").startswith("1 of"))
+    wait_until(page, lambda: text(page, "done").startswith("1 of"))
     press(page, "rr")  # the first of these is what the other window has decided already
     page.switch_to.window(second)
     try:
-        assert eventually(lambda: text(page, "done").startswith("2 of"))
+        wait_until(page, lambda: text(page, "done").startswith("2 of"))
     finally:
         page.close()
         page.switch_to.window(first)
