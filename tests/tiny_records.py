@@ -26,13 +26,14 @@ def frame(rng: np.random.Generator, pid: int, size: tuple[int, int] = SIZE) -> b
 
 
 def tracklet(name: str, split: str, track_id: int, pid: int, camid: int, frames: list[bytes],
-             rectangles: np.ndarray | None = None) -> TrackletRecord:
-    """A record; without rectangles all pixels are real."""
+             rectangles: np.ndarray | None = None, **fields) -> TrackletRecord:
+    """A record; without rectangles all pixels are real, and nothing more is known of it without other fields."""
     height, width = cv2.imdecode(np.frombuffer(frames[0], np.uint8), cv2.IMREAD_COLOR).shape[:2]
     whole = np.tile([0, height, 0, width], (len(frames), 1))
-    return TrackletRecord(
-        name, split, track_id, pid, camid, frames=tuple(frames), rectangles=whole if rectangles is None else rectangles,
-        boxes=whole, actions=("none",) * len(frames), candidates=(0,) * len(frames), sources=("",) * len(frames))
+    unknown = dict(boxes=whole, actions=("none",) * len(frames), candidates=(0,) * len(frames),
+                   sources=("",) * len(frames))
+    return TrackletRecord(name, split, track_id, pid, camid, frames=tuple(frames),
+                          rectangles=whole if rectangles is None else rectangles, **unknown | fields)
 
 
 def write(directory: Path, tracklets: list[TrackletRecord], **manifest) -> Path:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cfaan_jax.data import loader, records, splits
+from cfaan_jax.data import records, splits
 from cfaan_jax.data.index import load_index
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import DamagedRecord, InputError
 from cfaan_jax.runtime import distributed
 from tests import tiny_records
+from tests.data.test_loader import train_batches
 from tests.tiny_records import reseal
 
 SKIP, ERROR = (ConfigDict(dict(on_bad_record=word, workers=2)) for word in ("skip", "error"))
@@ -62,8 +62,7 @@ def test_training_draws_others_in_their_place(folder):
     """One identity loses its only tracklet, another one of three."""
     tiny_records.damage(folder, "train", 0, 5)
     sound = splits.open_split(folder, "train", SKIP)
-    one, other = (loader.TrainBatches(sound, IdentitySampler(sound.pids, 4, 2, 0), 3, tiny_records.SIZE, 9)
-                  for _ in range(2))
+    one, other = train_batches(sound), train_batches(sound)
     assert 1 not in sound.pids and (sound.pids == 3).sum() == 2
     for step in (8, 0, 3):
         np.testing.assert_array_equal(one[step]["frames"], other[step]["frames"])

@@ -17,8 +17,7 @@ def lines(path):
     text = path.read_text()
     assert "currentColor" in text and "prefers-color-scheme" in text and "#010203" not in text
     assert not re.search(r"(#fff(fff)?|white)\b", text), "a background"
-    links = re.findall(r'xlink:href="(?!#|data:)([^"]*)"', text)
-    assert not links
+    assert not re.search(r'xlink:href="(?!#|data:)', text), "a link"
     return {element.get("id") for element in ElementTree.fromstring(text).iter() if element.get("id")}
 
 

@@ -29,21 +29,20 @@ pytestmark = pytest.mark.slow
 HOSTILE = ("<script>document.title = 'broken'</script>", "\"><img src=x onerror=\"document.title='broken'\">",
            "</script> 'quoted' & 行人 ü", "x" * 300)
 T, SIZE = 2, (64, 32)
-PIDS = [3, 3, 5, 7]
-CAMIDS = [1, 2, 1, 1]
+QUERY = [(3, 1), (3, 2), (5, 1), (7, 1)]  # persons and cameras
+GALLERY = [(3, 3), (5, 3), (7, 3), (0, 3), (-1, 3), (3, 1), (3, 2)]
 
 
 def record_set(directory: Path, aligned: bool) -> Path:
     """Queries with hostile names; raw frames have another size, and their order is the other way round."""
     rng, tracklets = np.random.default_rng(0), []
-    for row, (split, pid, camid) in enumerate(
-            [*(("query", *both) for both in zip(PIDS, CAMIDS, strict=True)),
-             *(("gallery", pid, 3) for pid in (3, 5, 7, 0, -1)), ("gallery", 3, 1), ("gallery", 3, 2)]):
+    for row, (pid, camid) in enumerate([*QUERY, *GALLERY]):
         frames = [tiny_records.frame(rng, pid + 10, SIZE if aligned else (96, 48)) for _ in range(4)]
-        name = HOSTILE[row] if split == "query" else f"{HOSTILE[row % 4]}{row}"
-        one = tiny_records.tracklet(name, split, row, pid, camid, frames, np.tile([8, 56, 4, 32], (4, 1)))
-        tracklets.append(replace(one, boxes=np.tile([10, 90, 5, 45], (4, 1)), actions=("linked",) * 4,
-                                 sources=tuple(f"{name}/{k if aligned else 3 - k}" for k in range(4))))
+        name, split = (HOSTILE[row], "query") if row < len(QUERY) else (f"{HOSTILE[row % 4]}{row}", "gallery")
+        tracklets.append(tiny_records.tracklet(
+            name, split, row, pid, camid, frames, rectangles=np.tile([8, 56, 4, 32], (4, 1)),
+            boxes=np.tile([10, 90, 5, 45], (4, 1)), actions=("linked",) * 4,
+            sources=tuple(f"{name}/{k if aligned else 3 - k}" for k in range(4))))
     return tiny_records.write(directory, tracklets, dataset=HOSTILE[0], aligned=aligned)
 
 

@@ -1,7 +1,5 @@
 """The label review page in a real browser, and what it saves."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import scipy.io
@@ -39,8 +37,8 @@ def records(tmp_path_factory):
     for track, pid in enumerate(PIDS):
         name, split = HOSTILE if track == 4 else f"t{track}", "query" if track < 3 else "gallery"
         frames = [tiny_records.frame(rng, pid) for _ in range(2 + track)]
-        one = tiny_records.tracklet(name, split, track, pid, 1 + track % 2, frames)
-        tracklets.append(replace(one, candidates=(1 + (track == 9),) * len(frames)))
+        candidates = (1 + (track == 9),) * len(frames)
+        tracklets.append(tiny_records.tracklet(name, split, track, pid, 1 + track % 2, frames, candidates=candidates))
     return tiny_records.write(tmp_path_factory.mktemp("records"), tracklets, aligned=True)
 
 
