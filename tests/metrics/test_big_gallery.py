@@ -163,8 +163,7 @@ def test_changes_of_a_mapped_file_that_are_only_in_memory_stay(tmp_path):
     changed = np.load(tmp_path / "g.npy", mmap_mode="c")
     changed[3] = 1
     for given in (changed, np.asarray(changed)):
-        for _ in CosineDistances(gallery[:1], given).strips():
-            pass
+        list(CosineDistances(gallery[:1], given).strips())
     assert (changed[3] == 1).all()
 
 
@@ -188,8 +187,7 @@ def broken(row, value):
 ])
 def test_bad_features_have_a_defined_error(queries, gallery, message):
     with pytest.raises(InputError, match=message):
-        for _ in CosineDistances(queries, gallery, memory=4 * len(gallery)).strips():
-            pass
+        list(CosineDistances(queries, gallery, memory=4 * len(gallery)).strips())
 
 
 def test_a_large_search_is_scored_in_strips(monkeypatch):

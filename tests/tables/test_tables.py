@@ -103,7 +103,7 @@ def test_a_cell_that_nobody_has_run_names_a_command_that_the_program_takes(tmp_p
     for (variant, tracklets), line in lines.items():
         command = shlex.split(line["command"])
         assert command[:3] == ["python", "-m", "cfaan_jax.main"]
-        config = parsed(command[3:])
+        config = train_command.parse(command[3:])[1]
         assert runs.variant_of(config.model.to_dict()) == variant
         assert config.data.records == f"data/seed-4/records/{tracklets}" and config.seed == 4
         assert config.train.epochs == 20 and config.optim.milestones == (13, 17) and config.model.width == 16
@@ -115,11 +115,6 @@ def test_commands_take_the_data_of_the_runs_that_are_there(tmp_path, capsys):
     assert text.count("--config.data.records=/elsewhere/seed-3/records/") == 16
     text = printed(capsys, "--table=2", f"--runs={tmp_path}", "--seeds=3", "--records=/here", "--list")
     assert text.count("--config.data.records=/here/seed-3/records/") == 16
-
-
-def parsed(arguments):
-    """The config that the command's own flags make of the arguments."""
-    return train_command.parse(arguments)[1]
 
 
 def test_without_any_run_all_commands_take_the_records_that_the_readme_packs(tmp_path, capsys):
@@ -177,7 +172,7 @@ def test_table_3_compares_the_same_runs_only(tmp_path, capsys):
     to_do = [line for line in printed(capsys, "--table=3", f"--runs={tmp_path}", "--list").splitlines()
              if "c2d-raw" in line]
     assert [line.split("\t")[0] for line in to_do] == ["done", "done", "to do"] and "--mode=evaluate" in to_do[2]
-    assert parsed(shlex.split(to_do[2].split("\t")[1])[3:]).eval.protocols == ("all",)
+    assert train_command.parse(shlex.split(to_do[2].split("\t")[1])[3:])[1].eval.protocols == ("all",)
 
 
 def test_the_list_says_what_is_done(tmp_path, capsys):
