@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -229,7 +230,7 @@ def test_stopped_anywhere_the_same_command_finishes(tmp_path, whole_records, mon
 def test_a_deletion_that_was_begun_is_finished_by_one_of_somebody_else(everything, monkeypatch):
     folder = everything / "records"
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(deletion, "_rewrite", lambda *_: (_ for _ in ()).throw(Killed))
+        patched.setattr(deletion, "_rewrite", Mock(side_effect=Killed))
         forget.main(["--yes", f"--pid={GONE}", str(folder)])
     forget.main(["--yes", "--pid=4", str(folder)])
     kept = [name for split in ("train", "query", "gallery") for name in RecordSet.open(folder, split).names]
@@ -258,11 +259,10 @@ def test_who_is_in_no_test_split_is_in_no_report(everything):
 
 
 def test_a_list_of_pages_cannot_reach_other_files(tmp_path):
-    (tmp_path / "precious").write_text("")
     (tmp_path / "review").mkdir()
+    for name in ("precious", "review/mine", "review/own"):
+        (tmp_path / name).touch()
     (tmp_path / "review/files.json").write_text(json.dumps({"first": "review.html", "files": ["../precious", "own"]}))
-    (tmp_path / "review/mine").write_text("")
-    (tmp_path / "review/own").write_text("")
     forget.main(["--yes", "--pid=1", str(tmp_path / "review")])
     assert (tmp_path / "precious").exists() and [path.name for path in (tmp_path / "review").iterdir()] == ["mine"]
 
