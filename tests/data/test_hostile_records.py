@@ -79,6 +79,7 @@ def _codes(texts: np.ndarray, code: int) -> np.ndarray:
     ("frame_offsets", lambda a: a[::-1], "outside its record"), ("frame_lengths", lambda a: -a, "outside its record"),
     ("frame_lengths", lambda a: a + 2**62, "outside its record"), ("names", lambda a: a[:, None], "names has shape"),
     ("names", lambda a: np.arange(len(a)), "names holds int64"),
+    ("names", lambda a: a.astype(object), "Object arrays cannot be loaded"),  # they are pickles
     ("names", lambda a: _codes(a, 0x110000), "names holds codes that are not characters"),
     ("shard_names", lambda a: _codes(a, 0xDC80), "shard_names holds codes that are not characters"),
     ("rectangles", lambda a: a[:, :3], "rectangles has shape"),
