@@ -11,9 +11,11 @@ from cfaan_jax.data.index import load_index
 from cfaan_jax.data.index_build import rebuild_index
 from cfaan_jax.data.manifest import MANIFEST
 from cfaan_jax.data.records import TrackletRecord
-from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, encode
+from cfaan_jax.data.tracklet_record import SCHEMA_VERSION, decode, encode
+from cfaan_jax.metrics.search import About
 
 SIZE = (64, 32)
+ABOUT = About("synthetic", "", aligned=True, model="cfaan", seed=0, weights="last", clips="test")
 
 
 def frame(rng: np.random.Generator, pid: int, size: tuple[int, int] = SIZE) -> bytes:
@@ -24,17 +26,18 @@ def frame(rng: np.random.Generator, pid: int, size: tuple[int, int] = SIZE) -> b
 
 
 def tracklet(name: str, split: str, track_id: int, pid: int, camid: int, frames: list[bytes],
-             rectangles: np.ndarray | None = None) -> TrackletRecord:
-    """A record; without rectangles all pixels are real."""
+             rectangles: np.ndarray | None = None, **fields) -> TrackletRecord:
+    """A record; without rectangles all pixels are real, and nothing more is known of it without other fields."""
     height, width = cv2.imdecode(np.frombuffer(frames[0], np.uint8), cv2.IMREAD_COLOR).shape[:2]
     whole = np.tile([0, height, 0, width], (len(frames), 1))
-    return TrackletRecord(
-        name, split, track_id, pid, camid, frames=tuple(frames), rectangles=whole if rectangles is None else rectangles,
-        boxes=whole, actions=("none",) * len(frames), candidates=(0,) * len(frames), sources=("",) * len(frames))
+    unknown = dict(boxes=whole, actions=("none",) * len(frames), candidates=(0,) * len(frames),
+                   sources=("",) * len(frames))
+    return TrackletRecord(name, split, track_id, pid, camid, frames=tuple(frames),
+                          rectangles=whole if rectangles is None else rectangles, **unknown | fields)
 
 
-def write(directory: Path, tracklets: list[TrackletRecord]) -> Path:
-    """Writes one shard for each split that has tracklets, and all that belongs to it."""
+def write(directory: Path, tracklets: list[TrackletRecord], **manifest) -> Path:
+    """Writes one shard for each split that has tracklets, and all that belongs to it; `manifest` has fields of it."""
     directory.mkdir(parents=True, exist_ok=True)
     splits = {}
     for each in tracklets:
@@ -47,7 +50,7 @@ def write(directory: Path, tracklets: list[TrackletRecord]) -> Path:
               for split, members in splits.items()}
     (directory / MANIFEST).write_text(json.dumps({
         "schema_version": SCHEMA_VERSION, "dataset": "tiny", "note": "", "aligned": False, "counts": counts,
-        "settings": {}}))
+        "settings": {}} | manifest))
     return directory
 
 
@@ -61,6 +64,22 @@ def damage(directory: Path, split: str, *positions: int) -> Path:
             file.seek(-1, 1)
             file.write(bytes([byte ^ 1]))
     return directory
+
+
+def reseal(directory: Path, split: str, position: int, change) -> None:
+    """Changes the payload of a record, keeps its length, and makes its checksum right."""
+    [path] = directory.glob(f"*-{split}.tfrecord-*")
+    payloads = [payload for _, payload in example.read_file(path)]
+    changed = change(payloads[position])
+    assert len(changed) == len(payloads[position]) and changed != payloads[position]
+    payloads[position] = changed
+    path.write_bytes(b"".join(map(example.pack_tfrecord, payloads)))
+
+
+def blackened(payload: bytes) -> bytes:
+    """A record whose last frame is zeros."""
+    frame = decode(payload).frames[-1]
+    return payload.replace(frame, bytes(len(frame)))
 
 
 def write_all(directory: Path) -> Path:

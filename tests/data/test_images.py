@@ -9,6 +9,7 @@ from PIL import Image
 
 from cfaan_jax.data import images
 from tests import tiny_records
+from tests.data.test_loader import by_pillow
 
 SIZE = (61, 35)  # no multiple of a block
 
@@ -26,10 +27,6 @@ def jpeg(seed: int = 0, mode: str = "RGB", size: tuple[int, int] = SIZE, **setti
     file = io.BytesIO()
     Image.fromarray(rough).resize(size[::-1]).convert(mode).save(file, "JPEG", **settings)
     return file.getvalue()
-
-
-def by_pillow(file: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])

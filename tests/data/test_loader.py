@@ -1,12 +1,13 @@
 """Reading clips and batches from real record files."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cfaan_jax.data import clips, example, loader, reading
+from cfaan_jax.data import clips, loader, reading
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import InputError
@@ -78,11 +79,10 @@ def test_a_training_batch_holds_frames_masks_and_labels_of_its_tracklets(train_r
 
 def test_training_batches_are_a_pure_function_of_seed_and_step(train_records):
     one, other = train_batches(train_records), train_batches(train_records)
-    later_first = [other[step] for step in (7, 0, 7)]
-    assert_same(one[0], later_first[1])
-    assert_same(one[7], later_first[0])
-    assert_same(one[7], later_first[2])
-    assert not np.array_equal(one[7]["frames"], train_batches(train_records, seed=1)[7]["frames"])
+    in_order = {step: one[step] for step in (0, 7)}
+    for step in (7, 0, 7):
+        assert_same(in_order[step], other[step])
+    assert not np.array_equal(in_order[7]["frames"], train_batches(train_records, seed=1)[7]["frames"])
 
 
 def test_the_rows_of_a_process_are_those_of_the_whole_batch(train_records):
@@ -105,41 +105,30 @@ def test_evaluation_reads_every_clip_of_every_tracklet_once(records_directory, m
     batches = loader.ClipBatches(records, mode, 3, tiny_records.SIZE, batch_size=4)
     read = list(batches)
     assert len(read) == len(batches)
-    rows = [(tracklet, frames) for batch in read for tracklet, frames in zip(batch["tracklet"], batch["frames"],
-                                                                             strict=True)]
-    assert all(len(batch["tracklet"]) == 4 for batch in read)
-    real = [(tracklet, frames) for tracklet, frames in rows if tracklet >= 0]
+    real = [(tracklet, frames) for batch in read
+            for tracklet, frames in zip(batch["tracklet"], batch["frames"], strict=True) if tracklet >= 0]
     expected = [(i, clip[clip >= 0]) for i, length in enumerate(records.lengths)
                 for clip in clips.test_clips(length, 3, mode)]
     expected.sort(key=lambda place: -len(place[1]))  # stable: those of one length keep their order
-    assert len(rows) - len(real) < 4 * len({len(clip) for _, clip in expected}) and len(expected) == len(real)
+    assert 4 * len(read) - len(real) < 4 * len({len(clip) for _, clip in expected}) and len(expected) == len(real)
     for (tracklet, frames), (i, clip) in zip(real, expected, strict=True):
         assert tracklet == i
         np.testing.assert_array_equal(frames, reading.read_clip(records, i, clip, tiny_records.SIZE)[0])
     for batch in read:
+        padding = batch["tracklet"] < 0
+        assert len(padding) == 4 and not padding[0] and (padding == sorted(padding)).all()
+        assert not batch["frames"][padding].any()
         np.testing.assert_array_equal(batch["rectangles"], np.tile([0, 64, 0, 32], (*batch["frames"].shape[:2], 1)))
 
 
-def test_padding_of_the_last_batch_is_empty(records_directory):
-    batches = loader.ClipBatches(RecordSet.open(records_directory, "query"), "test", 3, tiny_records.SIZE, 3)
-    assert (batches[0]["tracklet"] >= 0).all()
-    last = batches[1]
-    assert (last["tracklet"] >= 0).tolist() == [True, False, False]
-    assert not last["frames"][1:].any() and last["frames"][0].any()
-
-
-@pytest.mark.parametrize("sealed, message", [(False, "tracklet torn is damaged"),
-                                             (True, "frame 2 of tracklet torn is not")])
-def test_an_unreadable_frame_names_shard_and_tracklet_also_from_a_thread(tmp_path, sealed, message):
-    """Checksums do not fit; or they fit, and the frame was no JPEG file when it was packed."""
-    frames = [tiny_records.frame(np.random.default_rng(k), 1) for k in range(4)]
-    directory = tiny_records.write(tmp_path, [tiny_records.tracklet("fine", "gallery", 0, 1, 1, frames[:1]),
-                                              tiny_records.tracklet("torn", "gallery", 1, 1, 1, frames[1:])])
-    shard = next(directory.glob("*.tfrecord-*"))
-    payloads = [payload for _, payload in example.read_file(shard)]
-    torn = b"".join(payloads).replace(frames[3], bytes(len(frames[3])))[len(payloads[0]):]
-    shard.write_bytes(example.pack_tfrecord(payloads[0]) + example.pack_tfrecord(torn) if sealed
-                      else shard.read_bytes().replace(payloads[1], torn))
-    batches = loader.ClipBatches(RecordSet.open(directory, "gallery"), "all_sampled", 3, tiny_records.SIZE, 1)
+@pytest.mark.parametrize("harm, message", [
+    (lambda folder: tiny_records.damage(folder, "gallery", 1), "tracklet gallery-5 is damaged"),
+    (lambda folder: tiny_records.reseal(folder, "gallery", 1, tiny_records.blackened),
+     "frame 2 of tracklet gallery-5 is not"),
+])
+def test_an_unreadable_frame_names_shard_and_tracklet_also_from_a_thread(tmp_path, records_directory, harm, message):
+    folder = shutil.copytree(records_directory, tmp_path / "records")
+    harm(folder)
+    batches = loader.ClipBatches(RecordSet.open(folder, "gallery"), "all_sampled", 3, tiny_records.SIZE, 1)
     with pytest.raises(InputError, match=rf"tiny-gallery\.tfrecord-00000-of-00001: {message}"):
         list(batches)

@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections import Counter
+from unittest import mock
 
 import fsspec
 import numpy as np
@@ -27,16 +27,11 @@ def address(records_directory) -> str:
 
 
 @pytest.fixture
-def reads(monkeypatch) -> Counter:
-    """How often each object was read from now on."""
-    counts, read = Counter(), MemoryFileSystem.cat_file
-
-    def counted(self, path, start=None, end=None, **options):
-        counts[path.rpartition("/")[2]] += 1
-        return read(self, path, start, end, **options)
-
-    monkeypatch.setattr(MemoryFileSystem, "cat_file", counted)
-    return counts
+def reads(monkeypatch) -> mock.Mock:
+    """Counts the reads of objects from now on."""
+    counting = mock.create_autospec(MemoryFileSystem.cat_file, side_effect=MemoryFileSystem.cat_file)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", counting)
+    return counting
 
 
 def test_objects_give_what_files_give(address, records_directory):
@@ -51,22 +46,22 @@ def test_objects_give_what_files_give(address, records_directory):
 
 def test_one_read_brings_a_tracklet(address, reads):
     records = RecordSet.open(address, "train")
-    assert sorted(reads.values()) == [1, 1]  # manifest and index
-    reads.clear()
+    assert len({call.args[1] for call in reads.call_args_list}) == reads.call_count == 2  # manifest and index
+    reads.reset_mock()
     sampler = IdentitySampler(records.pids, 8, 3, seed=0)
     for _ in range(2):
         drawn = loader.TrainBatches(records, sampler, 3, tiny_records.SIZE, 1)[0]
         assert len(drawn["frames"]) == 24
-        assert sum(reads.values()) == len(set(sampler.batch(0)))
+        assert reads.call_count == len(set(sampler.batch(0)))
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_evaluation_reads_each_tracklet_once(address, reads, workers, records_directory):
     records = RecordSet.open(address, "gallery")
-    reads.clear()
+    reads.reset_mock()
     batches = loader.ClipBatches(records, "all_sampled", 2, tiny_records.SIZE, 2, workers)
     read = list(batches)
-    assert sum(len(clips_of(n, 2, "all_sampled")) for n in records.lengths) > sum(reads.values()) == len(records)
+    assert sum(len(clips_of(n, 2, "all_sampled")) for n in records.lengths) > reads.call_count == len(records)
     local = RecordSet.open(records_directory, "gallery")
     for batch, same in zip(read, loader.ClipBatches(local, "all_sampled", 2, tiny_records.SIZE, 2), strict=True):
         np.testing.assert_array_equal(batch["frames"], same["frames"])
@@ -75,10 +70,10 @@ def test_evaluation_reads_each_tracklet_once(address, reads, workers, records_di
 def test_the_latest_records_are_cached(address, reads, monkeypatch):
     monkeypatch.setattr(records, "_CACHED", 2)
     split = RecordSet.open(address, "train")
-    reads.clear()
+    reads.reset_mock()
     for i, count in ((1, 1), (2, 2), (1, 2), (3, 3), (1, 3), (2, 4)):
         assert split.frame(i, 0) == split.record(i).frames[0]
-        assert sum(reads.values()) == count
+        assert reads.call_count == count
 
 
 def test_a_damaged_object_is_named(address):
@@ -102,11 +97,8 @@ def test_what_vanishes_or_breaks_is_named_with_the_remedy(address, monkeypatch):
     with pytest.raises(InputError, match="elsewhere/records/manifest.json is missing.*name the folder"):
         RecordSet.open("memory://elsewhere/records", "train")
 
-    def broken(*_, **__):
-        raise RuntimeError("no credentials")
-
     records = RecordSet.open(address, "query")
-    monkeypatch.setattr(MemoryFileSystem, "cat_file", broken)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", mock.Mock(side_effect=RuntimeError("no credentials")))
     with pytest.raises(InputError, match=r"cannot be read \(RuntimeError: no credentials\); check its path"):
         records.frame(0, 0)
 

@@ -2,11 +2,11 @@
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -17,7 +17,6 @@ from PIL import Image
 
 from cfaan_jax import metrics, models
 from cfaan_jax.data import augment, clips, loader, reading
-from cfaan_jax.data.manifest import MANIFEST, load_manifest
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate, features
@@ -26,6 +25,7 @@ from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.runtime.sharding import data_mesh, replicated
 from tests import tiny_records
+from tests.metrics.test_big_gallery import run_on_devices
 
 SIZE = (32, 16)
 T = 3
@@ -68,11 +68,8 @@ def split_tracklets(rng, split, pids, camids, lengths, track_ids):
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     rng = np.random.default_rng(0)
-    directory = tiny_records.write(tmp_path_factory.mktemp("records"), [
-        *split_tracklets(rng, "query", **QUERY), *split_tracklets(rng, "gallery", **GALLERY)])
-    manifest = load_manifest(directory) | {"dataset": "synthetic", "note": "drawn by code"}
-    (directory / MANIFEST).write_text(json.dumps(manifest))
-    return directory
+    tracklets = [*split_tracklets(rng, "query", **QUERY), *split_tracklets(rng, "gallery", **GALLERY)]
+    return tiny_records.write(tmp_path_factory.mktemp("records"), tracklets, dataset="synthetic", note="drawn by code")
 
 
 @pytest.fixture
@@ -89,6 +86,13 @@ def extract(network, split, batch_size=4, mode="all_sampled"):
     return features.extract(network, split, clips=mode, clip_length=T, image_size=SIZE, batch_size=batch_size)
 
 
+def prepared_clips(split, row, clip_length, mode, size) -> list[tuple[jax.Array, jax.Array]]:
+    """What a network sees of a tracklet, clip by clip, each a batch of one."""
+    read = [reading.read_clip(split, row, indices[indices >= 0], size)
+            for indices in clips.test_clips(int(split.lengths[row]), clip_length, mode)]
+    return [augment.prepare(frames[None], rectangles[None]) for frames, rectangles in read]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", clips.MODES)
 def test_feature_is_the_mean_over_clips_computed_one_by_one(mode, gallery):
@@ -97,12 +101,9 @@ def test_feature_is_the_mean_over_clips_computed_one_by_one(mode, gallery):
     extracted = extract(network, gallery, mode=mode)
     assert extracted.shape == (7, 8) and extracted.dtype == np.float32
     one_clip = jax.jit(network.clip_features)
-    for i, length in enumerate(gallery.lengths):
-        alone, counts = [], []
-        for indices in clips.test_clips(int(length), T, mode):
-            frames, rectangles = reading.read_clip(gallery, i, indices[indices >= 0], SIZE)
-            alone.append(one_clip(*augment.prepare(frames[None], rectangles[None], network.stride))[0])
-            counts.append(len(frames))
+    for i in range(len(gallery)):
+        one_by_one = prepared_clips(gallery, i, T, mode, SIZE)
+        alone, counts = [one_clip(*clip)[0] for clip in one_by_one], [clip[0].shape[1] for clip in one_by_one]
         np.testing.assert_allclose(extracted[i], np.average(alone, 0, counts), rtol=1e-5, atol=1e-5)
 
 
@@ -180,15 +181,10 @@ except InputError as error:
 
 @pytest.mark.slow
 def test_four_devices_give_the_features_of_one(tmp_path, directory, gallery):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-    done = subprocess.run(
-        [sys.executable, "-c", SHARDED, str(tmp_path / "features.npy"), str(directory)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}, capture_output=True, text=True, check=False,
-        cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
+    printed = run_on_devices(4, SHARDED, tmp_path / "features.npy", directory)
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), extract(Network(), gallery, 8), rtol=1e-5,
                                atol=1e-5)
-    assert "config.eval.batch" in done.stdout
+    assert "config.eval.batch" in printed
 
 
 @pytest.fixture
@@ -204,11 +200,6 @@ def config(directory):
 @pytest.fixture
 def no_report(monkeypatch):
     monkeypatch.setattr(evaluate.evaluation, "write", lambda *_: None)
-
-
-@pytest.fixture
-def no_extraction(monkeypatch):
-    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were extracted"))
 
 
 def test_search_joins_queries_and_gallery(config, gallery):
@@ -281,34 +272,27 @@ def test_rows_are_merged_by_weights_protocol_and_clips(config, tmp_path, no_repo
     assert json.loads((tmp_path / "results.json").read_text()) == [*first, *again, *untrained]
 
 
-def test_a_mistyped_protocol_shows_before_the_work(config, tmp_path, no_extraction):
-    config.eval.protocols = ("mars", "mers")
-    with pytest.raises(InputError, match="unknown protocol 'mers'"):
-        evaluate.evaluate(Network(), config, tmp_path, "last")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("names, message", [
-    (["query-0", "query-1"], "there is no query query-2; config.eval.raw_records must name the same data set"),
-    ([], "holds no finished records"),
-])
-def test_raw_records_of_something_else_show_before_the_work(config, tmp_path, no_extraction, names, message):
-    config.eval.raw_records = str(tmp_path / "raw")
-    if names:
-        frames = [tiny_records.frame(np.random.default_rng(0), 1)]
-        tiny_records.write(tmp_path / "raw", [tiny_records.tracklet(name, "query", i, 1, 1, frames)
-                                              for i, name in enumerate(names)])
+@pytest.mark.parametrize("settings, message", [
+    ({"protocols": ("mars", "mers")}, "unknown protocol 'mers'"),
+    ({"raw_records": "others"}, "there is no query query-2; config.eval.raw_records must name the same data set"),
+    ({"raw_records": "nothing"}, "holds no finished records"),
+    ({"attention_block": 5}, "CF-AA block 5: this network has 3 of them")])
+def test_wrong_settings_show_before_the_work(config, tmp_path, monkeypatch, settings, message):
+    monkeypatch.setattr(evaluate, "extract", lambda *_, **__: pytest.fail("features were extracted"))
+    monkeypatch.chdir(tmp_path)
+    frames = [tiny_records.frame(np.random.default_rng(0), 1)]
+    tiny_records.write(tmp_path / "others", [tiny_records.tracklet(f"query-{i}", "query", i, 1, 1, frames)
+                                             for i in range(2)])
+    config.model.name = "cfaan"
+    config.eval.update(settings)
     with pytest.raises(InputError, match=message):
-        evaluate.evaluate(Network(), config, tmp_path / "run", "last")
+        evaluate.evaluate(small("cfaan", depths=(1, 1, 2, 1)), config, tmp_path / "run", "last")
     assert not (tmp_path / "run").exists()
 
 
 def test_an_evaluation_that_was_cut_off_counts_as_not_done(config, tmp_path, monkeypatch):
     """Training takes an evaluation with results for finished, and would never write the report."""
-    def cut_off(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(evaluate.evaluation, "write", cut_off)
+    monkeypatch.setattr(evaluate.evaluation, "write", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         evaluate.evaluate(Network(), config, tmp_path, "last")
     assert (tmp_path / "features-last-all_sampled.npz").exists() and not (tmp_path / "results.json").exists()
@@ -317,13 +301,6 @@ def test_an_evaluation_that_was_cut_off_counts_as_not_done(config, tmp_path, mon
 def small(name, clip_length=2, size=(32, 16), **options):
     return models.create(name, num_classes=8, clip_length=clip_length, image_size=size, width=8,
                          **{"depths": (1, 1, 1, 1)} | options)
-
-
-def test_a_block_that_is_not_there_shows_before_the_work(config, tmp_path, no_extraction):
-    config.model.name, config.eval.attention_block = "cfaan", 5
-    with pytest.raises(InputError, match="CF-AA block 5: this network has 3 of them"):
-        evaluate.evaluate(small("cfaan", depths=(1, 1, 2, 1)), config, tmp_path / "run", "last")
-    assert not (tmp_path / "run").exists()
 
 
 def test_clips_that_the_network_does_not_take_show_before_the_work(config, query):
@@ -372,11 +349,8 @@ def test_cfaan_in_batches_and_clip_by_clip(records_directory):
     model.train()
     extracted = features.extract(model, split, batch_size=5, clips="all_sampled", clip_length=2, image_size=(64, 32))
     model.eval()
-    longest = int(np.argmax(split.lengths))
-    one, alone = jax.jit(model.features), []
-    for indices in clips.test_clips(int(split.lengths[longest]), 2, "all_sampled"):
-        frames, rectangles = reading.read_clip(split, longest, indices, (64, 32))
-        alone.append(one(*augment.prepare(frames[None], rectangles[None]))[0])
+    longest, one = int(np.argmax(split.lengths)), jax.jit(model.features)
+    alone = [one(*clip)[0] for clip in prepared_clips(split, longest, 2, "all_sampled", (64, 32))]
     np.testing.assert_allclose(extracted[longest], np.mean(alone, axis=0), rtol=1e-4, atol=1e-4)
     assert len(alone) > 1 and np.ptp(extracted, axis=0).max() > 1e-2
 
@@ -388,10 +362,9 @@ def test_a_tracklet_of_tclnet_has_two_halves_of_unit_length(records_directory):
     extracted = features.extract(model, split, clips="dense", clip_length=2, image_size=(64, 32), batch_size=8)
     np.testing.assert_allclose(np.linalg.norm(extracted.reshape(len(split), 2, 256), axis=-1), 1, rtol=1e-5)
     longest = int(np.argmax(split.lengths))
-    every = [reading.read_clip(split, longest, indices, (64, 32))
-             for indices in clips.test_clips(int(split.lengths[longest]), 2, "dense")]
-    inputs = augment.prepare(*(np.stack(arrays) for arrays in zip(*every, strict=True)))
-    assert len(every) > 1
     model.eval()
-    means = jax.jit(model.clip_features)(*inputs).mean(0, keepdims=True)
+    one = jax.jit(model.clip_features)
+    alone = [one(*clip) for clip in prepared_clips(split, longest, 2, "dense", (64, 32))]
+    assert len(alone) > 1
+    means = jax.numpy.stack(alone).mean(0)
     np.testing.assert_allclose(extracted[longest], model.tracklet_features(means)[0], rtol=1e-3, atol=1e-4)

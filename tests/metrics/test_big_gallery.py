@@ -47,13 +47,6 @@ def matrix(queries, gallery):
     return -(unit[0] @ unit[1].T)
 
 
-def assert_same(computed, expected):
-    assert list(computed) == list(expected) and len(computed) == len(protocols.PROTOCOLS)
-    for name, score in expected.items():
-        for field in vars(score):
-            np.testing.assert_array_equal(getattr(computed[name], field), getattr(score, field), f"{name}: {field}")
-
-
 def in_strips(queries, gallery, rows=5):
     """Distances of which `rows` rows exist at a time."""
     return CosineDistances(queries, gallery, memory=4 * rows * len(gallery))
@@ -63,24 +56,22 @@ def test_exact_distances_with_many_ties_score_as_the_whole_matrix():
     queries, gallery = exact_features()
     whole = matrix(queries, gallery)
     assert len(np.unique(whole)) < 40
-    names = list(protocols.PROTOCOLS)
-    assert_same(metrics.score_all(in_strips(queries, gallery), protocols=names, **labels()),
-                metrics.score_all(whole, protocols=names, **labels()))
+    computed, expected = (metrics.score_all(distances, protocols=list(protocols.PROTOCOLS), **labels())
+                          for distances in (in_strips(queries, gallery), whole))
+    assert list(computed) == list(expected) == list(protocols.PROTOCOLS)
+    for name, score in expected.items():
+        np.testing.assert_equal(vars(computed[name]), vars(score), name)
 
 
 EIGHT = """
 import sys
 import jax, numpy as np
-from cfaan_jax import metrics
-from cfaan_jax.metrics import big_gallery, protocols
+from cfaan_jax.metrics import big_gallery
 from cfaan_jax.runtime import sharding
 from tests.metrics import test_big_gallery as t
 assert jax.device_count() == 8
 big_gallery._BLOCK = 64
-queries, gallery = t.exact_features()
-names = list(protocols.PROTOCOLS)
-t.assert_same(metrics.score_all(t.in_strips(queries, gallery), protocols=names, **t.labels()),
-              metrics.score_all(t.matrix(queries, gallery), protocols=names, **t.labels()))
+t.test_exact_distances_with_many_ties_score_as_the_whole_matrix()
 queries, gallery = t.random_features()
 np.save(sys.argv[1], np.concatenate([strip.copy() for strip in t.in_strips(queries, gallery).strips()]))
 shards = {len(shard.data) for shard in jax.device_put(gallery[:64], sharding.batch_sharding(sharding.data_mesh(), 64))
@@ -89,13 +80,18 @@ assert shards == {8}
 """
 
 
+def run_on_devices(count: int, script: str, *arguments) -> str:
+    """What a script prints in a process that has several devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True,
+                          env={**os.environ, "XLA_FLAGS": flags}, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_eight_devices_score_as_one(tmp_path):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    done = subprocess.run([sys.executable, "-c", EIGHT, str(tmp_path / "distances.npy")], capture_output=True,
-                          text=True, env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-                          check=False, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
+    run_on_devices(8, EIGHT, tmp_path / "distances.npy")
     np.testing.assert_allclose(np.load(tmp_path / "distances.npy"), matrix(*random_features()), rtol=0, atol=1e-6)
 
 
@@ -167,8 +163,7 @@ def test_changes_of_a_mapped_file_that_are_only_in_memory_stay(tmp_path):
     changed = np.load(tmp_path / "g.npy", mmap_mode="c")
     changed[3] = 1
     for given in (changed, np.asarray(changed)):
-        for _ in CosineDistances(gallery[:1], given).strips():
-            pass
+        list(CosineDistances(gallery[:1], given).strips())
     assert (changed[3] == 1).all()
 
 
@@ -192,8 +187,7 @@ def broken(row, value):
 ])
 def test_bad_features_have_a_defined_error(queries, gallery, message):
     with pytest.raises(InputError, match=message):
-        for _ in CosineDistances(queries, gallery, memory=4 * len(gallery)).strips():
-            pass
+        list(CosineDistances(queries, gallery, memory=4 * len(gallery)).strips())
 
 
 def test_a_large_search_is_scored_in_strips(monkeypatch):

@@ -8,9 +8,9 @@ from cfaan_jax.metrics import corrections
 TRACKS, PIDS = np.array([10, 11, 12, 13]), np.array([5, 0, 6, -1])
 
 
-def csv_file(tmp_path, text):
+def csv_file(tmp_path, lines, header="track_id,pid,second_pid\n"):
     path = tmp_path / "corrections.csv"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(header + lines, encoding="utf-8")
     return path
 
 
@@ -21,7 +21,7 @@ def mat_file(tmp_path, table, key="track_test_info"):
 
 
 def test_csv(tmp_path):
-    path = csv_file(tmp_path, "track_id,pid,second_pid,kind\n12,5,6,ambiguous\n11,6,6,a person after all\n")
+    path = csv_file(tmp_path, "12,5,6,ambiguous\n11,6,6,a person after all\n", "track_id,pid,second_pid,kind\n")
     corrected, second = corrections.read(path).apply(TRACKS, PIDS)
     assert corrected.tolist() == [5, 6, 5, -1]
     assert second.tolist() == [5, 6, 6, -1]
@@ -55,7 +55,7 @@ def test_mat_of_other_data_is_refused(tmp_path):
 ])
 def test_malformed_csv_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
-        corrections.read(csv_file(tmp_path, text))
+        corrections.read(csv_file(tmp_path, text, header=""))
 
 
 def test_what_spreadsheets_write_is_read(tmp_path):
@@ -65,16 +65,6 @@ def test_what_spreadsheets_write_is_read(tmp_path):
     path.write_bytes("track_id,pid,second_pid\n10,5,5\n".encode("utf-16"))
     with pytest.raises(InputError, match="not a CSV file in UTF-8"):
         corrections.read(path)
-
-
-def test_unknown_row_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"corrections.csv: no test tracklet has track_id 14"):
-        corrections.read(csv_file(tmp_path, "track_id,pid,second_pid\n14,5,5\n")).apply(TRACKS, PIDS)
-
-
-def test_track_ids_that_repeat_cannot_be_corrected(tmp_path):
-    with pytest.raises(InputError, match="share a track id"):
-        corrections.read(csv_file(tmp_path, "track_id,pid,second_pid\n1,5,5\n")).apply(np.array([1, 1]), PIDS[:2])
 
 
 def test_malformed_or_missing_files_are_refused(tmp_path):
@@ -91,11 +81,14 @@ def test_malformed_or_missing_files_are_refused(tmp_path):
         corrections.read(tmp_path / "nowhere.csv")
 
 
-@pytest.mark.parametrize("marker", [-1, 0])
-def test_marker_below_every_identity_is_refused(tmp_path, marker):
-    path = csv_file(tmp_path, f"track_id,pid,second_pid\n12,5,{marker}\n")
-    with pytest.raises(InputError, match=f"second identity {marker} of 1 tracklets looks like a marker"):
-        corrections.read(path).apply(TRACKS, PIDS)
+@pytest.mark.parametrize("line, tracks, message", [
+    ("14,5,5", TRACKS, r"corrections.csv: no test tracklet has track_id 14"),
+    ("10,5,5", [10, 10, 12, 13], "share a track id"),
+    ("12,5,-1", TRACKS, "second identity -1 of 1 tracklets looks like a marker"),
+    ("12,5,0", TRACKS, "second identity 0 of 1 tracklets looks like a marker")])
+def test_what_fits_no_tracklet_and_markers_below_every_identity_are_refused(tmp_path, line, tracks, message):
+    with pytest.raises(InputError, match=message):
+        corrections.read(csv_file(tmp_path, line)).apply(np.array(tracks), PIDS)
 
 
 def test_marker_above_every_identity_is_refused(tmp_path):
@@ -103,9 +96,8 @@ def test_marker_above_every_identity_is_refused(tmp_path):
     with pytest.raises(InputError, match="second identity 9999 of 3 tracklets"):
         corrections.refuse_shared_marker(pids, np.array([9999, 9999, 9999, 3]), pids, "labels")
     lines = "".join(f"{track},{pid},9999\n" for track, pid in ((0, 1), (1, 2), (2, 3)))
-    path = csv_file(tmp_path, f"track_id,pid,second_pid\n{lines}3,3,1\n")
     with pytest.raises(InputError, match="corrections.csv: second identity 9999 of 3 tracklets"):
-        corrections.read(path).apply(np.arange(20), np.full(20, 3))
+        corrections.read(csv_file(tmp_path, f"{lines}3,3,1\n")).apply(np.arange(20), np.full(20, 3))
 
 
 def test_ambiguous_identities_are_no_marker():

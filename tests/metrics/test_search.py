@@ -6,6 +6,7 @@ import pytest
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import protocols, score
 from cfaan_jax.metrics.search import About, Search
+from tests.metrics.test_corrections import csv_file
 
 ABOUT = About(dataset="synthetic", note="pseudo-cameras", aligned=True, model="cfaan", seed=3, weights="best",
               clips="all_sampled")
@@ -19,12 +20,6 @@ def small_search(**changes):
                   track_ids=np.array([1, 4, 0, 2, 3, 5, 6]), pids=np.array([7, 9, 7, -1, 0, 7, 9]),
                   camids=np.array([1, 1, 1, 2, 1, 2, 2]), about=ABOUT)
     return Search(**fields | changes)
-
-
-def corrections_file(tmp_path, lines):
-    path = tmp_path / "corrections.csv"
-    path.write_text("track_id,pid,second_pid\n" + lines)
-    return path
 
 
 def test_distances_are_minus_the_cosine():
@@ -61,13 +56,13 @@ def test_scores_by_hand():
 
 def test_all_is_every_protocol_of_the_data_set():
     assert list(small_search().score("all")) == [protocol.name for protocol in protocols.resolve("all")]
-    about = About(**vars(ABOUT) | {"dataset": "dukev"})
-    assert list(small_search(about=about).score("all")) == ["dukev", "dukev_revised"]
+    dukev = small_search(about=replace(ABOUT, dataset="dukev"))
+    assert list(dukev.score("all")) == ["dukev", "dukev_revised"]
 
 
 def test_corrections_change_the_revised_protocols_only(tmp_path):
     """The junk tracklet stays out of the gallery of `mars_revised`; tracklet 3, the distractor, is person 9 or 7."""
-    path = corrections_file(tmp_path, "3,9,7\n2,7,7\n5,9,9\n")
+    path = csv_file(tmp_path, "3,9,7\n2,7,7\n5,9,9\n")
     scores = small_search().score(["mars", "mars_revised", "mars_matlab_revised"], path)
     assert scores["mars"].ap.tolist() == [1 / 2, 1]
     assert scores["mars_revised"].valid.tolist() == [1]
@@ -84,7 +79,7 @@ def test_nearest_by_hand():
 
 
 def test_nearest_under_the_revised_rules(tmp_path):
-    path = corrections_file(tmp_path, "5,9,7\n")
+    path = csv_file(tmp_path, "5,9,7\n")
     [[*answers]] = small_search().nearest([0], protocols.get("mars_revised"), path)
     assert [(each.row, each.kind) for each in answers] == [(2, "ignored"), (4, "ignored"), (5, "right"), (6, "wrong")]
     [[*answers]] = small_search().nearest([0], protocols.get("mars"), path)
@@ -112,12 +107,11 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_sizes_are_checked_on_the_whole_of_mars_only():
-    mars = About(**vars(ABOUT) | {"dataset": "mars"})
+    mars = replace(ABOUT, dataset="mars")
     assert small_search(about=mars).score("mars")["mars"].gallery_size == 4  # a part of the data set
-    n = 12180
-    rng = np.random.default_rng(0)
-    whole = Search(rng.standard_normal((n, 2), np.float32), 2, np.arange(n).astype(str), np.arange(n), np.full(n, 5),
-                   np.arange(n) % 6 + 1, mars)
+    rows = np.arange(12180)
+    features = np.random.default_rng(0).standard_normal((len(rows), 2), np.float32)
+    whole = Search(features, 2, rows.astype(str), rows, np.full(len(rows), 5), rows % 6 + 1, mars)
     with pytest.raises(InputError, match="protocol mars: 2 queries .*the real data set has 1980"):
         whole.score("mars")
 
@@ -136,7 +130,7 @@ def test_true_corrections_give_what_clean_labels_give(tmp_path):
     features = rng.normal(size=(60, 8)).astype(np.float32)
     fields = dict(features=features, num_queries=15, names=np.arange(60).astype(str), track_ids=np.arange(60),
                   camids=camids, about=ABOUT)
-    path = corrections_file(tmp_path, "".join(f"{i},{true[i]},{second[i]}\n" for i in range(20, 50)))
+    path = csv_file(tmp_path, "".join(f"{i},{true[i]},{second[i]}\n" for i in range(20, 50)))
     corrected = Search(pids=stored, **fields).score("mars_revised", path)["mars_revised"]
     clean = score(Search(pids=true, **fields).distances()[:, 15:], true[:15], true[15:], camids[:15], camids[15:],
                   "mars_revised", second[:15], second[15:])

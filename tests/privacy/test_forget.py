@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -131,9 +132,10 @@ def test_without_yes_everything_is_listed_and_nothing_changed(everything, capsys
     assert contents(everything) == before
 
 
-def test_nothing_of_the_person_is_left_and_the_others_stay_as_they_were(everything, capsys):
+@pytest.mark.parametrize("paths", [["."], ["run", ".", "./records"]])  # they may repeat and hold each other
+def test_nothing_of_the_person_is_left_and_the_others_stay_as_they_were(everything, capsys, paths):
     assert len(traces(everything)) >= 10
-    forget.main(["--yes", f"--pid={GONE}", str(everything)])
+    forget.main(["--yes", f"--pid={GONE}", *(f"{everything}/{path}" for path in paths)])
     assert traces(everything) == []
     check_records(everything / "records")
     assert len(list((everything / "records/preview").iterdir())) == len(OTHERS)
@@ -146,12 +148,6 @@ def test_nothing_of_the_person_is_left_and_the_others_stay_as_they_were(everythi
     assert (everything / "run/results.json").exists() and not list((everything / "run/report").rglob("*.*"))
     assert "have seen the person" in capsys.readouterr().out
     assert not list(everything.rglob("*.lock"))
-
-
-def test_paths_may_repeat_and_hold_each_other(everything):
-    forget.main(["--yes", f"--pid={GONE}", str(everything / "run"), str(everything), f"{everything}/./records"])
-    assert traces(everything) == []
-    check_records(everything / "records")
 
 
 def test_tensorflow_datasets_reads_what_is_left(everything):
@@ -234,7 +230,7 @@ def test_stopped_anywhere_the_same_command_finishes(tmp_path, whole_records, mon
 def test_a_deletion_that_was_begun_is_finished_by_one_of_somebody_else(everything, monkeypatch):
     folder = everything / "records"
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(deletion, "_rewrite", lambda *_: (_ for _ in ()).throw(Killed))
+        patched.setattr(deletion, "_rewrite", Mock(side_effect=Killed))
         forget.main(["--yes", f"--pid={GONE}", str(folder)])
     forget.main(["--yes", "--pid=4", str(folder)])
     kept = [name for split in ("train", "query", "gallery") for name in RecordSet.open(folder, split).names]
@@ -263,11 +259,10 @@ def test_who_is_in_no_test_split_is_in_no_report(everything):
 
 
 def test_a_list_of_pages_cannot_reach_other_files(tmp_path):
-    (tmp_path / "precious").write_text("")
     (tmp_path / "review").mkdir()
+    for name in ("precious", "review/mine", "review/own"):
+        (tmp_path / name).touch()
     (tmp_path / "review/files.json").write_text(json.dumps({"first": "review.html", "files": ["../precious", "own"]}))
-    (tmp_path / "review/mine").write_text("")
-    (tmp_path / "review/own").write_text("")
     forget.main(["--yes", "--pid=1", str(tmp_path / "review")])
     assert (tmp_path / "precious").exists() and [path.name for path in (tmp_path / "review").iterdir()] == ["mine"]
 
@@ -299,7 +294,6 @@ def test_what_cannot_be_is_said(everything, monkeypatch, arguments, message):
 
 def test_two_data_sets_number_their_people_each_in_its_own_way(everything):
     other = shutil.copytree(everything / "records", everything / "other")
-    manifest = load_manifest(other)
-    (other / MANIFEST).write_text(json.dumps(manifest | {"dataset": "another"}))
+    (other / MANIFEST).write_text(json.dumps(load_manifest(other) | {"dataset": "another"}))
     with pytest.raises(InputError, match="another, toy number"):
         forget.main(["--yes", f"--pid={GONE}", str(everything)])

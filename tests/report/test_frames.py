@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from tests import tiny_records
 def record(sources: tuple[str, ...]):
     rng = np.random.default_rng(len(sources))
     frames = [tiny_records.frame(rng, 1) for _ in sources]
-    return replace(tiny_records.tracklet("walk", "query", 0, 1, 1, frames), sources=sources)
+    return tiny_records.tracklet("walk", "query", 0, 1, 1, frames, sources=sources)
 
 
 def test_raw_frames_are_read_by_their_sources(tmp_path):

@@ -71,16 +71,10 @@ def test_what_fails_leaves_the_older_pages(tmp_path):
     assert "cell" in (tmp_path / "report/index.html").read_text()
 
 
-def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+def test_a_folder_of_something_else_or_of_other_pages_is_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="holds something else than these pages"):
-        write(tmp_path)
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
-
-
-def test_other_pages_are_not_replaced(tmp_path):
     write(tmp_path / "report")
-    other = pages(tmp_path / "report", {"review.html": "Review"}, "about")
-    with pytest.raises(InputError, match="holds something else than these pages"), other:
-        pass
-    assert (tmp_path / "report/index.html").exists()
+    for folder, titles in ((tmp_path, SITE), (tmp_path / "report", {"review.html": "Review"})):
+        with pytest.raises(InputError, match="holds something else than these pages"), pages(folder, titles, "about"):
+            pass
+    assert (tmp_path / "thesis.tex").read_text() == "years of work" and (tmp_path / "report/index.html").exists()

@@ -14,7 +14,6 @@ from selenium.webdriver import ActionChains, Keys
 
 from cfaan_jax import models
 from cfaan_jax.data.clips import test_clips
-from cfaan_jax.data.manifest import MANIFEST, load_manifest
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.evaluate.results import result_rows, score_table
 from cfaan_jax.metrics import protocols
@@ -30,38 +29,30 @@ pytestmark = pytest.mark.slow
 HOSTILE = ("<script>document.title = 'broken'</script>", "\"><img src=x onerror=\"document.title='broken'\">",
            "</script> 'quoted' & 行人 ü", "x" * 300)
 T, SIZE = 2, (64, 32)
-PIDS = [3, 3, 5, 7]
-CAMIDS = [1, 2, 1, 1]
+QUERY = [(3, 1), (3, 2), (5, 1), (7, 1)]  # persons and cameras
+GALLERY = [(3, 3), (5, 3), (7, 3), (0, 3), (-1, 3), (3, 1), (3, 2)]
 
 
 def record_set(directory: Path, aligned: bool) -> Path:
     """Queries with hostile names; raw frames have another size, and their order is the other way round."""
-    rng = np.random.default_rng(0)
-    tracklets = []
-    for row, (split, pid, camid) in enumerate(
-            [*(("query", *both) for both in zip(PIDS, CAMIDS, strict=True)),
-             *(("gallery", pid, 3) for pid in (3, 5, 7, 0, -1)), ("gallery", 3, 1), ("gallery", 3, 2)]):
+    rng, tracklets = np.random.default_rng(0), []
+    for row, (pid, camid) in enumerate([*QUERY, *GALLERY]):
         frames = [tiny_records.frame(rng, pid + 10, SIZE if aligned else (96, 48)) for _ in range(4)]
-        name = HOSTILE[row] if split == "query" else f"{HOSTILE[row % 4]}{row}"
-        one = tiny_records.tracklet(name, split, row, pid, camid, frames, np.tile([8, 56, 4, 32], (4, 1)))
-        one = replace(one, boxes=np.tile([10, 90, 5, 45], (4, 1)), actions=("linked",) * 4,
-                      sources=tuple(f"{name}/{k if aligned else 3 - k}" for k in range(4)))
-        tracklets.append(one)
-    tiny_records.write(directory, tracklets)
-    manifest = load_manifest(directory) | {"dataset": HOSTILE[0], "aligned": aligned}
-    (directory / MANIFEST).write_text(json.dumps(manifest))
-    return directory
+        name, split = (HOSTILE[row], "query") if row < len(QUERY) else (f"{HOSTILE[row % 4]}{row}", "gallery")
+        tracklets.append(tiny_records.tracklet(
+            name, split, row, pid, camid, frames, rectangles=np.tile([8, 56, 4, 32], (4, 1)),
+            boxes=np.tile([10, 90, 5, 45], (4, 1)), actions=("linked",) * 4,
+            sources=tuple(f"{name}/{k if aligned else 3 - k}" for k in range(4))))
+    return tiny_records.write(directory, tracklets, dataset=HOSTILE[0], aligned=aligned)
 
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory) -> evaluation.Evaluation:
     folder = tmp_path_factory.mktemp("records")
     aligned, raw = record_set(folder / "aligned", True), record_set(folder / "raw", False)
-    parts = [RecordSet.open(aligned, split) for split in ("query", "gallery")]
-    labels = {name: np.concatenate([getattr(part, name) for part in parts])
-              for name in ("names", "track_ids", "pids", "camids")}
+    splits = [RecordSet.open(aligned, split) for split in ("query", "gallery")]
     features = np.random.default_rng(1).standard_normal((11, 8)).astype(np.float32)
-    search = Search(features, 4, **labels, about=About(HOSTILE[0], HOSTILE[2], True, "cfaan", 0, "last", "test"))
+    search = Search.of_splits(features, *splits, About(HOSTILE[0], HOSTILE[2], True, "cfaan", 0, "last", "test"))
     config = ConfigDict({
         "model": {"name": "cfaan", "order": "hwt"},
         "data": {"records": str(aligned), "clip_length": T, "image_size": SIZE},
@@ -102,21 +93,16 @@ class Browser:
     def run(self, script: str, *arguments):
         return self.driver.execute_script(script, *arguments)
 
-    def requests(self) -> list[str]:
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [message["params"]["request"]["url"] for message in messages
-                if message["method"] == "Network.requestWillBeSent"]
-
-
 @pytest.fixture
 def browser(chromium, report):
     """Checks at the end that nothing went wrong and nothing was asked of anybody."""
     chromium.get_log("browser"), chromium.get_log("performance")
     chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
         "width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False})
-    one = Browser(chromium, report)
-    yield one
-    asked = one.requests()
+    yield Browser(chromium, report)
+    messages = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    asked = [message["params"]["request"]["url"] for message in messages
+             if message["method"] == "Network.requestWillBeSent"]
     assert asked and [url for url in asked if not url.startswith(report.as_uri())] == []
     assert chromium.get_log("browser") == []
     assert HOSTILE[0] in chromium.title and "broken" != chromium.title

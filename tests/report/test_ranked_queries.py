@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from cfaan_jax.metrics.search import About, Search
+from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.frames import spread
 from cfaan_jax.report.ranked_queries import label_text, select
-
-ABOUT = About("synthetic", "", True, "cfaan", 0, "last", "test")
+from tests import tiny_records
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +12,7 @@ def search():
     rng = np.random.default_rng(0)
     pids = np.concatenate([np.arange(1, 31), np.arange(1, 31), [0, -1]])
     return Search(rng.standard_normal((62, 4)).astype(np.float32), 30, np.array([f"t{i}" for i in range(62)]),
-                  np.arange(62), pids, np.repeat([1, 2], [30, 32]), ABOUT)
+                  np.arange(62), pids, np.repeat([1, 2], [30, 32]), tiny_records.ABOUT)
 
 
 def test_the_worst_and_a_spread_of_the_others(search):

@@ -1,18 +1,14 @@
 """The label review page in a real browser, and what it saves."""
 
-import dataclasses
-import json
-import time
-
 import numpy as np
 import pytest
 import scipy.io
+from selenium.webdriver.support.ui import WebDriverWait
 
-from cfaan_jax.data.manifest import MANIFEST, load_manifest
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import corrections
-from cfaan_jax.metrics.search import About, Search
+from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.label_review import review, suspects
 from tests import tiny_records
 from tests.opened_page import open_page
@@ -25,14 +21,14 @@ PIDS = [1, 2, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0, 0, -1]  # three queries, then the
 
 def search_of(records) -> Search:
     """Tracklet 4 is labelled 1 and looks like 2, the distractor 12 looks like 3."""
-    parts = [RecordSet.open(records, split) for split in ("query", "gallery")]
-    labels = {name: np.concatenate([getattr(part, name) for part in parts])
-              for name in ("names", "track_ids", "pids", "camids")}
     rng, shown = np.random.default_rng(0), np.array(PIDS)
     shown[4], shown[12], shown[13] = 2, 3, 4
     features = rng.normal(size=(6, 16))[shown] + 0.1 * rng.normal(size=(len(shown), 16))
-    about = About("synthetic", "", aligned=True, model="cfaan", seed=0, weights="last", clips="test")
-    return Search(features.astype(np.float32), len(parts[0]), **labels, about=about)
+    return Search.of_splits(features.astype(np.float32), *splits(records), tiny_records.ABOUT)
+
+
+def splits(records) -> list[RecordSet]:
+    return [RecordSet.open(records, split) for split in ("query", "gallery")]
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +37,9 @@ def records(tmp_path_factory):
     for track, pid in enumerate(PIDS):
         name, split = HOSTILE if track == 4 else f"t{track}", "query" if track < 3 else "gallery"
         frames = [tiny_records.frame(rng, pid) for _ in range(2 + track)]
-        each = tiny_records.tracklet(name, split, track, pid, 1 + track % 2, frames)
-        two = track == 9
-        tracklets.append(dataclasses.replace(each, candidates=(1 + two,) * len(each.frames)))
-    folder = tiny_records.write(tmp_path_factory.mktemp("records"), tracklets)
-    (folder / MANIFEST).write_text(json.dumps(load_manifest(folder) | {"aligned": True}))
-    return folder
+        candidates = (1 + (track == 9),) * len(frames)
+        tracklets.append(tiny_records.tracklet(name, split, track, pid, 1 + track % 2, frames, candidates=candidates))
+    return tiny_records.write(tmp_path_factory.mktemp("records"), tracklets, aligned=True)
 
 
 @pytest.fixture
@@ -59,24 +52,17 @@ def page(records, tmp_path, chromium):
     chromium.get_log("browser"), chromium.get_log("performance")
     yield chromium
     assert not chromium.get_log("browser")  # neither errors nor anything that the policy had to stop
-    assert "http" not in {url.split(":")[0].rstrip("s") for url in loaded(chromium)}
-
-
-def loaded(browser) -> list[str]:
-    return browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
+    loaded = chromium.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
+    assert not [url for url in loaded if url.startswith("http")]
 
 
 def text(browser, name: str) -> str:
     return browser.execute_script("return document.getElementById(arguments[0]).textContent", name)
 
 
-def eventually(condition) -> bool:
-    """Whether a condition comes true within ten seconds: pages read files and hear other windows in their own time."""
-    for _ in range(200):
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
+def wait_until(browser, condition, message: str = "") -> None:
+    """Waits for a condition: pages read files and hear other windows in their own time."""
+    WebDriverWait(browser, 10).until(lambda _: condition(), message)
 
 
 def press(browser, keys: str) -> None:
@@ -89,7 +75,7 @@ def saved(browser, button: str, name: str):
     path = browser.downloads / name
     path.unlink(missing_ok=True)
     browser.find_element("id", button).click()
-    assert eventually(lambda: path.exists() and path.stat().st_size), f"{name} was not saved"
+    wait_until(browser, lambda: path.exists() and path.stat().st_size, f"{name} was not saved")
     return path
 
 
@@ -122,10 +108,7 @@ def test_each_key_does_what_it_says(page):
     choose_kind(page, suspects.AMBIGUOUS)
     assert "Two or more persons" in text(page, "reason")
     other = int(page.find_element("css selector", ".candidate .choice").text.split()[2])
-    press(page, "a")
-    press(page, "n")
-    press(page, "r")
-    press(page, "k")
+    press(page, "anrk")
     rows = {row[0]: row[1:] for row in rows_of(page)}
     assert rows[12] == [3, 3] and rows[9] == [3, other]
     assert [4, 4] in rows.values()  # a new identity gets the next number
@@ -134,8 +117,7 @@ def test_each_key_does_what_it_says(page):
 
 
 def test_another_identity_is_typed(page):
-    press(page, "i")
-    press(page, "77\n")
+    press(page, "i77\n")
     assert "77 is not an identity" in text(page, "typed-error")
     press(page, "\b\b3\n")
     assert rows_of(page) == [[4, 3, 3]]
@@ -143,8 +125,7 @@ def test_another_identity_is_typed(page):
 
 def test_a_whole_identity_and_the_second_choice(page):
     press(page, "2")
-    other = int(page.find_element("css selector", ".candidate[aria-pressed=true] .choice").text.split()[2])
-    assert other == 3
+    assert page.find_element("css selector", ".candidate[aria-pressed=true] .choice").text.split()[2] == "3"
     press(page, "w")
     assert rows_of(page) == [[track, 3, 3] for track, pid in enumerate(PIDS) if pid == 1]
     press(page, "u")
@@ -152,23 +133,13 @@ def test_a_whole_identity_and_the_second_choice(page):
 
 
 def test_nothing_is_lost_on_reload_and_undo_reaches_behind_it(page):
-    press(page, "s")
-    press(page, "r")
+    press(page, "sr")
     before, title = rows_of(page), text(page, "title")
     page.refresh()
     assert rows_of(page) == before and text(page, "title") == title
-    press(page, "u")
-    press(page, "u")
+    press(page, "uu")
     assert rows_of(page) == []
     assert text(page, "title").startswith("1 of")
-
-
-def test_the_filter_of_undecided_ones_empties(page):
-    choose_kind(page, "open")
-    for _ in range(40):
-        press(page, "r")
-    assert page.find_element("id", "empty").is_displayed()
-    assert not page.find_element("id", "question").is_displayed()
 
 
 def test_saved_files_correct_the_labels_alike(page, records, tmp_path):
@@ -203,10 +174,10 @@ def test_a_csv_is_read_on_the_page_and_a_bad_one_changes_nothing(page, tmp_path)
     assert corrections.read(good).pids.tolist() == [3, 2]
     bad.write_text("track_id,pid,second_pid\n5,1,1\n99,2,2\n")
     page.find_element("id", "load").send_keys(str(good))
-    assert eventually(lambda: not page.find_element("id", "undo").get_property("disabled"))
+    wait_until(page, lambda: not page.find_element("id", "undo").get_property("disabled"))
     assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
     page.find_element("id", "load").send_keys(str(bad))
-    assert eventually(lambda: "line 3: no test tracklet has track_id 99" in text(page, "warning"))
+    wait_until(page, lambda: "line 3: no test tracklet has track_id 99" in text(page, "warning"))
     assert rows_of(page) == [[5, 3, 3], [6, 2, 1]]
 
 
@@ -217,8 +188,7 @@ def test_what_no_command_would_take_is_refused(page, tmp_path):
         path = tmp_path / f"{number}.csv"
         path.write_text("track_id,pid,second_pid\n" + lines)
         page.find_element("id", "load").send_keys(str(path))
-        assert eventually(lambda name=path.name, message=message: name in text(page, "warning")
-                          and message in text(page, "warning"))
+        wait_until(page, lambda words=(path.name, message): all(word in text(page, "warning") for word in words))
         if lines:
             with pytest.raises(InputError):
                 corrections.read(path).apply(np.arange(len(PIDS)), np.array(PIDS))
@@ -232,31 +202,31 @@ def test_a_candidate_without_an_identity_cannot_be_chosen(page):
     assert rows_of(page) == [[first, 0, 0]]
 
 
-def test_nothing_that_is_hidden_is_decided_and_a_held_key_decides_once(page):
+def test_a_held_key_decides_once_and_where_all_is_decided_nothing_hidden_is(page):
     page.execute_script("for (let i = 0; i < 30; i++) document.body.dispatchEvent(new KeyboardEvent('keydown', "
                         "{key: 'r', repeat: i > 0, bubbles: true}))")
     assert len(rows_of(page)) == 1
     choose_kind(page, "open")
-    for _ in range(40):
-        press(page, "r")
+    press(page, 40 * "r")
+    assert page.find_element("id", "empty").is_displayed()
+    assert not page.find_element("id", "question").is_displayed()
     before = rows_of(page)
     press(page, "n")
     assert rows_of(page) == before
 
 
 def test_two_windows_follow_each_other(page):
-    first = page.current_window_handle
-    url = page.current_url
+    first, url = page.current_window_handle, page.current_url
     page.switch_to.new_window("tab")
     second = page.current_window_handle
     page.get(url)
     press(page, "r")
     page.switch_to.window(first)
-    assert eventually(lambda: text(page, "done").startswith("1 of"))
+    wait_until(page, lambda: text(page, "done").startswith("1 of"))
     press(page, "rr")  # the first of these is what the other window has decided already
     page.switch_to.window(second)
     try:
-        assert eventually(lambda: text(page, "done").startswith("2 of"))
+        wait_until(page, lambda: text(page, "done").startswith("2 of"))
     finally:
         page.close()
         page.switch_to.window(first)
@@ -273,9 +243,8 @@ def test_a_given_review_is_added_to_what_the_browser_kept(page, records, tmp_pat
     assert rows_of(page) == sorted([*kept, [11, 1, 1]]) and "were added" in text(page, "warning")
 
 
-def test_without_detections_nothing_is_said_about_two_persons(records_directory, tmp_path):
-    parts = [RecordSet.open(records_directory, split) for split in ("query", "gallery")]
-    assert review.count_crowded(parts) is None
+def test_without_detections_nothing_is_said_about_two_persons(records_directory):
+    assert review.count_crowded(splits(records_directory)) is None
 
 
 def test_other_records_are_refused(records, records_directory, tmp_path):

@@ -52,15 +52,12 @@ def test_other_weights_have_a_line_and_other_clips_a_table_of_their_own():
     assert second.title.startswith("mars, clips test:")
 
 
-def test_reranked_figures_have_a_line_of_their_own_and_older_files_have_none(tmp_path):
+def test_reranked_figures_and_other_distances_have_lines_of_their_own_and_older_files_have_neither(tmp_path):
     old = {name: value for name, value in row().items() if name not in ("reranked", "distance")}
-    [table] = summary.tables(summary.collect([results(tmp_path, "a", old, row(reranked=True, mAP=0.9))]))
-    assert [line[:5:4] for line in table.lines] == [["CF-AAN", "50.0"], ["CF-AAN, re-ranked", "90.0"]]
-
-
-def test_another_distance_has_a_line_of_its_own():
-    [table] = summary.tables([row(), row(distance="euclidean"), row(distance="euclidean", reranked=True)])
-    assert [line[0] for line in table.lines] == ["CF-AAN", "CF-AAN, euclidean", "CF-AAN, euclidean, re-ranked"]
+    rows = [old, row(reranked=True, mAP=0.9), row(distance="euclidean"), row(distance="euclidean", reranked=True)]
+    [table] = summary.tables(summary.collect([results(tmp_path, "a", *rows)]))
+    assert [line[:5:4] for line in table.lines] == [["CF-AAN", "50.0"], ["CF-AAN, re-ranked", "90.0"], [
+        "CF-AAN, euclidean", "50.0"], ["CF-AAN, euclidean, re-ranked", "50.0"]]
 
 
 def test_a_run_without_a_protocol_is_left_out_of_its_table():

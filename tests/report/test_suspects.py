@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.metrics.search import About, Search
+from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.label_review import suspects
-
-ABOUT = About(dataset="synthetic", note="", aligned=True, model="cfaan", seed=0, weights="last", clips="all_sampled")
+from tests import tiny_records
 
 
 def search(pids, centres, noise=0.3, seed=0, **fields) -> Search:
@@ -14,7 +13,7 @@ def search(pids, centres, noise=0.3, seed=0, **fields) -> Search:
     people = rng.normal(size=(max(centres) + 1, 32))
     features = people[list(centres)] + noise * rng.normal(size=(len(pids), 32))
     return Search(features.astype(np.float32), num_queries=0, names=np.array([f"t{i}" for i in range(len(pids))]),
-                  track_ids=np.arange(len(pids)), pids=np.array(pids), about=ABOUT,
+                  track_ids=np.arange(len(pids)), pids=np.array(pids), about=tiny_records.ABOUT,
                   **dict(camids=rng.integers(1, 4, len(pids))) | fields)
 
 
@@ -76,7 +75,7 @@ def test_cosines_under_one_camera_count_less():
     features = rng.normal(size=(12, 32))[people] + background + 0.3 * rng.normal(size=(48, 32))
     tracks = np.arange(48)
     resemblance = suspects._Resemblance(
-        Search(features.astype(np.float32), 0, tracks.astype(str), tracks, people + 1, camids, ABOUT))
+        Search(features.astype(np.float32), 0, tracks.astype(str), tracks, people + 1, camids, tiny_records.ABOUT))
     assert resemblance._bits(0.7, True) < resemblance._bits(0.7, False)
 
 

@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from cfaan_jax.experiment import config_file
 from cfaan_jax.experiment.recipes import VARIANTS
 from cfaan_jax.tables import runs, tables
 from cfaan_jax.tables.flops import Cost
+from tests.report import test_summary
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -29,10 +29,7 @@ def costs(monkeypatch):
 
 
 def row(tracklets="raw", seed=0, mAP=0.5, protocol="mars", **more):
-    return {"model": "any", "network": "any", "aligned": tracklets == "aligned", "protocol": protocol, "mAP": mAP,
-            "rank1": 0.6, "rank5": 0.7, "rank10": 0.8, "gallery_size": 1200 + seed, "num_valid": 40, "seed": seed,
-            "weights": "last", "clips": "all_sampled", "dataset": "synthetic", "corrections": None, "note": "",
-            "reranked": False, "distance": "cosine", **more}
+    return test_summary.row("any", protocol, tracklets == "aligned", seed, mAP, gallery_size=1200 + seed, **more)
 
 
 def run(folder, variant="c2d", tracklets="raw", seed=0, rows=None, settings=(), name=None):
@@ -106,15 +103,10 @@ def test_a_cell_that_nobody_has_run_names_a_command_that_the_program_takes(tmp_p
     for (variant, tracklets), line in lines.items():
         command = shlex.split(line["command"])
         assert command[:3] == ["python", "-m", "cfaan_jax.main"]
-        config = parsed(command[3:])
+        config = train_command.parse(command[3:])[1]
         assert runs.variant_of(config.model.to_dict()) == variant
         assert config.data.records == f"data/seed-4/records/{tracklets}" and config.seed == 4
         assert config.train.epochs == 20 and config.optim.milestones == (13, 17) and config.model.width == 16
-
-
-def test_without_any_run_the_table_names_all_commands(tmp_path, capsys):
-    lines = as_dicts(capsys, "--table=2", f"--runs={tmp_path / 'none'}")
-    assert len(lines) == 16 and all(f"--workdir={tmp_path}/none/mars/" in line["command"] for line in lines)
 
 
 def test_commands_take_the_data_of_the_runs_that_are_there(tmp_path, capsys):
@@ -125,17 +117,12 @@ def test_commands_take_the_data_of_the_runs_that_are_there(tmp_path, capsys):
     assert text.count("--config.data.records=/here/seed-3/records/") == 16
 
 
-def parsed(arguments):
-    """The config that the command's own flags make of the arguments."""
-    return train_command.parse(arguments)[1]
-
-
-def test_the_paper_scale_takes_the_records_that_the_readme_packs(tmp_path, capsys):
-    text = printed(capsys, "--table=2", f"--runs={tmp_path}")
-    assert "--config=mars:cfaan" in text and "--config.data.records=/data/mars-dl" in text
-    assert f"--workdir={tmp_path}/mars/cfaan-aligned-seed0" in text and "drawn by code" not in text
-
-
+def test_without_any_run_all_commands_take_the_records_that_the_readme_packs(tmp_path, capsys):
+    lines = as_dicts(capsys, "--table=2", f"--runs={tmp_path / 'none'}")
+    assert len(lines) == 16 and "drawn by code" not in printed(capsys, "--table=2", f"--runs={tmp_path / 'none'}")
+    assert all(f"--workdir={tmp_path}/none/mars/" in line["command"] for line in lines)
+    for words in ("--config=mars:cfaan", "--config.data.records=/data/mars-dl", "/mars/cfaan-aligned-seed0"):
+        assert words in lines[-1]["command"]
 def test_settings_of_the_runs_stand_below_the_table_and_in_the_commands(tmp_path, capsys):
     settings = {"train.epochs": 20, "optim.milestones": (13, 17), "eval.report_lists": 1, "data.workers": 1}
     run(tmp_path, "c2d", settings=settings)
@@ -185,7 +172,7 @@ def test_table_3_compares_the_same_runs_only(tmp_path, capsys):
     to_do = [line for line in printed(capsys, "--table=3", f"--runs={tmp_path}", "--list").splitlines()
              if "c2d-raw" in line]
     assert [line.split("\t")[0] for line in to_do] == ["done", "done", "to do"] and "--mode=evaluate" in to_do[2]
-    assert parsed(shlex.split(to_do[2].split("\t")[1])[3:]).eval.protocols == ("all",)
+    assert train_command.parse(shlex.split(to_do[2].split("\t")[1])[3:])[1].eval.protocols == ("all",)
 
 
 def test_the_list_says_what_is_done(tmp_path, capsys):
@@ -251,8 +238,7 @@ def test_a_run_that_is_there_twice_is_refused(tmp_path):
     ([], "not a list of rows"), ({}, "not a list of rows"), ([row(seed=3)], "results of seed 3, config.json beside it"),
 ])
 def test_figures_that_no_evaluation_writes_are_refused(tmp_path, rows, message):
-    run(tmp_path, rows=())
-    (tmp_path / "synthetic" / "c2d-raw-seed0" / "results.json").write_text(json.dumps(rows))
+    run(tmp_path, rows=rows)
     with pytest.raises(InputError, match=f"c2d-raw-seed0/results.json.*{message}"):
         tables.main(["--table=2", f"--runs={tmp_path}"])
 
@@ -282,9 +268,9 @@ def test_the_command_says_what_is_wrong_in_one_line():
     assert failed.returncode == 2 and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
 
 
-def script(*arguments, **environment):
+def script(*arguments):
     return subprocess.run(["bash", "launch/table.sh", *arguments], cwd=REPOSITORY, capture_output=True, text=True,
-                          env={**os.environ, "CFAAN_VENV": "none", **environment}, check=False)
+                          env={**os.environ, "CFAAN_VENV": "none"}, check=False)
 
 
 def test_the_script_lists_what_it_would_do(tmp_path):
@@ -297,10 +283,10 @@ def test_the_script_lists_what_it_would_do(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-# Stands for python: the runs of one variant end as told.
+# Stands for python: the runs of one variant do as told.
 PYTHON = """#!/usr/bin/env bash
 case "$*" in
-    *cfaan_jax.main*--workdir=*{broken}*) echo "ran $*"; exit {status} ;;
+    *cfaan_jax.main*--workdir=*nonlocal-raw-*) echo "ran $*"; {run} ;;
     *cfaan_jax.main*) echo "ran $*" ;;
     *--list*) cat {listed} ;;
     *cfaan_jax.tables*) echo "the table" ;;
@@ -308,36 +294,34 @@ esac
 """
 
 
+@pytest.fixture
+def start_script(tmp_path, capsys):
+    """Starts launch/table.sh with that in the place of python, and with `run` in that of one variant's runs."""
+    def start(run: str) -> subprocess.Popen:
+        (tmp_path / "bin").mkdir()
+        listed, stand_in = tmp_path / "listed", tmp_path / "bin" / "python"
+        listed.write_text(printed(capsys, "--table=2", f"--runs={tmp_path / 'runs'}", "--seeds=0", "--list"))
+        stand_in.write_text(PYTHON.format(run=run, listed=listed))
+        stand_in.chmod(0o755)
+        environment = {**os.environ, "CFAAN_VENV": "none", "PATH": f"{stand_in.parent}:{os.environ['PATH']}"}
+        return subprocess.Popen(["bash", "launch/table.sh", "2", f"--runs={tmp_path / 'runs'}"], cwd=REPOSITORY,
+                                env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start
+
+
 @pytest.mark.parametrize("status, expected, ran", [(1, 1, 16), (2, 2, 3), (143, 143, 3)])
-def test_the_script_stops_where_going_on_is_of_no_use(tmp_path, capsys, status, expected, ran):
-    (tmp_path / "bin").mkdir()
-    listed, stand_in = tmp_path / "listed", tmp_path / "bin" / "python"
-    listed.write_text(printed(capsys, "--table=2", f"--runs={tmp_path / 'runs'}", "--seeds=0", "--list"))
-    stand_in.write_text(PYTHON.format(broken="nonlocal-raw-", status=status, listed=listed))
-    stand_in.chmod(0o755)
-    done = script("2", f"--runs={tmp_path / 'runs'}", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    assert (done.returncode, done.stdout.count("ran -m cfaan_jax.main")) == (expected, ran), done.stderr
-    assert ("the table" in done.stdout, "1 runs failed" in done.stderr) == (status == 1, status == 1)
+def test_the_script_stops_where_going_on_is_of_no_use(start_script, status, expected, ran):
+    script = start_script(f"exit {status}")
+    said, errors = script.communicate()
+    assert (script.returncode, said.count("ran -m cfaan_jax.main")) == (expected, ran), errors
+    assert ("the table" in said, "1 runs failed" in errors) == (status == 1, status == 1)
 
 
-def test_a_signal_to_the_script_alone_stops_its_run_and_the_script_behind_it(tmp_path):
-    (tmp_path / "bin").mkdir()
-    listed, stand_in = tmp_path / "listed", tmp_path / "bin" / "python"
-    listed.write_text("to do\tpython -m cfaan_jax.main --workdir=a\nto do\tpython -m cfaan_jax.main --workdir=b\n")
-    stand_in.write_text("""#!/usr/bin/env bash
-case "$*" in
-    *--list*) cat {listed} ;;
-    *) trap 'echo saved >> {log}; exit 143' TERM; echo began >> {log}; for ((;;)); do sleep 0.05; done ;;
-esac
-""".format(listed=listed, log=tmp_path / "log"))
-    stand_in.chmod(0o755)
-    script = subprocess.Popen(["bash", "launch/table.sh", "2", f"--runs={tmp_path / 'runs'}"], cwd=REPOSITORY, env={
-        **os.environ, "CFAAN_VENV": "none", "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
-    until = time.monotonic() + 30
-    while not (tmp_path / "log").exists() and time.monotonic() < until:
-        time.sleep(0.05)
+def test_a_signal_to_the_script_alone_stops_its_run_and_the_script_behind_it(start_script):
+    script = start_script("trap 'echo saved; exit 143' TERM; echo began; for ((;;)); do sleep 0.05; done")
+    assert "began\n" in script.stdout  # reads up to there
     script.terminate()
-    assert script.wait(30) == 143 and (tmp_path / "log").read_text() == "began\nsaved\n"
+    assert script.wait(30) == 143 and script.stdout.read() == "saved\n"
 
 
 def test_the_script_refuses_what_it_does_not_know():
