@@ -77,8 +77,7 @@ class ExportedNetwork:
             raise InputError(f"{folder}: no exported network ({error.strerror}: {error.filename}); name the folder "
                              "that --mode=export wrote") from None
         except Exception as error:  # jax.export does not document what it raises for a damaged file
-            raise InputError(f"{folder}: the exported network is damaged ({reason(error)}); write it "
-                             "again with --mode=export") from error
+            raise InputError(f"{folder}: the exported network is damaged ({reason(error)}); export it again") from error
 
     def __call__(self, frames: jax.Array, rectangles: jax.Array) -> jax.Array:
         """Clip features float32 `[B, D]` of frames uint8 `[B, T, H, W, 3]` and rectangles int32 `[B, T, 4]`."""

@@ -29,8 +29,7 @@ from cfaan_jax.runtime.files import atomic_folder
 def write(folder: str | Path) -> Path:
     """Writes a SavedModel into the folder of an export, in place of an older one; returns its own folder.
 
-    InputError for no export, no TensorFlow or jax2tf, a jax that is too new for TensorFlow, or features that differ by
-    more than `export.TOLERANCE`.
+    InputError for no export, no TensorFlow, one too old for this jax, or features that differ by `export.TOLERANCE`.
     """
     network, path = ExportedNetwork.open(folder), Path(folder) / SAVED_MODEL
     tensorflow, converted = _converted(network)

@@ -62,8 +62,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
         raise InputError(f"{path} is missing: {workdir} is not the workdir of an experiment; train one with "
                          f"python -m cfaan_jax.main --config=... --workdir={workdir}") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as a config in JSON ({reason(error)}); restore it, or use another "
-                         "--workdir") from None
+        raise InputError(f"{path}: not a config in JSON ({reason(error)}); restore it") from None
     drop_retired(config)
     return config
 

@@ -25,8 +25,7 @@ def note(workdir: str | Path, seed: int) -> None:
         if not isinstance(starts, list):
             raise ValueError("not a list")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as a list of starts ({reason(error)}); restore it, or move it "
-                         "away") from None
+        raise InputError(f"{path}: not a list of starts ({reason(error)}); restore or delete it") from None
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"), "command": shlex.join(sys.orig_argv), "seed": seed,
         "python": sys.version.partition(" ")[0], "backend": jax.default_backend(),

@@ -27,8 +27,7 @@ def earlier_rows(path: Path, step: int, evaluated: int) -> list[dict]:
             return [{name: row.get(name, "") for name in COLUMNS} for row in complete
                     if int(row["step"]) <= (evaluated if row["mAP"] else step)]
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise InputError(f"{path}: not readable as training metrics ({reason(error)}); delete it, "
-                         "or restore what training wrote") from error
+        raise InputError(f"{path}: not training metrics ({reason(error)}); delete or restore it") from error
 
 
 class MetricLog:

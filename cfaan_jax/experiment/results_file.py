@@ -37,8 +37,7 @@ def read_rows(path: Path) -> list[dict]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; evaluate that run first (--mode=evaluate)") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no results of an evaluation ({reason(error)}); delete it and "
-                         "evaluate that run again") from error
+        raise InputError(f"{path}: no results of an evaluation ({reason(error)}); evaluate again") from error
     return rows
 
 

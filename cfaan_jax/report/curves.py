@@ -102,8 +102,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             rows = list(reader)
         columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names if name is not None}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable log of training ({reason(error)}); delete it, "
-                         "or restore the file that training wrote") from error
+        raise InputError(f"{path}: not a log of training ({reason(error)}); delete or restore it") from error
     if not rows:
         raise InputError(f"{path}: holds no row; train first")
     return columns

@@ -75,9 +75,6 @@ def macs(jaxpr, only_batched: bool = False) -> int:
             kernel, numbers = equation.invars[1].aval, equation.params["dimension_numbers"]
             outputs = kernel.shape[numbers.rhs_spec[0]]
             total += equation.outvars[0].aval.size * kernel.size // outputs
-        inner = list(jaxprs_in_params(equation.params))
-        if equation.params.get("branches_platforms"):
-            inner = inner[-1:]  # of the programs for different platforms, the one by definition
         repeats = equation.params.get("length", 1)  # of a scan
-        total += repeats * sum(macs(program, only_batched) for program in inner)
+        total += repeats * sum(macs(program, only_batched) for program in jaxprs_in_params(equation.params))
     return total

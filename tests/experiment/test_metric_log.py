@@ -52,7 +52,7 @@ def test_a_finished_evaluation_stays(tmp_path):
                                      b"a,a\n\0,\0\n"])
 def test_a_file_that_is_no_log_is_named(tmp_path, content):
     (tmp_path / "metrics.csv").write_bytes(content)
-    with pytest.raises(InputError, match="metrics.csv: not readable as training metrics"):
+    with pytest.raises(InputError, match="metrics.csv: not training metrics"):
         MetricLog(tmp_path, step=5)
     assert (tmp_path / "metrics.csv").read_bytes() == content
 
