@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import pytest
 
 from benchmarks import compiled, growth, tpu_compile
@@ -36,12 +35,6 @@ def test_growth_is_measured_written_and_drawn(info, small, tmp_path):
     assert [(row["gallery"], row["queries"]) for row in content["gallery"]] == [(8, 4), (10, 4)]
     assert [row["frames"] for row in content["records"]] == [3 + 4, 3 + 4 + 5 + 6]
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_more_devices_than_there_are_is_an_error_that_tells_how_to_pretend(small, tmp_path):
-    many = 2 * jax.device_count()
-    with pytest.raises(InputError, match=f"--devices={many}: .*device_count={many}"):
-        growth.main([f"--out={tmp_path / 'growth.json'}", *small, f"--devices={many}"])
 
 
 @pytest.fixture

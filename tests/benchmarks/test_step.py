@@ -64,15 +64,3 @@ def test_the_numbers_asked_for_are_computed_with(compute, product, peak, clock, 
     row, = json.loads(out.read_text())["rows"]
     assert (row["compute"], row["peak"]) == (compute, peak)
     assert product in programs[0] and ("HIGHEST" in programs[0]) == compute.endswith("highest")
-
-
-def test_other_numbers_are_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        step.main([f"--out={tmp_path / 'step.json'}", "--compute=float16"])
-    assert "float16 is none of float32, float32_highest, bfloat16" in capsys.readouterr().err
-
-
-def test_another_width_than_pytorchs_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        step.main([f"--out={tmp_path / 'step.json'}", "--torch", "--width=8"])
-    assert "64" in capsys.readouterr().err
