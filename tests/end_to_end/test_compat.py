@@ -19,7 +19,7 @@ import pytest
 
 from cfaan_jax import FeatureExtractor
 from cfaan_jax.data.records import RecordSet
-from tests.end_to_end.workdirs import losses
+from tests.workdirs import losses
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from cfaan_jax.deploy import extract
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime import distributed
 from tests import tiny_records
-from tests.end_to_end.workdirs import arrays, losses, rows
 from tests.layout import KEPT, TOTAL
+from tests.workdirs import arrays, losses, rows
 
 pytestmark = pytest.mark.slow
 

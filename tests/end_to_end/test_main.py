@@ -15,7 +15,7 @@ from cfaan_jax import FeatureExtractor
 from cfaan_jax import main as command_line
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics.search import Search
-from tests.end_to_end.workdirs import arrays, losses
+from tests.workdirs import arrays, losses
 
 REPOSITORY = Path(__file__).parents[2]
 SHRUNK = {
@@ -129,7 +129,7 @@ def test_a_finished_run_says_so_and_touches_nothing(finished, records_directory,
 def test_another_config_in_the_same_folder_is_refused(finished, records_directory, fail):
     workdir, _ = finished
     error = fail(flags(workdir, records_directory, optim__learning_rate=0.5))
-    assert "config.optim.learning_rate: 0.001 there, 0.5 now" in error and "--workdir" in error
+    assert "config.optim.learning_rate=0.5 (there 0.001)" in error and "--workdir" in error
 
 
 @pytest.fixture(scope="module")

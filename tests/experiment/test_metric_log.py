@@ -1,17 +1,11 @@
 """metrics.csv and TensorBoard scalars."""
 
-import csv
-
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.metric_log import COLUMNS, MetricLog
-
-
-def rows(workdir):
-    with (workdir / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+from tests.workdirs import rows
 
 
 def write_steps(log, steps):
@@ -48,8 +42,7 @@ def test_a_finished_evaluation_stays(tmp_path):
         assert [row["mAP"] for row in rows(tmp_path)] == ["", "", "0.25"]
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xfe\x00", b"step,mAP\nx,\n",
-                                     b"a,a\n\0,\0\n"])
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xfe\x00", b"step,mAP\nx,\n", b"a,a\n\0,\0\n"])
 def test_a_file_that_is_no_log_is_named(tmp_path, content):
     (tmp_path / "metrics.csv").write_bytes(content)
     with pytest.raises(InputError, match="metrics.csv: not readable as training metrics"):
