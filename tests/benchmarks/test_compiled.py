@@ -37,16 +37,12 @@ def test_growth_is_measured_written_and_drawn(info, small, tmp_path):
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.fixture
-def four_chips():
+@pytest.mark.slow
+def test_the_steps_compile_for_four_chips(small, tmp_path):
     try:
-        return tpu_compile.chips("v5e:2x2")
+        tpu_compile.chips("v5e:2x2")
     except InputError as error:
         pytest.skip(str(error))
-
-
-@pytest.mark.slow
-def test_the_steps_compile_for_four_chips(four_chips, small, tmp_path):
     out = tmp_path / "tpu.json"
     tpu_compile.main([f"--out={out}", "--slice=v5e:2x2", *small, "--compute=bfloat16"])
     training, evaluation = json.loads(out.read_text())["rows"]
