@@ -8,7 +8,8 @@ import pytest
 from benchmarks import growth
 from cfaan_jax.errors import InputError
 
-_REFUSED = [
+
+@pytest.mark.parametrize("name, flag, said", [
     ("step", "--batch=0", "--batch: 0: give a whole number of at least 1"),
     ("step", "--steps=0", "--steps: 0: give"),
     ("step", "--image_size=64", "--image_size: 64: give 2 numbers"),
@@ -26,10 +27,7 @@ _REFUSED = [
     ("extraction", "--variant=nonsense", "invalid choice: 'nonsense'"),
     ("mars_rehearsal", "--steps=1.5", "--steps: 1.5: give"),
     ("tpu_compile", "--out=not/there.json", "--out: not/there.json: give a file in a folder that is there"),
-]
-
-
-@pytest.mark.parametrize("name, flag, said", _REFUSED)
+])
 def test_flags_are_refused(name, flag, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = ["--out=out.json", *flag.split(), *(["--records=here"] if name == "input" else [])]

@@ -12,8 +12,6 @@ from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.train.objective import objective
 from tests.models.transplants import DISTINCT, small_network
 
-LABELS = np.array([0, 0, 1, 1])
-
 
 def network(name: str, compute: str) -> models.VideoReID:
     """Two frames of 64x32, or one of them where that is what the network takes; blocks that start as nothing do not."""
@@ -48,7 +46,7 @@ def test_features_are_near_those_in_float32_and_training_keeps_float32(name):
     def loss(params):
         model = nnx.merge(graph, params, stats, copy=True)
         output = model(clips(name))
-        total, parts = objective(recipe().loss, output, LABELS, np.zeros((4, 2), bool), None)
+        total, parts = objective(recipe().loss, output, np.array([0, 0, 1, 1]), np.zeros((4, 2), bool), None)
         return total, (parts, output, nnx.state(model, nnx.BatchStat))
 
     shapes = jax.eval_shape(jax.value_and_grad(loss, has_aux=True), params)

@@ -42,8 +42,7 @@ def test_training_at_the_peak_by_the_operations_of_the_network(remat):
 
 
 def test_the_meter_is_the_share_of_the_peak():
-    meters = Meters(batch_size=6, clips_at_peak=50.0)
-    figures = meters.finished()
+    figures = Meters(batch_size=6, clips_at_peak=50.0).finished()
     assert figures["model_flops_utilisation"] == pytest.approx(figures["clips_per_second"] / 50)
     assert "model_flops_utilisation" not in Meters(batch_size=6).finished()
 
