@@ -22,6 +22,14 @@ def read(name: str) -> tuple[dict[str, np.ndarray], dict]:
     return arrays, json.loads(str(arrays.pop("meta")))
 
 
+@lru_cache
+def torch_names(system: str = "") -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:
+    """{network: {torch's name: (shape, type)}} as the authors' code has them; `system`: empty for the paper's own."""
+    listed = json.loads((FOLDER / f"state_dict_keys{system and '_'}{system}.json").read_text())
+    return {{"p3dc": "p3d"}.get(network, network): {each["name"]: (tuple(each["shape"]), each["dtype"])
+                                                     for each in entries} for network, entries in listed.items()}
+
+
 def names(file: str) -> list[str]:
     """The cases of a file."""
     cases = sorted(read(file)[1]["cases"])

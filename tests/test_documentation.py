@@ -26,8 +26,7 @@ from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress
 from cfaan_jax.experiment.config import create_model, save_or_check_config
 from cfaan_jax.experiment.fields import check as check_config
 from cfaan_jax.experiment.recipes import recipe
-from cfaan_jax.models.heads import HeadSettings
-from cfaan_jax.models.registry import SYSTEMS, System, TorchLayout, whole_average
+from cfaan_jax.models import registry
 from data_prep import build_tfrecords
 from data_prep.redetect_link import alignment
 from tests.documented import REPOSITORY, blocks, calls, inside, sentences
@@ -85,10 +84,6 @@ def for_readme() -> dict:
     return {"array": np.ones((3, 50, 25, 3), np.uint8)}
 
 
-def for_weights() -> dict:
-    return {"clips": np.zeros((1, 2, 64, 32, 3), np.float32)}
-
-
 def for_library() -> dict:
     frame = np.zeros((100, 96, 3), np.uint8)
     frame[10:90, 20:60] = images()
@@ -100,20 +95,17 @@ def for_library() -> dict:
 
 
 def for_protocols() -> dict:
-    rng = np.random.default_rng(0)
-    np.save("query.npy", rng.normal(size=(4, 8)).astype(np.float32))
-    np.save("gallery.npy", rng.normal(size=(9, 8)).astype(np.float32))
+    for name, count in (("query", 4), ("gallery", 9)):
+        np.save(f"{name}.npy", np.random.default_rng(count).normal(size=(count, 8)).astype(np.float32))
     return {"q_pids": [1, 2, 3, 4], "g_pids": [1, 2, 3, 4, 1, 2, 3, 4, 0], "q_camids": [1] * 4, "g_camids": [2] * 9}
 
 
-def for_system() -> dict:
-    """What `cfaan_jax/models/registry.py` imports already."""
-    return dict(HeadSettings=HeadSettings, System=System, TorchLayout=TorchLayout, whole_average=whole_average,
-                SYSTEMS=SYSTEMS)
-
-
-PREPARED = {"README.md": for_readme, "docs/use/weights.md": for_weights, "docs/use/library.md": for_library,
-            "docs/evaluate/protocols.md": for_protocols, "docs/extend/system.md": for_system}
+PREPARED = {
+    "README.md": for_readme, "docs/use/library.md": for_library, "docs/evaluate/protocols.md": for_protocols,
+    "docs/use/weights.md": lambda: {"clips": np.zeros((1, 2, 64, 32, 3), np.float32)},
+    "docs/extend/system.md": lambda: {name: getattr(registry, name) for name in (  # what that file imports already
+        "HeadSettings", "System", "TorchLayout", "whole_average", "SYSTEMS")},
+}
 
 
 def check_system(names: dict) -> None:
@@ -164,7 +156,7 @@ def in_small(monkeypatch, tmp_path, trained, records_directory):
     (tmp_path / "runs/mars").symlink_to(trained)
     (tmp_path / "records").symlink_to(records_directory)
     monkeypatch.chdir(tmp_path)
-    with mock.patch.dict(SYSTEMS):
+    with mock.patch.dict(registry.SYSTEMS):
         yield
 
 
@@ -185,14 +177,9 @@ def test_python_runs(page, in_small):
     THEN.get(page, lambda names: None)(names)
 
 
-@cache
-def public_names() -> tuple[str, ...]:
-    """What docs/use/library.md lists."""
-    named = [token.content for page, token, _ in inside("code_inline") if page == LIBRARY]
-    return tuple(dict.fromkeys(name for name in named if re.fullmatch(r"cfaan_jax(\.\w+)+", name)))
-
-
-@pytest.mark.parametrize("name", public_names())
+@pytest.mark.parametrize("name", dict.fromkeys(  # the names that the page lists
+    token.content for page, token, _ in inside("code_inline")
+    if page == LIBRARY and re.fullmatch(r"cfaan_jax(\.\w+)+", token.content)))
 def test_examples_of_the_library_run(name, capsys):
     examples = doctest.DocTestFinder(recurse=False).find(pkgutil.resolve_name(name), name, globs={})
     if any(example.examples for example in examples):
@@ -264,16 +251,14 @@ def check(call: list[str]) -> None:
             pass
         case ["python", "-m", module, *rest]:
             check_module(module, *rest)
-        case ["python", "docs/pictures.py", _]:
-            assert (REPOSITORY / "docs/pictures.py").is_file()
+        case ["python", "docs/pictures.py" as file, _] | ["kubectl", "apply", "-f", file]:
+            assert (REPOSITORY / file).is_file(), file
         case ["pip", "install", *rest] | ["pip-audit", *rest]:
             for file in (value for flag, value in zip(rest, rest[1:], strict=False) if flag == "-r"):
                 assert (REPOSITORY / file).is_file(), file
         case ["sbatch", *rest]:
             assert "launch/slurm.sh" in rest
             check_main(*rest[rest.index("launch/slurm.sh") + 1:])
-        case ["kubectl", "apply", "-f", file]:
-            assert (REPOSITORY / file).is_file(), file
         case ["mkdocs", "build" | "serve", *rest]:
             assert set(rest) <= {"--strict"}
         case _:

@@ -8,10 +8,9 @@ import errno
 import json
 import resource
 import shutil
-import signal
-from collections import namedtuple
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +30,7 @@ from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.privacy import forget
 from cfaan_jax.report import summary
 from cfaan_jax.report.label_review import review
-from cfaan_jax.runtime.command import describe_os_error, exit_status, run_command
+from cfaan_jax.runtime.command import describe_os_error, exit_status
 from data_prep import build_tfrecords
 
 
@@ -78,18 +77,17 @@ def search_of(folder: Path) -> Search:
 def test_an_index(mine, capsys):
     path = index_path(mine, "gallery")
     index = path.read_bytes()
-    fails_and_goes_on(lambda: rebuild_index(mine, "gallery"), mine, capsys, path)
+    fails_and_goes_on(lambda: not rebuild_index(mine, "gallery"), mine, capsys, path)
     assert path.read_bytes() == index
 
 
 def test_a_checkpoint_is_not_begun_where_there_is_no_space(tmp_path, capsys, monkeypatch):
-    usage = namedtuple("usage", "total used free")
     trees = {"model": {"weight": jnp.zeros(2 << 20)}}  # 8 MiB
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         checkpoints.save("last", checkpoint.TrainingProgress(1, 5), **trees)
         before = contents(tmp_path)
         with monkeypatch.context() as patched:
-            patched.setattr(shutil, "disk_usage", lambda _: usage(100 << 20, 90 << 20, 10 << 20))
+            patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 << 20))
             assert exit_status(lambda: checkpoints.save("last", checkpoint.TrainingProgress(2, 5), **trees)) == 1
         assert capsys.readouterr().err == (f"error: {tmp_path / 'checkpoints/last'}: no space left for a checkpoint of "
                                            "14 MiB; free some space there, then run the same command again\n")
@@ -140,20 +138,14 @@ def test_results_of_several_runs(mine, tmp_path, capsys):
 def test_a_label_review(mine, tmp_path, capsys):
     search_of(mine).save(tmp_path / "features.npz")
     arguments = [str(tmp_path / "features.npz"), f"--records={mine}", f"--out={tmp_path / 'review'}"]
-    before = contents(tmp_path)
-    with no_file_beyond(64):
-        assert exit_status(lambda: review.main(arguments)) == 1
-    assert f"error: {tmp_path / 'review'}: File too large" in capsys.readouterr().err
-    assert contents(tmp_path) == before
-    assert exit_status(lambda: review.main(arguments)) == 0
+    fails_and_goes_on(lambda: review.main(arguments), tmp_path, capsys, tmp_path / "review")
 
 
 def test_extracted_features(tmp_path, capsys):
     found = extract.Extracted(["a", "b"], np.ones((2, 64), np.float32), {"distance": "cosine"})
     extract.write(tmp_path / "features", found)
     before = contents(tmp_path)
-    fails_and_goes_on(lambda: extract.write(tmp_path / "features", found), tmp_path, capsys, tmp_path / "features",
-                      size=200)
+    fails_and_goes_on(lambda: extract.write(tmp_path / "features", found), tmp_path, capsys, tmp_path / "features", 200)
     assert contents(tmp_path) == before
 
 
@@ -183,16 +175,6 @@ def test_a_path_that_is_gone_or_no_folder_is_named(mine, tmp_path, capsys, comma
         assert command(gone, mine) in (1, 2)
         said = capsys.readouterr().err
         assert said.startswith("error: ") and said.count("\n") == 1
-
-
-def test_ctrl_c_ends_a_command_without_a_traceback(capsys):
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
-    try:
-        with pytest.raises(SystemExit) as left:
-            run_command(lambda: signal.raise_signal(signal.SIGINT))
-    finally:
-        signal.signal(signal.SIGINT, earlier)
-    assert left.value.code == 130 and capsys.readouterr().err == "stopped\n"
 
 
 @pytest.mark.parametrize("number, remedy", [

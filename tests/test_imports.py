@@ -28,8 +28,7 @@ LEFT_OUT = {"torch", "torchvision", "ultralytics", "tensorflow"}  # nothing impo
 def imported(path: Path, whole: bool) -> Iterator[str]:
     """The modules that a file imports, by their dotted names; `whole`: also those imported inside functions."""
     tree = ast.parse(path.read_text())
-    nodes = ast.walk(tree) if whole else tree.body
-    for node in nodes:
+    for node in ast.walk(tree) if whole else tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -37,30 +36,29 @@ def imported(path: Path, whole: bool) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room(module: str) -> str:
-    return module.split(".")[1]
-
-
 def floor(name: str) -> int:
     return -1 if name in FORWARDING else next(i for i, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(REPOSITORY / "cfaan_jax").parts[0].removesuffix(".py")
 
 
 FILES = sorted((REPOSITORY / "cfaan_jax").rglob("*.py"))
 
 
 def test_every_room_has_a_floor():
-    rooms = {path.relative_to(REPOSITORY / "cfaan_jax").parts[0].removesuffix(".py") for path in FILES}
-    assert rooms - FORWARDING == set().union(*FLOORS)
+    assert set(map(room, FILES)) - FORWARDING == set().union(*FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_imports_go_downwards(path):
-    own = path.relative_to(REPOSITORY / "cfaan_jax").parts[0].removesuffix(".py")
+    own = room(path)
     for module in imported(path, whole=True):
-        package = module.split(".")[0]
+        package, other, *_ = f"{module}.".split(".")
         assert package not in ("data_prep", "configs", "tests", "benchmarks"), f"{path} imports {module}"
-        if package == "cfaan_jax" and room(module) != own:
-            assert floor(own) < floor(room(module)), f"{path}: {own} lies below {room(module)}, which it imports"
+        if package == "cfaan_jax" and other != own:
+            assert floor(own) < floor(other), f"{path}: {own} lies below {other}, which it imports"
 
 
 @pytest.mark.parametrize("folder, allowed", [("data_prep", {"cfaan_jax", "data_prep"}), ("configs", {"cfaan_jax"})])

@@ -17,7 +17,6 @@ from tests.experiment.test_config import small
 pytestmark = pytest.mark.slow
 
 CLASSES = 8
-SYSTEMS = ["c2d", "cfaan", "ap3d_nl", "tclnet", "ftwft"]
 
 
 def lowered(function, *arguments) -> str:
@@ -25,7 +24,7 @@ def lowered(function, *arguments) -> str:
     return function.trace(*arguments).lower(lowering_platforms=("tpu",)).as_text()
 
 
-@pytest.fixture(params=SYSTEMS)
+@pytest.fixture(params=["c2d", "cfaan", "ap3d_nl", "tclnet", "ftwft"])
 def system(request):
     """Config, graph and abstract arrays of a network, and what goes in: nothing is computed."""
     config = small(request.param)
@@ -42,9 +41,8 @@ def test_the_training_step_lowers(system):
     optimizer = optim.create(config.optim, 2)
     state = jax.eval_shape(partial(initial_state, config, model, CLASSES, optimizer), params, stats)
     step = make_step(graphdef, optimizer, config, model.stride, data_mesh())
-    labels = jax.ShapeDtypeStruct((8,), jnp.int32)
-    assert "stablehlo.convolution" in lowered(step, state, {"frames": frames, "rectangles": rectangles,
-                                                            "labels": labels})
+    batch = {"frames": frames, "rectangles": rectangles, "labels": jax.ShapeDtypeStruct((8,), jnp.int32)}
+    assert "stablehlo.convolution" in lowered(step, state, batch)
 
 
 def test_the_evaluation_step_lowers(system):

@@ -7,7 +7,6 @@ import jax
 import pytest
 
 from benchmarks import step
-from cfaan_jax.errors import InputError
 
 
 @pytest.fixture
@@ -65,13 +64,3 @@ def test_the_numbers_asked_for_are_computed_with(compute, product, peak, clock, 
     row, = json.loads(out.read_text())["rows"]
     assert (row["compute"], row["peak"]) == (compute, peak)
     assert product in programs[0] and ("HIGHEST" in programs[0]) == compute.endswith("highest")
-
-
-def test_other_numbers_are_refused(tmp_path):
-    with pytest.raises(InputError, match="'float16' is none of float32, float32_highest, bfloat16"):
-        step.main([f"--out={tmp_path / 'step.json'}", "--compute=float16"])
-
-
-def test_another_width_than_pytorchs_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no other width than 64"):
-        step.main([f"--out={tmp_path / 'step.json'}", "--torch", "--width=8"])

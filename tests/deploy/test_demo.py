@@ -62,14 +62,10 @@ def test_features_are_fitted_where_enough_tracklets_say_how(by_colour, records_d
 
 def test_unknown_identities_give_pairs_and_no_figures(by_colour, tmp_path, capsys):
     rng = np.random.default_rng(0)
-    people = {"a": [1, 2, 3], "b": [2, 9], "c": [3, 1, 8]}  # of each camera
-    tracklets = []
-    for camid, (video, shown) in enumerate(people.items(), start=1):
-        for person in shown:
-            frames = [tiny_records.frame(rng, person) for _ in range(3)]
-            row = len(tracklets)
-            tracklets.append(tiny_records.tracklet(f"{video}{person}", "query" if camid == 1 else "gallery", row,
-                                                   row + 1, camid, frames))
+    people = [(1, "a", 1), (1, "a", 2), (1, "a", 3), (2, "b", 2), (2, "b", 9), (3, "c", 3), (3, "c", 1), (3, "c", 8)]
+    tracklets = [tiny_records.tracklet(f"{video}{person}", "query" if camid == 1 else "gallery", row, row + 1, camid,
+                                       [tiny_records.frame(rng, person) for _ in range(3)])
+                 for row, (camid, video, person) in enumerate(people)]
     html, printed = page(tiny_records.write(tmp_path / "records", tracklets), tmp_path, capsys)
     found = lists(html)
     assert {name: answers[0] for name, answers in found.items()} == {
@@ -84,8 +80,7 @@ def test_answers_from_another_time_may_be_the_same_person(by_colour, tmp_path, c
     walks = {1: (5, 0, 40), 2: (5, 60, 90), 3: (6, 35, 70)}  # of each track: the person, first and last frame
     for split, camid in (("query", 1), ("gallery", 2)):
         for pid, (person, first, last) in walks.items():
-            middle = (first + last) // 2
-            ends = (first, middle) if camid == 1 else (middle + 1, last)
+            ends = (first, (first + last) // 2) if camid == 1 else ((first + last) // 2 + 1, last)
             tracklet = tiny_records.tracklet(f"T{pid}C{camid}", split, len(tracklets), pid, camid,
                                              [tiny_records.frame(rng, person) for _ in ends])
             tracklets.append(replace(tracklet, sources=tuple(f"yard.avi#{frame:06}" for frame in ends)))

@@ -5,7 +5,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -15,8 +14,10 @@ from cfaan_jax.deploy import extract
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.experiment.recipes import recipe
+from tests import tiny_records
 
 ABOUT = dict(network="c2d", weights="last", fingerprint="0123", clips="all_sampled", distance="cosine")
+ONE = extract.Extracted(["a"], np.ones((1, 2), np.float32), ABOUT)
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,10 @@ def test_records_are_extracted_split_by_split(model, config, records_directory, 
 
 def test_folders_of_images_are_tracklets_and_find_themselves(model, config, tmp_path):
     rng = np.random.default_rng(0)
-    for name in ("anna", "ben, the elder", "no images"):
+    for pid, (name, images) in enumerate({"anna": 3, "ben, the elder": 3, "no images": 0}.items()):
         (tmp_path / "people" / name).mkdir(parents=True)
-    for name in ("anna", "ben, the elder"):
-        colour = rng.integers(0, 256, 3)
-        for k in range(3):
-            image = np.clip(colour + rng.normal(0, 20, (40, 20, 3)), 0, 255).astype(np.uint8)
-            cv2.imwrite(str(tmp_path / "people" / name / f"{k}.PNG"), image)
+        for k in range(images):
+            (tmp_path / "people" / name / f"{k}.JPG").write_bytes(tiny_records.frame(rng, pid))
     found = extract.read(extract.extract(model, config, tmp_path / "people", tmp_path / "out", "last"))
     assert found.ids == ["anna", "ben, the elder"]
     rows = extract.search(found, found, count=1).rows
@@ -88,7 +86,7 @@ def test_other_and_damaged_parquet_is_refused(tmp_path):
                                         metadata={"about": json.dumps(ABOUT)}), folder / "features.parquet")
         with pytest.raises(InputError, match="no readable features .features of type"):
             extract.read(folder)
-    extract.write(tmp_path / "cut", extract.Extracted(["a"], np.ones((1, 2), np.float32), ABOUT), "parquet")
+    extract.write(tmp_path / "cut", ONE, "parquet")
     path = tmp_path / "cut/features.parquet"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match="no readable features"):
@@ -111,10 +109,9 @@ def test_the_nearest_come_first():
 
 
 def test_features_of_two_networks_are_not_compared():
-    one = extract.Extracted(["a"], np.ones((1, 2), np.float32), ABOUT)
     for change in ({"network": "cfaan"}, {"fingerprint": "4567"}):
         with pytest.raises(InputError, match="extract both with one network"):
-            extract.search(one, one._replace(about=ABOUT | change), count=1)
+            extract.search(ONE, ONE._replace(about=ABOUT | change), count=1)
 
 
 def test_what_holds_nothing_is_named(model, config, tmp_path):
@@ -132,15 +129,15 @@ def test_what_holds_nothing_is_named(model, config, tmp_path):
         shutil.rmtree(tmp_path / name)
 
 
-@pytest.mark.parametrize("what", ["images", "notes", "file"])
+@pytest.mark.parametrize("what", ["folder", "file"])
 def test_a_folder_of_something_else_is_not_replaced(tmp_path, what):
     folder = tmp_path / "out"
     if what == "file":
         folder.write_text("mine")
     else:
         folder.mkdir()
-        (folder / "features.npy").touch()
-        (folder / f"{what}.txt").write_text("mine")
+        for name in ("features.npy", "notes.txt"):
+            (folder / name).touch()
     with pytest.raises(InputError, match=f"--out={folder}: .*; name a new folder"):
         extract.check_out(folder)
     with pytest.raises(InputError, match="--out=.: name a new folder"):
@@ -150,6 +147,5 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, what):
 def test_what_else_lies_beside_features_stays(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/notes.txt").write_text("mine")
-    found = extract.Extracted(["a"], np.ones((1, 2), np.float32), {"distance": "cosine"})
-    extract.write(tmp_path / "out", found)
+    extract.write(tmp_path / "out", ONE)
     assert (tmp_path / "out/notes.txt").read_text() == "mine" and extract.read(tmp_path / "out").ids == ["a"]

@@ -50,9 +50,14 @@ def files(gallery, folder):
     return paths
 
 
-def test_records_give_the_numbers_of_an_evaluation(extractor, gallery, expected):
-    found = extractor(gallery)
-    assert found.ids == gallery.names
+def arrays(gallery, folder):
+    return [np.stack([gallery.image(i, k) for k in range(gallery.lengths[i])]) for i in range(len(gallery))]
+
+
+@pytest.mark.parametrize("form", [lambda gallery, folder: gallery, files, arrays], ids=["records", "files", "arrays"])
+def test_every_form_of_tracklets_gives_the_numbers_of_an_evaluation(extractor, gallery, expected, tmp_path, form):
+    found = extractor(form(gallery, tmp_path))
+    assert found.ids == ([str(i) for i in range(len(gallery))] if form is arrays else gallery.names)
     np.testing.assert_array_equal(found.features, expected)
 
 
@@ -77,9 +82,9 @@ def test_whitened_features_are_those_of_the_clips_of_all_sets(extractor, model, 
 
 
 def test_too_few_tracklets_are_not_whitened(extractor, gallery, tmp_path):
-    [name, *_] = paths = files(gallery, tmp_path)
+    [first, *_] = files(gallery, tmp_path).items()
     with pytest.raises(InputError, match="1 tracklets are too few to whiten features with.*at least 10"):
-        extractor.whitened({name: paths[name]})
+        extractor.whitened(dict([first]))
     with pytest.raises(InputError, match="0 tracklets are too few"):
         extractor.whitened()
 
@@ -91,26 +96,12 @@ def test_what_is_no_tracklets_is_named(nothing, extractor):
             asked(nothing)
 
 
-def test_image_files_give_the_numbers_of_an_evaluation(extractor, gallery, expected, tmp_path):
-    found = extractor(files(gallery, tmp_path))
-    assert found.ids == gallery.names
-    np.testing.assert_array_equal(found.features, expected)
-
-
-def test_arrays_give_the_numbers_of_an_evaluation(extractor, gallery, expected):
-    arrays = [np.stack([gallery.image(i, k) for k in range(gallery.lengths[i])]) for i in range(len(gallery))]
-    found = extractor(arrays)
-    assert found.ids == [str(i) for i in range(len(gallery))]
-    np.testing.assert_array_equal(found.features, expected)
-
-
 def test_a_torch_file_gives_the_features_of_its_network(model, gallery, expected, tmp_path):
     safetensors.numpy.save_file(weights.to_torch(model), tmp_path / "c2d.safetensors")
-    other = FeatureExtractor.from_torch(tmp_path / "c2d.safetensors", "c2d", network=NETWORK, batch_size=8, **SETTINGS)
-    np.testing.assert_array_equal(other(gallery).features, expected)
-    opened = FeatureExtractor.open(tmp_path / "c2d.safetensors", name="c2d", network=NETWORK, batch_size=8, **SETTINGS)
-    np.testing.assert_array_equal(opened(gallery).features, expected)
-    with pytest.raises(InputError, match="opened as name='cfaan' with network="):
+    for opened in (FeatureExtractor.from_torch, FeatureExtractor.open):
+        other = opened(tmp_path / "c2d.safetensors", name="c2d", network=NETWORK, batch_size=8, **SETTINGS)
+        np.testing.assert_array_equal(other(gallery).features, expected)
+    with pytest.raises(InputError, match="options of the file.* it was opened as name='cfaan' with network="):
         FeatureExtractor.from_torch(tmp_path / "c2d.safetensors", network=NETWORK, **SETTINGS)
 
 

@@ -29,11 +29,14 @@ FUNCTIONS = {
 }
 
 
+def converted(function, *shape: int) -> bytes:
+    [clips] = export.symbolic_shape("clips")
+    return jaxpr_to_onnx.convert(function, clips, {"x": jax.ShapeDtypeStruct((clips, *shape), jnp.float32)}, "y", {})
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_an_operation_is_the_same_for_any_number_of_clips(name):
-    (clips,) = export.symbolic_shape("clips")
-    content = jaxpr_to_onnx.convert(FUNCTIONS[name], clips, {"x": jax.ShapeDtypeStruct((clips, 5, 3, 4), jnp.float32)},
-                                 "y", {})
+    content = converted(FUNCTIONS[name], 5, 3, 4)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for count in (1, 3):
         x = np.random.default_rng(count).normal(size=(count, 5, 3, 4)).astype(np.float32)
@@ -47,6 +50,5 @@ def test_an_operation_is_the_same_for_any_number_of_clips(name):
     (lambda x: jnp.take(jnp.arange(4.0), jnp.int32(x), mode="clip"), "indexing with computed numbers"),
 ])
 def test_what_cannot_be_converted_is_named(function, reason):
-    (clips,) = export.symbolic_shape("clips")
     with pytest.raises(jaxpr_to_onnx.NotConverted, match=reason):
-        jaxpr_to_onnx.convert(function, clips, {"x": jax.ShapeDtypeStruct((clips, 4), jnp.float32)}, "y", {})
+        converted(function, 4)

@@ -5,7 +5,6 @@ trained with FLAGS, stopped by SIGTERM after 6 of its 8 steps, then evaluated an
 the same run without a stop.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import pytest
 
 from cfaan_jax import FeatureExtractor
 from cfaan_jax.data.records import RecordSet
-from tests.end_to_end.workdirs import losses
+from tests.workdirs import losses, results
 
 pytestmark = pytest.mark.slow
 
@@ -72,11 +71,11 @@ def test_the_onnx_file_computes_what_the_stablehlo_file_computes(earlier):
 
 
 def test_the_stopped_run_scores_as_before_and_resumes_as_if_it_was_not_stopped(earlier):
-    [row] = json.loads(Path("run/results.json").read_text())
+    [row] = results(Path("run"))
     assert "| mars" in command("evaluate")
-    [again] = json.loads(Path("run/results.json").read_text())
+    [again] = results(Path("run"))
     assert {name: again[name] for name in row} == row
     command("train")
     assert len(losses(Path("run"))) == 8
     np.testing.assert_allclose(losses(Path("run")), losses(Path("finished")), rtol=1e-3)
-    assert {row["weights"] for row in json.loads(Path("run/results.json").read_text())} == {"last", "best"}
+    assert {row["weights"] for row in results(Path("run"))} == {"last", "best"}

@@ -1,6 +1,5 @@
 """One device, eight, and two processes with four each: the same steps, results and checkpoints."""
 
-import json
 import os
 import shutil
 import socket
@@ -15,8 +14,8 @@ from cfaan_jax.deploy import extract
 from cfaan_jax.errors import InputError
 from cfaan_jax.runtime import distributed
 from tests import tiny_records
-from tests.end_to_end.workdirs import arrays, losses, rows
 from tests.layout import KEPT, TOTAL
+from tests.workdirs import arrays, losses, results, rows
 
 pytestmark = pytest.mark.slow
 
@@ -95,22 +94,21 @@ def test_every_layout_goes_on_from_the_checkpoint_of_another(runs, name, other):
     assert_close(arrays(resumed), arrays(root / "one"), arrays(root / f"one-{KEPT}"))
 
 
-def features(workdir: Path, weights: str) -> np.ndarray:
+def features(workdir: Path, weights: str) -> dict[str, np.ndarray]:
     with np.load(workdir / f"features-{weights}-test_0.npz") as stored:
-        return stored["features"]
+        return dict(zip(stored["names"].tolist(), stored["features"], strict=True))
 
 
 def test_every_layout_has_the_same_evaluations_written_once(runs):
     root, printed = runs
     for name in LAYOUTS:
-        results = json.loads((root / name / "results.json").read_text())
         kinds = ["last", "best"] if name == "pair" else ["last"]
-        assert [row["weights"] for row in results] == kinds
-        expected = features(root / "one", "last")
+        assert [(row["weights"], row["left_out"]) for row in results(root / name)] == [(kind, 1) for kind in kinds]
+        expected = np.stack(list(features(root / "one", "last").values()))
         for weights in kinds:
-            np.testing.assert_allclose(features(root / name, weights), expected, atol=0.01 * np.abs(expected).max())
+            found = np.stack(list(features(root / name, weights).values()))
+            np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
         assert [row["step"] for row in rows(root / name) if row["mAP"]] == [str(TOTAL)] * (name == "pair")
-        assert [row["left_out"] for row in results] == [1] * len(kinds)
         assert printed[name][0].count("\nleft out: ") == 2  # one in training, one in the gallery
         assert printed[name][0].count("report: ") == len(kinds)
         assert (root / name / "report/last-test_0/index.html").is_file()
@@ -119,8 +117,7 @@ def test_every_layout_has_the_same_evaluations_written_once(runs):
 
 def test_several_processes_extract_and_export_once(runs):
     root, printed = runs
-    with np.load(root / "pair/features-last-test_0.npz") as stored:
-        evaluated = dict(zip(stored["names"].tolist(), stored["features"], strict=True))
+    evaluated = features(root / "pair", "last")
     found = extract.read(root / "pair-features")
     extracted = dict(zip(found.ids, found.features, strict=True))
     assert evaluated.keys() < extracted.keys()

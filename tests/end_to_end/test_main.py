@@ -1,6 +1,5 @@
 """The command as users type it: training, stopping, going on, evaluating, and what goes wrong."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from cfaan_jax import FeatureExtractor
 from cfaan_jax import main as command_line
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics.search import Search
-from tests.end_to_end.workdirs import arrays, losses
+from tests.workdirs import arrays, losses, results
 
 REPOSITORY = Path(__file__).parents[2]
 SHRUNK = {
@@ -32,24 +31,17 @@ def flags(workdir, records, *more: str, variant: str = "c2d", **fields) -> list[
             *(f"--config.{name}={value}" for name, value in settings.items()), *more]
 
 
-def command(*arguments, **fields) -> list[str]:
-    return [*COMMAND, *flags(*arguments, **fields)]
-
-
-def call(arguments: list[str], **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(arguments, cwd=REPOSITORY, env=os.environ | environment, capture_output=True, text=True,
-                          check=False, timeout=900)
-
-
-def succeed(arguments: list[str], **environment: str) -> str:
-    done = call(arguments, **environment)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+def call(arguments: list[str], status: int = 0, **environment: str) -> str:
+    """Runs a command in a process of its own; returns its output, or what it says in vain."""
+    done = subprocess.run([*COMMAND, *arguments], cwd=REPOSITORY, env=os.environ | environment, capture_output=True,
+                          text=True, check=False, timeout=900)
+    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stderr if status else done.stdout
 
 
 @pytest.fixture
 def done(monkeypatch, capsys):
-    """Runs a command in this process, which spares seconds of imports; returns its output, or what it says in vain."""
+    """As `call`, but in this process, which spares seconds of imports."""
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", ""))
 
@@ -79,15 +71,14 @@ def fail(done):
 
 @pytest.mark.slow
 def test_a_refused_command_ends_without_a_traceback():
-    done = call([*COMMAND, "--workdir=x"])
-    assert done.returncode == 2 and done.stderr.startswith("error: --config is missing")
-    assert "Traceback" not in done.stderr
+    error = call(["--workdir=x"], status=2)
+    assert error.startswith("error: --config is missing") and "Traceback" not in error
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, records_directory) -> tuple[Path, str]:
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    return workdir, succeed(command(workdir, records_directory))
+    return workdir, call(flags(workdir, records_directory))
 
 
 @pytest.mark.slow
@@ -95,8 +86,7 @@ def test_a_run_leaves_checkpoints_figures_and_results(finished):
     workdir, text = finished
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"last", "best"}
     assert len(losses(workdir)) == 6
-    results = json.loads((workdir / "results.json").read_text())
-    assert {(row["weights"], row["protocol"], row["clips"]) for row in results} == {
+    assert {(row["weights"], row["protocol"], row["clips"]) for row in results(workdir)} == {
         (weights, protocol, "all_sampled") for weights in ("last", "best") for protocol in ("mars", "mars_revised")}
     assert any((workdir / "tensorboard").iterdir()) and any((workdir / "report").glob("*.png"))
     assert "6/6" in text and "loss" in text and "clips/s" in text and "mAP" in text
@@ -108,9 +98,9 @@ def test_a_run_leaves_checkpoints_figures_and_results(finished):
 ])
 def test_every_other_system_trains_and_is_scored_by_its_own_recipe(tmp_path, records_directory, variant, clips, done):
     text = done(flags(tmp_path / "run", records_directory, variant=variant, data__clip_length=4, train__epochs=1,
-                           train__evaluate_every=1))
+                      train__evaluate_every=1))
     assert np.isfinite(losses(tmp_path / "run")).all() and len(losses(tmp_path / "run")) >= 2
-    rows = json.loads((tmp_path / "run/results.json").read_text())
+    rows = results(tmp_path / "run")
     assert {(row["weights"], row["protocol"], row["clips"]) for row in rows} == {
         (weights, protocol, clips) for weights in ("last", "best") for protocol in ("mars", "mars_revised")}
     assert ("euclidean distance" in text) == (variant == "ftwft")
@@ -136,7 +126,8 @@ def test_another_config_in_the_same_folder_is_refused(finished, records_director
 def stopped_and_resumed(tmp_path_factory, records_directory) -> Path:
     """A run that got SIGTERM after its first steps and was started again."""
     workdir = tmp_path_factory.mktemp("stopped") / "run"
-    with subprocess.Popen(command(workdir, records_directory), cwd=REPOSITORY, stdout=subprocess.PIPE,
+    command = flags(workdir, records_directory)
+    with subprocess.Popen([*COMMAND, *command], cwd=REPOSITORY, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 600
         while not ((workdir / "metrics.csv").exists() and losses(workdir)):
@@ -148,36 +139,30 @@ def stopped_and_resumed(tmp_path_factory, records_directory) -> Path:
         assert "stopped by SIGTERM" in error and "the same command resumes" in error
     steps = len(losses(workdir))
     assert 1 <= steps <= 6
-    text = succeed(command(workdir, records_directory))
+    text = call(command)
     assert f"resumed after step {steps}" in text or steps == 6
     return workdir
 
 
 @pytest.mark.slow
-def test_a_resumed_run_ends_with_the_same_bits(finished, stopped_and_resumed):
+def test_a_resumed_run_ends_with_the_same_bits_and_results(finished, stopped_and_resumed):
     straight, resumed = arrays(finished[0]), arrays(stopped_and_resumed)
     assert straight.keys() == resumed.keys() and any(name.startswith("optimizer/") for name in straight)
     for name in straight:
         np.testing.assert_array_equal(straight[name], resumed[name], err_msg=name)
     assert losses(finished[0]) == losses(stopped_and_resumed)
-
-
-@pytest.mark.slow
-def test_a_resumed_run_has_the_same_results(finished, stopped_and_resumed):
-    one, other = (json.loads((workdir / "results.json").read_text()) for workdir in (finished[0], stopped_and_resumed))
-    assert one == other
+    assert results(finished[0]) == results(stopped_and_resumed)
 
 
 @pytest.mark.slow
 def test_evaluation_of_a_checkpoint_adds_its_rows(finished, records_directory, done):
     workdir, _ = finished
-    before = json.loads((workdir / "results.json").read_text())
+    before = results(workdir)
     done(flags(workdir, records_directory, "--mode=evaluate", eval__weights="best", eval__clips="test",
-                    eval__protocols="('cfaan_released',)"))
-    rows = json.loads((workdir / "results.json").read_text())
-    added = [row for row in rows if row not in before]
-    assert [(row["weights"], row["protocol"], row["clips"]) for row in added] == [("best", "cfaan_released", "test")]
-    assert len(rows) == len(before) + 1
+               eval__protocols="('cfaan_released',)"))
+    [added] = [row for row in results(workdir) if row not in before]
+    assert (added["weights"], added["protocol"], added["clips"]) == ("best", "cfaan_released", "test")
+    assert len(results(workdir)) == len(before) + 1
 
 
 @pytest.mark.slow
@@ -191,17 +176,14 @@ def test_a_program_gets_the_features_of_the_evaluation(finished, records_directo
 
 @pytest.mark.slow
 def test_an_untrained_network_can_be_scored(tmp_path, records_directory, done):
-    text = done(flags(tmp_path / "run", records_directory, "--mode=evaluate", variant="c2d",
-                           eval__weights="untrained"))
-    rows = json.loads((tmp_path / "run/results.json").read_text())
-    assert {row["weights"] for row in rows} == {"untrained"} and "mAP" in text
+    text = done(flags(tmp_path / "run", records_directory, "--mode=evaluate", eval__weights="untrained"))
+    assert {row["weights"] for row in results(tmp_path / "run")} == {"untrained"} and "mAP" in text
     assert not (tmp_path / "run/checkpoints").exists()
 
 
 @pytest.mark.slow
 def test_a_network_can_be_exported(tmp_path, records_directory, done):
-    text = done(flags(tmp_path / "run", records_directory, "--mode=export", variant="c2d",
-                           eval__weights="untrained"))
+    text = done(flags(tmp_path / "run", records_directory, "--mode=export", eval__weights="untrained"))
     assert f"exported: {tmp_path / 'run/export-untrained'}" in text
     found = FeatureExtractor.from_export(tmp_path / "run/export-untrained")(RecordSet.open(records_directory, "query"))
     assert np.isfinite(found.features).all() and found.features.any(axis=1).all()
@@ -211,7 +193,7 @@ def test_a_network_can_be_exported(tmp_path, records_directory, done):
 def test_features_are_extracted_and_searched(tmp_path, records_directory, done):
     features = tmp_path / "features"
     text = done(flags(tmp_path / "run", records_directory, "--mode=extract", f"--input={records_directory}",
-                           f"--out={features}", variant="c2d", eval__weights="untrained"))
+                      f"--out={features}", eval__weights="untrained"))
     assert f"features: {features}" in text
     name = RecordSet.open(records_directory, "query").names[0]
     text = done(["--mode=search", f"--query={features}", f"--gallery={features}", "--top=2"])
@@ -221,8 +203,8 @@ def test_features_are_extracted_and_searched(tmp_path, records_directory, done):
 
 @pytest.mark.slow
 def test_trees_of_modules_without_shared_references_suffice(finished, tmp_path, records_directory):
-    succeed(command(tmp_path / "run", records_directory, train__epochs=1),
-            NNX_GRAPH_MODE="false", NNX_GRAPH_UPDATES="false")
+    call(flags(tmp_path / "run", records_directory, train__epochs=1),
+         NNX_GRAPH_MODE="false", NNX_GRAPH_UPDATES="false")
     assert losses(tmp_path / "run") == losses(finished[0])[:2]
 
 

@@ -1,6 +1,5 @@
 """The main job as a user types it, shrunk by settings only: noisy tracklets in, ranked lists and a table out."""
 
-import json
 import os
 import shlex
 import subprocess
@@ -12,20 +11,14 @@ import pytest
 import cfaan_jax.main
 from cfaan_jax.report import summary
 from data_prep import build_tfrecords
+from tests.workdirs import results
 
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
-SHRUNK = [
-    "--identities=8",
-    "--config.train.epochs=1",
-    "--config.model.width=8",
-    "--config.model.depths=(1,1,1,1)",
-    "--config.data.image_size=(64,32)",
-    "--config.data.identities=3",
-    "--config.data.tracklets=2",
-    "--config.eval.report_lists=2",
-]
+SHRUNK = ["--identities=8", *(f"--config.{field}" for field in (
+    "train.epochs=1", "model.width=8", "model.depths=(1,1,1,1)", "data.image_size=(64,32)", "data.identities=3",
+    "data.tracklets=2", "eval.report_lists=2"))]
 ROWS = {("untrained", False), ("c2d", False), ("c2d", True), ("cfaan", False), ("cfaan", True)}
 # Stands for python: writes down each command, then runs it.
 PYTHON = """#!/usr/bin/env bash
@@ -49,18 +42,14 @@ def finished(tmp_path_factory) -> tuple[Path, str, list[list[str]]]:
     return out, done.stdout, [shlex.split(line) for line in log.read_text().splitlines()]
 
 
-def test_the_results_hold_every_row_under_both_protocols(finished):
-    out, *_ = finished
-    rows = json.loads((out / "results.json").read_text())
+def test_results_hold_every_row_under_both_protocols_and_the_last_words_are_the_table_and_the_folder(finished):
+    out, text, _ = finished
+    rows = results(out)
     for protocol in ("mars", "mars_revised"):
         assert {(row["model"], row["aligned"]) for row in rows if row["protocol"] == protocol} == ROWS
     for row in rows:
         assert 0 < row["mAP"] < 1 and 0 <= row["rank1"] <= row["rank5"] <= row["rank10"] <= 1
         assert row["seed"] == 0
-
-
-def test_the_last_words_are_the_table_and_the_folder(finished):
-    out, text, _ = finished
     table = text[text.index("6/6"):]
     assert "mars_revised" in table and "rank-1" in table and str(out) in table
 
@@ -79,7 +68,7 @@ def test_a_second_start_finds_everything_done_and_changes_nothing(finished, monk
     out, _, commands = finished
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", ""))
-    results = (out / "results.json").read_bytes()
+    before = (out / "results.json").read_bytes()
     shards = {path: path.stat().st_mtime_ns for path in (out / "records").rglob("*.tfrecord-*")}
     for command in commands:
         if command[0] == "data_prep/build_tfrecords.py":
@@ -91,5 +80,5 @@ def test_a_second_start_finds_everything_done_and_changes_nothing(finished, monk
             summary.main(command[2:])
     text = capsys.readouterr().out
     assert len(commands) == 9 and text.count("is complete already") == 2 and text.count("is finished: ") == 5
-    assert (out / "results.json").read_bytes() == results
+    assert (out / "results.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in (out / "records").rglob("*.tfrecord-*")} == shards

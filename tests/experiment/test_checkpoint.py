@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -55,10 +57,6 @@ def test_everything_comes_back_bit_for_bit(saved):
         assert_same(checkpoints.restore("best", model=trees(0)["model"])["model"], trees(4)["model"])
 
 
-def test_only_the_latest_of_a_kind_is_kept(saved):
-    assert [path.name for path in (saved / "checkpoints/last").iterdir() if path.is_dir()] == ["6"]
-
-
 def test_saving_the_same_step_again_keeps_what_is_there(workdir):
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save("last", TrainingProgress(6, 5), **trees(7))
@@ -75,19 +73,13 @@ def test_a_trained_network_comes_back_ready_for_evaluation(saved, which, seed):
     assert model.features(clips).shape == (1, model.feature_size)
 
 
-def test_restoring_changes_nothing_on_disk(workdir):
+def test_restoring_changes_nothing_on_disk_and_a_missing_best_says_when_there_is_one(workdir):
     shutil.rmtree(workdir / "checkpoints/best")
     before = sorted(workdir.rglob("*"))
     restore_model(workdir)
-    with pytest.raises(InputError):
-        restore_model(workdir, "best")
-    assert sorted(workdir.rglob("*")) == before
-
-
-def test_a_missing_best_says_when_there_is_one(workdir):
-    shutil.rmtree(workdir / "checkpoints/best")
     with pytest.raises(InputError, match="no checkpoint 'best'.*evaluate_every"):
         restore_model(workdir, "best")
+    assert sorted(workdir.rglob("*")) == before
 
 
 def test_an_untrained_workdir_says_to_train(tmp_path):
@@ -96,7 +88,8 @@ def test_an_untrained_workdir_says_to_train(tmp_path):
         restore_model(tmp_path)
 
 
-def test_what_a_killed_process_left_is_not_taken_for_a_checkpoint(workdir):
+def test_the_latest_alone_is_kept_and_what_a_killed_process_left_is_not_taken_for_it(workdir):
+    assert [path.name for path in (workdir / "checkpoints/last").iterdir() if path.is_dir()] == ["6"]
     unfinished = workdir / "checkpoints/last/8.orbax-checkpoint-tmp"
     unfinished.mkdir()
     (unfinished / "model").write_text("half")
@@ -104,43 +97,36 @@ def test_what_a_killed_process_left_is_not_taken_for_a_checkpoint(workdir):
         assert checkpoints.step("last") == 6
 
 
-@pytest.mark.parametrize("item", ["model", "standing"])
-def test_an_incomplete_checkpoint_names_its_folder_and_the_remedy(workdir, item):
-    shutil.rmtree(workdir / "checkpoints/last/6" / item)
-    with pytest.raises(InputError, match=r"checkpoints/last/6: this checkpoint is incomplete.*delete this folder"):
-        restore_model(workdir)
-
-
-@pytest.mark.parametrize("content", [
-    "[]", "{}", "5", "null", '{"step": 6, "num_classes": -1}', '{"step": 6, "more": 1}'])
-def test_strange_progress_names_its_folder(workdir, content):
-    [path] = [each for each in (workdir / "checkpoints/last/6/standing").iterdir() if "step" in each.read_text()]
+def write_progress(checkpoint: Path, content: str) -> None:
+    [path] = [path for path in (checkpoint / "standing").iterdir() if "step" in path.read_text()]
     path.write_text(content)
-    with pytest.raises(InputError, match=r"checkpoints/last/6: this checkpoint is incomplete, damaged"):
+
+
+def cut_arrays(checkpoint: Path) -> None:
+    for path in (checkpoint / "model").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])
+
+
+@pytest.mark.parametrize("damage", [
+    lambda checkpoint: shutil.rmtree(checkpoint / "model"), lambda checkpoint: shutil.rmtree(checkpoint / "standing"),
+    cut_arrays, *(partial(write_progress, content=content) for content in (
+        "[]", "{}", "5", "null", '{"step": 6, "num_classes": -1}', '{"step": 6, "more": 1}'))])
+def test_a_damaged_checkpoint_names_its_folder_and_the_remedy(workdir, damage):
+    damage(workdir / "checkpoints/last/6")
+    with pytest.raises(InputError, match="checkpoints/last/6: this checkpoint is incomplete, damaged"
+                                         ".*delete this folder"):
         restore_model(workdir)
 
 
-@pytest.mark.parametrize("section, name, value", [
-    ("model", "width", 0), ("model", "width", 10**9), ("model", "depths", [10**6] * 4), ("eval", "clips", "zz"),
-    ("eval", "batch", "x"), ("eval", "distance", "zz"), ("data", "image_size", [10**6, 10**6])])
-def test_a_strange_config_is_named(workdir, section, name, value):
+@pytest.mark.parametrize("said, section, name, value", [
+    *(("config.json: describes no network", *field) for field in (
+        ("model", "width", 0), ("model", "width", 10**9), ("model", "depths", [10**6] * 4), ("eval", "clips", "zz"),
+        ("eval", "batch", "x"), ("eval", "distance", "zz"), ("data", "image_size", [10**6, 10**6]))),
+    ("of another network", "model", "width", 16)])
+def test_a_config_that_is_strange_or_of_another_network_is_named(workdir, said, section, name, value):
     config = json.loads((workdir / "config.json").read_text())
     config[section][name] = value
     (workdir / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="config.json: describes no network"):
-        restore_model(workdir)
-
-
-def test_a_damaged_checkpoint_names_its_folder(workdir):
-    for path in (workdir / "checkpoints/last/6/model").rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[:10])
-    with pytest.raises(InputError, match=r"checkpoints/last/6: this checkpoint is incomplete, damaged"):
-        restore_model(workdir)
-
-
-def test_a_checkpoint_of_another_network_is_refused(workdir):
-    config = (workdir / "config.json").read_text()
-    (workdir / "config.json").write_text(config.replace('"width": 8', '"width": 16'))
-    with pytest.raises(InputError, match="of another network"):
+    with pytest.raises(InputError, match=said):
         restore_model(workdir)

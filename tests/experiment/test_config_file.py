@@ -29,12 +29,11 @@ def test_retired_fields_of_a_stored_config_are_ignored_and_said_once(tmp_path, t
     assert told() == ["config.data.processes", "config.data.cache"]
 
 
-@pytest.mark.parametrize("words", [
-    ["--config.data.processes=False"], ["--config.data.processes"],
-    ["--noconfig.data.processes"]])
-def test_retired_fields_on_the_command_line_are_ignored(told, words):
+@pytest.mark.parametrize("word", [
+    "--config.data.processes=False", "--config.data.processes", "--noconfig.data.processes"])
+def test_retired_fields_on_the_command_line_are_ignored(told, word):
     config = small()
-    assert config_file.override(config, ["--config.seed=3", *words, "left"]) == ({"seed": 3}, ["left"])
+    assert config_file.override(config, ["--config.seed=3", word, "left"]) == ({"seed": 3}, ["left"])
     assert config.seed == 3 and "processes" not in config.data and told() == ["config.data.processes"]
 
 
@@ -48,8 +47,8 @@ def test_retired_fields_of_somebodys_own_file_are_ignored(tmp_path, told):
 
 @pytest.mark.parametrize("words, field, value", [
     (["--config.model.inter_channels=64"], "inter_channels", 64), (["--config.model.remat"], "remat", True),
-    (["--config.model.depths=(1,2,1,1)"], "depths", (1, 2, 1, 1)), (["--config.model.depths", "1,2,1,1"], "depths",
-                                                                   (1, 2, 1, 1))])
+    (["--config.model.depths=(1,2,1,1)"], "depths", (1, 2, 1, 1)),
+    (["--config.model.depths", "1,2,1,1"], "depths", (1, 2, 1, 1))])
 def test_settings_are_read_by_the_type_of_their_field(words, field, value):
     config = recipe()
     assert config_file.override(config, words) == ({f"model.{field}": value}, [])
@@ -66,8 +65,7 @@ def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch, name):
 
 def test_mistyped_names_find_their_neighbours():
     names = list(flatten(recipe().to_dict()))
-    assert "model.width" in config_file.nearest("model.widht", names)
-    assert "model.width" in config_file.nearest("modle.width", names)
+    assert all("model.width" in config_file.nearest(typed, names) for typed in ("model.widht", "modle.width"))
     assert config_file.nearest("learning_rat", names) == ["optim.learning_rate"]
     assert config_file.nearest("zzz", names) == []
 

@@ -1,6 +1,5 @@
 """Weights & Biases and MLflow get what metrics.csv gets; stand-ins take the place of their packages."""
 
-import csv
 import os
 import sys
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ import pytest
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.metric_log import MetricLog
+from tests.workdirs import rows
 
 CALLS = [(1, {"train/loss": 0.5, "train/accuracy": 0.25}), (1, {"evaluation/mAP": 0.125})]
 
@@ -33,8 +33,7 @@ def test_wandb_stays_offline_unless_asked(tmp_path, quiet, mode):
     seen = []
     run = SimpleNamespace(log=lambda figures, step: seen.append((step, figures)),
                           finish=lambda: seen.append("finished"))
-    wandb = SimpleNamespace(init=lambda **given: seen.append(given) or run)
-    quiet.setitem(sys.modules, "wandb", wandb)
+    quiet.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **given: seen.append(given) or run))
     if mode:
         quiet.setenv("WANDB_MODE", mode)
     write(tmp_path, "wandb")
@@ -69,5 +68,4 @@ def test_a_missing_package_is_named_and_what_was_opened_is_closed(tmp_path, quie
 def test_metrics_csv_is_written_without_any_logger(tmp_path):
     write(tmp_path)
     assert not (tmp_path / "tensorboard").exists()
-    with (tmp_path / "metrics.csv").open(newline="") as file:
-        assert [(row["loss"], row["mAP"]) for row in csv.DictReader(file)] == [("0.5", ""), ("", "0.125")]
+    assert [(row["loss"], row["mAP"]) for row in rows(tmp_path)] == [("0.5", ""), ("", "0.125")]

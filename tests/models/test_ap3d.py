@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.ap3d import Alignment, TemporalConvolution
 from cfaan_jax.models.layers.conv import Convolution
@@ -42,8 +41,7 @@ def transplant(case: Case) -> Transplant:
     settings, rng = case.settings, np.random.default_rng(0)
     alone, aligned = settings["cls"] == "APM", settings["cls"] != "P3DC"
     outputs = settings["in_channels" if alone else "out_channels"]
-    host = small_network("ap3d" if aligned else "p3d", **(dict(contrastive=settings["contrastive_att"]) if aligned
-                                                          else {}))
+    host = small_network("ap3d", contrastive=settings["contrastive_att"]) if aligned else small_network("p3d")
     align = Alignment(outputs, settings["contrastive_att"], rng) if aligned else None
     bottleneck = host.backbone.stages[1][0]
     bottleneck.within = TemporalConvolution(outputs, align)
@@ -61,7 +59,7 @@ def test_a_convolution_along_time_is_the_references(name):
 
 def test_a_network_too_narrow_for_semantic_channels_is_refused():
     with pytest.raises(InputError, match="8 channels.*at least 16.*width"):
-        models.create("ap3d", num_classes=2, image_size=(32, 32), width=4)
+        small_network("ap3d", width=4)
 
 
 def test_a_convolution_along_time_starts_as_nothing():

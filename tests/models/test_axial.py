@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.axial import AxialAttention, AxialSettings, CoarseToFineBlock
 from tests import golden_cases
@@ -14,23 +13,11 @@ POSITIONAL = {"no": "none", "input_sine": "sinusoidal", "r_q": "relative_q", "r_
 
 
 def layer(case: Case) -> Transplant:
-    settings = case.settings
-    host = small_network("cfaan", scales=1, heads=1)
+    settings, host = case.settings, small_network("cfaan", scales=1, heads=1)
     one = AxialAttention(settings["in_channel"], settings["out_channels"], settings["groups"], settings["kernel_size"],
                          settings["axial"][0], POSITIONAL[settings["positional"]], 1, np.random.default_rng(0))
     host.backbone.attention[1][0].scales[0][0] = one
     return Transplant(host, one, "base.layer2.1.axial_gran.0.")
-
-
-def block(case: Case) -> Transplant:
-    settings = case.settings
-    host = small_network("cfaan", scales=1, heads=1)
-    height, width, frames = settings["kernel_size"]
-    options = AxialSettings(settings["granularity"], settings["groups"], POSITIONAL[settings["positional"]],
-                            settings["order"], settings["inter_channel"])
-    one = CoarseToFineBlock(settings["in_channel"], (frames, height, width), options, 1, np.random.default_rng(0))
-    host.backbone.attention[1][0] = one
-    return Transplant(host, one, "base.layer2.1.")
 
 
 @pytest.mark.parametrize("name", golden_cases.names("axial_attention"))
@@ -76,13 +63,18 @@ def test_the_block_tells_the_attention_with_which_it_works():
                                   for name in golden_cases.names("axial_block")])
 def test_the_coarse_to_fine_block_is_the_references(name):
     case = Case("axial_block", name)
-    check_against_reference(case, block(case))
+    settings, host = case.settings, small_network("cfaan", scales=1, heads=1)
+    height, width, frames = settings["kernel_size"]
+    options = AxialSettings(settings["granularity"], settings["groups"], POSITIONAL[settings["positional"]],
+                            settings["order"], settings["inter_channel"])
+    one = CoarseToFineBlock(settings["in_channel"], (frames, height, width), options, 1, np.random.default_rng(0))
+    host.backbone.attention[1][0] = one
+    check_against_reference(case, Transplant(host, one, "base.layer2.1."))
 
 
 @pytest.mark.slow
 def test_a_network_tells_the_attention_of_the_block_asked_for(monkeypatch):
-    model = models.create("cfaan", num_classes=2, clip_length=2, image_size=(32, 16), width=8, depths=(1, 1, 2, 1),
-                          scales=1, heads=1)
+    model = small_network("cfaan", clip_length=2, image_size=(32, 16), depths=(1, 1, 2, 1), scales=1, heads=1)
     given, call = {}, CoarseToFineBlock.__call__
     monkeypatch.setattr(CoarseToFineBlock, "__call__", lambda self, x: call(self, given.setdefault(id(self), x)))
     clips = np.random.default_rng(0).standard_normal((1, 2, 32, 16, 3), np.float32)
@@ -97,7 +89,7 @@ def test_a_network_tells_the_attention_of_the_block_asked_for(monkeypatch):
 
 @pytest.mark.parametrize("name, number", [("cfaan", 3), ("cfaan", -4), ("c2d", -1), ("nonlocal", 0)])
 def test_a_block_that_is_not_there_is_refused(name, number):
-    model = models.create(name, num_classes=2, clip_length=1, image_size=(16, 16), width=8, depths=(1, 1, 2, 1))
+    model = small_network(name, depths=(1, 1, 2, 1))
     with pytest.raises(InputError, match=f"block {number}: this network has {3 if name == 'cfaan' else 0}"):
         model.axial_block(number)
 

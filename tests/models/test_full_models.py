@@ -1,7 +1,6 @@
 """Whole networks with the weights of `tests/golden/weightgen.py`, against the authors' code."""
 
 import json
-from functools import lru_cache
 
 import jax
 import numpy as np
@@ -14,20 +13,11 @@ from tests import golden_cases
 from tests.golden import weightgen
 from tests.golden_cases import FOLDER, Case
 from tests.models.test_axial import POSITIONAL
-from tests.models.transplants import gradients, thorough_jit
+from tests.models.transplants import gradients, named, thorough_jit
 
 pytestmark = pytest.mark.slow
 
 CLASSES = 10
-
-
-@lru_cache
-def shapes() -> dict[str, dict[str, list[int]]]:
-    """{network: {torch name: shape}} for ten identities."""
-    shipped = {network: {entry["name"]: entry["shape"] for entry in entries}
-               for network, entries in json.loads((FOLDER / "state_dict_keys.json").read_text()).items()}
-    variants = json.loads((FOLDER / "state_dict_keys_variants.json").read_text())
-    return {network: names | {"classifier.weight": [CLASSES, 2048]} for network, names in (shipped | variants).items()}
 
 
 def network(case: Case) -> models.VideoReID:
@@ -37,14 +27,16 @@ def network(case: Case) -> models.VideoReID:
         name, options = "cfaan", dict(scales=settings["scales"], heads=settings["heads"],
                                       positional=POSITIONAL[settings["positional"]])
     model = models.create(name, num_classes=CLASSES, clip_length=settings["frames"], **options)
-    weights.load_torch(model, weightgen.draw_all(shapes_with(case.name, settings["frames"]), settings["weight_salt"]))
+    weights.load_torch(model, weightgen.draw_all(shapes(case.name, settings["frames"]), settings["weight_salt"]))
     return model
 
 
-def shapes_with(name: str, frames: int) -> dict[str, tuple[int, ...]]:
-    """The listed shapes are those of six frames; tables along the time axis follow the number of frames."""
-    changed = dict(shapes()[name])
-    for key, shape in changed.items():
+def shapes(name: str, frames: int) -> dict[str, tuple[int, ...]]:
+    """For ten identities. The listed shapes are those of six frames; tables along the time axis follow their number."""
+    variants = json.loads((FOLDER / "state_dict_keys_variants.json").read_text())
+    listed = variants.get(name) or {key: shape for key, (shape, _) in golden_cases.torch_names()[name].items()}
+    changed = listed | {"classifier.weight": [CLASSES, 2048]}
+    for key, shape in listed.items():
         if ".axial_gran." in key and int(key.split(".axial_gran.")[1].split(".")[0]) % 3 == 2:
             changed[key] = {"relative": [shape[0], 2 * frames - 1] if len(shape) == 2 else shape,
                             "flatten_index": [frames * frames]}.get(key.rsplit(".")[-1], shape)
@@ -99,12 +91,6 @@ def default_losses(output, labels: np.ndarray) -> tuple[jax.Array, dict[str, jax
     triplet, identity = losses.triplet(feature, labels), losses.cross_entropy(scores, labels)
     return triplet + identity, dict(score=scores, global_feat=feature, triplet=triplet, id_loss=identity,
                                     loss=triplet + identity)
-
-
-def named(model: models.VideoReID, state: nnx.State) -> dict[str, np.ndarray]:
-    """Values for a model's variables under torch's names."""
-    nnx.update(model, state)
-    return weights.to_torch(model)
 
 
 def check_gradients(case: Case, grads: dict[str, np.ndarray]) -> None:

@@ -10,16 +10,13 @@ from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.train.objective import objective
-from tests.models.transplants import DISTINCT
-
-LABELS = np.array([0, 0, 1, 1])
+from tests.models.transplants import DISTINCT, small_network
 
 
 def network(name: str, compute: str) -> models.VideoReID:
     """Two frames of 64x32, or one of them where that is what the network takes; blocks that start as nothing do not."""
-    width = 16 if name.startswith("ap3d") else 8
-    model = models.create(name, num_classes=3, clip_length=1 if name == "ide" else 2, image_size=(64, 32), width=width,
-                          depths=(1, 1, 1, 1), compute=compute)
+    model = small_network(name, num_classes=3, clip_length=1 if name == "ide" else 2, image_size=(64, 32),
+                          width=16 if name.startswith("ap3d") else 8, compute=compute)
     rng = np.random.default_rng(0)
     nnx.update(model, jax.tree.map(lambda value: value if value.any() else jnp.asarray(
         rng.uniform(0.1, 0.5, value.shape), jnp.float32), nnx.state(model, nnx.Param)))
@@ -43,14 +40,13 @@ def test_features_are_near_those_in_float32_and_training_keeps_float32(name):
     cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
     assert cosines.min() > 0.99 and not np.array_equal(one, other)
     assert features["bfloat16"].dtype == jnp.float32
-    settings = recipe().loss
     model.train()
     graph, params, stats = nnx.split(model, nnx.Param, ...)
 
     def loss(params):
         model = nnx.merge(graph, params, stats, copy=True)
         output = model(clips(name))
-        total, parts = objective(settings, output, LABELS, np.zeros((4, 2), bool), None)
+        total, parts = objective(recipe().loss, output, np.array([0, 0, 1, 1]), np.zeros((4, 2), bool), None)
         return total, (parts, output, nnx.state(model, nnx.BatchStat))
 
     shapes = jax.eval_shape(jax.value_and_grad(loss, has_aux=True), params)

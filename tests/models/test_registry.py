@@ -1,7 +1,5 @@
 """The other systems of the paper's Tables 1 and 4 as whole networks, against their authors' code."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -13,24 +11,17 @@ from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.train.objective import objective
 from tests import golden_cases
 from tests.golden import weightgen
-from tests.golden_cases import FOLDER, Case
-from tests.models.test_full_models import CLASSES, check_gradients, clips, named
-from tests.models.transplants import gradients, thorough_jit
+from tests.golden_cases import Case
+from tests.models.test_full_models import CLASSES, check_gradients, clips
+from tests.models.transplants import gradients, named, thorough_jit
 
 pytestmark = pytest.mark.slow
-
-
-def names(system: str) -> dict[str, dict[str, tuple]]:
-    """{network: {torch name: (shape, type)}} as the authors' code has them."""
-    listed = json.loads((FOLDER / f"state_dict_keys_{system}.json").read_text())
-    return {{"p3dc": "p3d"}.get(network, network): {each["name"]: (tuple(each["shape"]), each["dtype"])
-                                                     for each in entries} for network, entries in listed.items()}
 
 
 def network(name: str, system: str, settings: dict, image_size: tuple[int, int] = (256, 128)) -> models.VideoReID:
     """A network filled with the weights of a case."""
     shapes = {key: (CLASSES, *shape[1:]) if "classifier" in key and key.split(".")[-2] != "bn" else shape
-              for key, (shape, _) in names(system)[name].items()}
+              for key, (shape, _) in golden_cases.torch_names(system)[name].items()}
     given = weightgen.draw_all(shapes, settings["weight_salt"])
     for key, factor in settings.get("scale", {}).items():
         given[key] = given[key] * np.float32(factor)

@@ -9,7 +9,7 @@ from flax import nnx
 from cfaan_jax import models
 from cfaan_jax.errors import InputError
 from cfaan_jax.models.layers.conv import Convolution
-from tests.models.transplants import DISTINCT
+from tests.models.transplants import DISTINCT, small_network
 
 
 @pytest.mark.parametrize("height, width", [(8, 4), (7, 5), (1, 17)])
@@ -30,7 +30,7 @@ def test_convolutions_are_sums_over_the_window(height, width, size, stride):
 def test_networks_have_forward_and_second_derivatives(name):
     """Against differences in float64: along a direction the features change by `jax.jvp`, and that by `jax.hessian`."""
     with jax.enable_x64(True):
-        model = models.create(name, num_classes=3, clip_length=4, image_size=(64, 32), width=16, depths=(1, 1, 1, 1))
+        model = small_network(name, clip_length=4, image_size=(64, 32), width=16)
         rng, shape = np.random.default_rng(0), (1, 4, 64, 32, 3)
         clips, direction = rng.standard_normal(shape), rng.standard_normal(shape)
         graphdef, state = nnx.split(model)
@@ -58,7 +58,7 @@ def test_networks_have_forward_and_second_derivatives(name):
     ("ftwft", (1, 4, 96, 48, 3), np.float32, "frames of 96 x 48 pixels: this network takes 64 x 32"),
 ])
 def test_clips_that_a_network_does_not_take_are_named(name, shape, kind, said):
-    model = models.create(name, num_classes=3, clip_length=4, image_size=(64, 32), width=8, depths=(1, 1, 1, 1))
+    model = small_network(name, clip_length=4, image_size=(64, 32))
     with pytest.raises(InputError, match=said):
         model.features(np.zeros(shape, kind))
 

@@ -13,7 +13,7 @@ from cfaan_jax.models.registry import SYSTEMS
 from cfaan_jax.train import losses
 from tests import golden_cases
 from tests.golden_cases import Case, channels_first, channels_last
-from tests.models.transplants import gradients
+from tests.models.transplants import gradients, named
 
 
 class Maps(nnx.Module):
@@ -39,11 +39,6 @@ def training(model: models.VideoReID, total, maps: jax.Array):
     model.train()
     found, grads, (of_maps,), statistics = gradients(model, lambda model, maps: total(model(maps)), (maps,))
     return found, of_maps, named(model, grads), named(model, statistics)
-
-
-def named(model: models.VideoReID, state: nnx.State) -> dict[str, np.ndarray]:
-    nnx.update(model, state)
-    return weights.to_torch(model)
 
 
 AP3D = [name for name in golden_cases.names("ap3d_head_losses") if name.startswith("head_")]

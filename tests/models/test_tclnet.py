@@ -11,7 +11,7 @@ from cfaan_jax.models.backbone_hooks import BlockSite
 from cfaan_jax.models.tclnet import SaliencyBoosting, SaliencyErasing, remaining_rows
 from tests import golden_cases
 from tests.golden_cases import Case, channels_last
-from tests.models.transplants import Transplant, check_against_reference, gradients
+from tests.models.transplants import Transplant, check_against_reference, gradients, small_network
 
 
 def of_kind(kind: str) -> list[str]:
@@ -22,13 +22,7 @@ def of_kind(kind: str) -> list[str]:
 
 
 def host(depth: int = 1) -> models.VideoReID:
-    return models.create("tclnet", num_classes=2, clip_length=2, image_size=(16, 16), width=8, depths=(1, 1, 1, depth))
-
-
-def boosting(case: Case) -> Transplant:
-    one, network = SaliencyBoosting(case.settings["in_channels"], 1, np.random.default_rng(0)), host()
-    network.backbone.attention[1][0] = one
-    return Transplant(network, one, "layer2.1.")
+    return small_network("tclnet", clip_length=2, depths=(1, 1, 1, depth))
 
 
 def erasing(inputs: int, channels: int, depth: int = 1) -> Transplant:
@@ -38,15 +32,10 @@ def erasing(inputs: int, channels: int, depth: int = 1) -> Transplant:
     return Transplant(network, one, "TSE_Module.")
 
 
-def filled(case: Case, transplant: Transplant) -> nnx.Module:
-    """The block with the weights of a case; those that the case lacks stay."""
-    transplant.load(transplant.named(nnx.state(transplant.block)) | case.group("param"))
-    return transplant.block
-
-
 def check(case: Case, transplant: Transplant, function, mode: str, **inputs) -> None:
     """Compares `function(block, **inputs)`, a list of outputs named in the case, gradients and statistics."""
-    block = filled(case, transplant)
+    block = transplant.block
+    transplant.load(transplant.named(nnx.state(block)) | case.group("param"))  # weights that the case lacks stay
     block.train() if mode == "train" else block.eval()
     names = ["out0", "out1"] if f"out0_{mode}" in {key.split("/")[1] for key in golden_cases.read(case.file)[0]
                                                    if key.startswith(f"{case.name}/")} else ["out"]
@@ -72,7 +61,9 @@ def check(case: Case, transplant: Transplant, function, mode: str, **inputs) -> 
 @pytest.mark.parametrize("name", of_kind("tsb"))
 def test_saliency_boosting_is_the_references(name):
     case = Case("tclnet_blocks", name)
-    transplant = boosting(case)
+    network = host()
+    network.backbone.attention[1][0] = SaliencyBoosting(case.settings["in_channels"], 1, np.random.default_rng(0))
+    transplant = Transplant(network, network.backbone.attention[1][0], "layer2.1.")
     check_against_reference(case, transplant)
     x = channels_last(case["x"])
     attention = transplant.block.attend(x)
@@ -139,4 +130,4 @@ def test_every_pair_of_a_long_clip_goes_its_own_way():
 
 def test_frames_that_make_no_pairs_are_refused():
     with pytest.raises(InputError, match="clip_length=5: tclnet takes frames in pairs.*even"):
-        models.create("tclnet", num_classes=2, clip_length=5, image_size=(16, 16), width=8, depths=(1, 1, 1, 1))
+        small_network("tclnet", clip_length=5)

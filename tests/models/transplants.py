@@ -6,6 +6,7 @@ A block is put in the place of one in a small network, so that `cfaan_jax.weight
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from flax import nnx
 
 from cfaan_jax import models, weights
@@ -42,9 +43,15 @@ def gradients(module: nnx.Module, value: Callable, inputs: tuple, fixed: tuple =
 
 
 def small_network(name: str, **options) -> models.VideoReID:
-    """A network with one bottleneck a stage and eight channels in its stem."""
-    return models.create(name, num_classes=2, clip_length=1, image_size=(16, 16), width=8, depths=(1, 1, 1, 1),
-                         **options)
+    """A network with one bottleneck a stage and eight channels in its stem, where the options do not say otherwise."""
+    small = dict(num_classes=2, clip_length=1, image_size=(16, 16), width=8, depths=(1, 1, 1, 1))
+    return models.create(name, **small | options)
+
+
+def named(model: models.VideoReID, state: nnx.State) -> dict[str, np.ndarray]:
+    """Values for a model's variables under torch's names."""
+    nnx.update(model, state)
+    return weights.to_torch(model)
 
 
 class Transplant:

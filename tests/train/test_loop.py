@@ -1,9 +1,9 @@
 """The training loop: losses, evaluations, stops, and what it refuses."""
 
-import csv
 import os
 import signal
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from cfaan_jax.runtime.sharding import batch_sharding
 from cfaan_jax.train import loop, utilisation
 from tests import tiny_records
 from tests.experiment.test_config import small
+from tests.workdirs import rows
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +47,6 @@ def run(config, workdir, total: int | None = None, sampler: IdentitySampler | No
     total = config.train.epochs * sampler.steps_per_epoch if total is None else total
     with StopSignal() as stop, Checkpoints(workdir) as checkpoints:
         return loop.train_steps(config, workdir, sampler, checkpoints, stop, total)
-
-
-def rows(workdir) -> list[dict]:
-    with (workdir / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def found_with(mean: float):
@@ -101,16 +97,10 @@ def test_centres_of_classes_move_and_go_on_after_a_stop(records_directory, tmp_p
 
 def test_the_best_network_is_kept_by_the_periodic_evaluation(config, tmp_path, monkeypatch):
     config.train.evaluate_every = 1
-    means = iter([0.2, 0.5, 0.3])
-    asked = []
-
-    def search(model, config, weights, clips):
-        asked.append(clips)
-        return found_with(next(means))
-
+    search = mock.Mock(side_effect=map(found_with, (0.2, 0.5, 0.3)))
     monkeypatch.setattr(evaluate, "search", search)
     run(config, tmp_path)
-    assert asked == ["test"] * 3
+    assert [call.args[3] for call in search.call_args_list] == ["test"] * 3
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert (checkpoints.step("best"), checkpoints.step("last")) == (2 * STEPS, 3 * STEPS)
         assert checkpoints.progress("last").best == 0.5
@@ -123,12 +113,16 @@ def test_a_stop_during_an_evaluation_saves_and_evaluates_again(config, tmp_path,
     monkeypatch.setattr(evaluate, "search", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted, match="SIGTERM"):
         run(config, tmp_path)
-    with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.progress("last").step == 2 * STEPS
+    assert saved_step(tmp_path) == 2 * STEPS
     monkeypatch.setattr(evaluate, "search", lambda *_: found_with(0.25))
     run(config, tmp_path)
     assert [row["step"] for row in rows(tmp_path) if row["mAP"]] == ["4", "6"]
     assert [row["step"] for row in rows(tmp_path) if row["loss"]] == [str(step) for step in range(1, 7)]
+
+
+def saved_step(workdir) -> int | None:
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.step("last")
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_saves_nothing_broken(config, tmp_path):
@@ -137,23 +131,20 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_saves_nothing_broken(
         run(config, tmp_path)
     split, sampler = RecordSet.open(config.data.records, "train"), loop.training_sampler(config)
     names = dict.fromkeys(split.names[position] for position in sampler.batch(1))
-    assert f"tracklets {shortened(list(names))};" in str(stopped.value)
-    with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.step("last") is None
+    assert f"tracklets {shortened(list(names))};" in str(stopped.value) and saved_step(tmp_path) is None
 
 
 def test_weights_that_are_not_finite_are_not_saved(config, tmp_path):
     config.optim.learning_rate = 1e39
     with pytest.raises(InputError, match=r"weights are not finite at step 1 \(epoch 1\), whose clips.*no checkpoint"):
         run(config, tmp_path, total=1)
-    with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.step("last") is None
+    assert saved_step(tmp_path) is None
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(config, tmp_path):
-    with lock.exclusive(tmp_path / ".training.lock", "trains"):
-        with pytest.raises(InputError, match=f"process {os.getpid()} on .*trains"):
-            loop.train(config, tmp_path)
+    with (lock.exclusive(tmp_path / ".training.lock", "trains"),
+          pytest.raises(InputError, match=f"process {os.getpid()} on .*trains")):
+        loop.train(config, tmp_path)
     assert not any(tmp_path.iterdir())
 
 
@@ -173,6 +164,5 @@ def test_records_with_other_identities_are_refused_on_resume(config, tmp_path):
 
 
 def test_devices_that_do_not_divide_the_batch_are_named():
-    mesh = SimpleNamespace(size=8)
     with pytest.raises(InputError, match="12 clips does not divide over 8 devices"):
-        batch_sharding(mesh, 12)
+        batch_sharding(SimpleNamespace(size=8), 12)

@@ -11,12 +11,12 @@ import optax
 import pytest
 from flax import nnx
 
-from cfaan_jax import models
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.sharding import data_mesh
 from cfaan_jax.train import loop
 from cfaan_jax.train.step import initial_state, make_step
 from tests.experiment.test_config import small
+from tests.models.transplants import small_network
 from tests.train.test_loop import run, tiny
 
 CLASSES = 8
@@ -108,8 +108,7 @@ def test_parts_hold_the_same_clips_on_any_number_of_devices():
 
 def loss_of(remat: bool):
     """A small network in training, and (params, stats, clips) -> (a loss, statistics) of it."""
-    model = models.create("nonlocal", num_classes=3, clip_length=2, image_size=(16, 16), width=8, depths=(1, 1, 1, 1),
-                          remat=remat)
+    model = small_network("nonlocal", clip_length=2, remat=remat)
     model.train()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
 
@@ -146,9 +145,8 @@ def test_of_activations_computed_again_few_are_kept():
 
 
 def test_evaluation_keeps_nothing_to_compute_again():
-    model = models.create("c2d", num_classes=3, clip_length=1, image_size=(64, 32), width=8, depths=(1, 1, 1, 1),
-                          remat=True)
-    traced = jax.make_jaxpr(model.backbone)(jax.ShapeDtypeStruct((1, 1, 64, 32, 3), jnp.float32))
+    traced = jax.make_jaxpr(small_network("c2d", remat=True).backbone)(
+        jax.ShapeDtypeStruct((1, 1, 16, 16, 3), jnp.float32))
     assert "checkpoint" not in str(traced) and "remat" not in str(traced)
 
 

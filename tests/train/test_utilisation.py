@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from cfaan_jax import models
 from cfaan_jax.train import utilisation
 from cfaan_jax.train.meters import Meters
+from tests.models.transplants import small_network
 
 H100 = SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")
 
@@ -27,24 +27,22 @@ def test_peaks_of_chips(kind, bfloat16, float32):
 
 @pytest.mark.parametrize("remat", [False, True])
 def test_training_at_the_peak_by_the_operations_of_the_network(remat):
-    model = nnx.eval_shape(lambda: models.create("ide", num_classes=5, clip_length=1, image_size=(64, 32), width=8,
-                                                 depths=(1, 1, 1, 1), remat=remat))
+    model = nnx.eval_shape(lambda: small_network("ide", num_classes=5, image_size=(64, 32), remat=remat))
     model.train()
     stem = 32 * 16 * 7 * 7 * 3 * 8
     # Of each stage: cells, inputs, inner channels; its 3x3 convolution has the stride, the first 1x1 has not.
     stages = [(128, 128, 8, 8), (128, 32, 32, 16), (32, 8, 64, 32), (8, 8, 128, 64)]
     inside = sum(before * inputs * inner + cells * (9 * inner * inner + 4 * inner * inner + inputs * 4 * inner)
                  for before, cells, inputs, inner in stages)
-    assert utilisation.forward_flops(model, (1, 64, 32)) == 2 * (stem + inside + 256 * 5)
     flops = utilisation.forward_flops(model, (1, 64, 32))
+    assert flops == 2 * (stem + inside + 256 * 5)
     found = utilisation.clips_at_peak(model, (1, 64, 32), [H100, H100], "bfloat16")
     assert found == pytest.approx(2 * 989e12 / (3 * flops))
     assert utilisation.clips_at_peak(model, (1, 64, 32), jax.devices("cpu"), "bfloat16") is None
 
 
 def test_the_meter_is_the_share_of_the_peak():
-    meters = Meters(batch_size=6, clips_at_peak=50.0)
-    figures = meters.finished()
+    figures = Meters(batch_size=6, clips_at_peak=50.0).finished()
     assert figures["model_flops_utilisation"] == pytest.approx(figures["clips_per_second"] / 50)
     assert "model_flops_utilisation" not in Meters(batch_size=6).finished()
 

@@ -1,6 +1,7 @@
 """What runs leave in their folders."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from cfaan_jax.experiment.checkpoint import Checkpoints
 def rows(workdir: Path) -> list[dict[str, str]]:
     with (workdir / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def results(workdir: Path) -> list[dict]:
+    return json.loads((workdir / "results.json").read_text())
 
 
 def losses(workdir: Path) -> list[float]:
