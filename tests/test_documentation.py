@@ -36,8 +36,7 @@ UNCHECKED = {
     ("docs/use/weights.md", 'model.load_state_dict(safetensors.torch.load_file("network.safetensors"))'):
         "needs PyTorch and the code of the network's authors",
     ("docs/use/weights.md", "import tensorflow as tf"):
-        "needs what the command before it writes; see tests/deploy/test_export.py",
-}
+        "needs what the command before it writes; see tests/deploy/test_export.py"}
 SMALL = dict(width=8, depths=(1, 1, 1, 1))
 TORCH_FILES = {"checkpoint.pth": "cfaan", "fastreid.pth": "c2d"}  # and the network in it
 LIBRARY = "docs/use/library.md"
@@ -104,8 +103,7 @@ PREPARED = {
     "README.md": for_readme, "docs/use/library.md": for_library, "docs/evaluate/protocols.md": for_protocols,
     "docs/use/weights.md": lambda: {"clips": np.zeros((1, 2, 64, 32, 3), np.float32)},
     "docs/extend/system.md": lambda: {name: getattr(registry, name) for name in (  # what that file imports already
-        "HeadSettings", "System", "TorchLayout", "whole_average", "SYSTEMS")},
-}
+        "HeadSettings", "System", "TorchLayout", "whole_average", "SYSTEMS")}}
 
 
 def check_system(names: dict) -> None:
@@ -281,8 +279,7 @@ def test_commands_parse(block, tmp_path, monkeypatch, capsys):
     (["cfaan", "--mode=search", "--query=a"], "--gallery is missing"),
     (["cfaan", "--config=configs/mars.py", "--workdir=a", "--config.model.wodth=1"], "no such field"),
     (["cfaan-build-records", "--dataset=mars", "--root=a", "--out=b", "--detectors=hog"], "--detectors"),
-    (["python", "-m", "cfaan_jax.report.summary", "--out=a", "--to=b", "c.json"], "--to=b"),
-])
+    (["python", "-m", "cfaan_jax.report.summary", "--out=a", "--to=b", "c.json"], "--to=b")])
 def test_a_wrong_command_is_refused(call, words, monkeypatch, capsys):
     monkeypatch.chdir(REPOSITORY)
     with pytest.raises((SystemExit, InputError)) as refused:

@@ -180,8 +180,7 @@ def test_a_path_that_is_gone_or_no_folder_is_named(mine, tmp_path, capsys, comma
 @pytest.mark.parametrize("number, remedy", [
     (errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EROFS, "permission"),
     (errno.EACCES, "permission"), (errno.ENOENT, "bring it back"), (errno.ESTALE, "bring it back"),
-    (errno.EIO, "repair the disk"),
-])
+    (errno.EIO, "repair the disk")])
 def test_every_cause_has_its_remedy(number, remedy):
     said = describe_os_error(OSError(number, "why", "where"))
     assert said.startswith("where: why; ") and remedy in said and said.endswith("run the same command again")

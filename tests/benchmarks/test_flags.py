@@ -26,8 +26,7 @@ from cfaan_jax.errors import InputError
     ("extraction", "--batches=0", "--batches: 0: give"),
     ("extraction", "--variant=nonsense", "invalid choice: 'nonsense': choose one of c2d, nonlocal, "),
     ("mars_rehearsal", "--steps=1.5", "--steps: 1.5: give"),
-    ("tpu_compile", "--out=not/there.json", "--out: not/there.json: give a file in a folder that is there"),
-])
+    ("tpu_compile", "--out=not/there.json", "--out: not/there.json: give a file in a folder that is there")])
 def test_flags_are_refused(name, flag, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = ["--out=out.json", *flag.split(), *(["--records=here"] if name == "input" else [])]

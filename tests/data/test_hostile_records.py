@@ -84,8 +84,7 @@ def _codes(texts: np.ndarray, code: int) -> np.ndarray:
     ("shard_names", lambda a: _codes(a, 0xDC80), "shard_names holds codes that are not characters"),
     ("rectangles", lambda a: a[:, :3], "rectangles has shape"),
     ("image_sizes", lambda a: a[:1], "image_sizes has shape"), ("actions", lambda a: a + 7, "an action that is not"),
-    ("pids", lambda a: a[:0], "pids has shape"), ("schema_version", lambda a: a.repeat(2), "0-dim"),
-])
+    ("pids", lambda a: a[:0], "pids has shape"), ("schema_version", lambda a: a.repeat(2), "0-dim")])
 def test_an_index_whose_columns_do_not_fit_is_refused(folder, name, change, said):
     change_column(folder, name, change)
     with pytest.raises(InputError, match=f"index-gallery.npz is damaged .*{said}.*--rebuild_index"):

@@ -124,8 +124,7 @@ def test_evaluation_reads_every_clip_of_every_tracklet_once(records_directory, m
 @pytest.mark.parametrize("harm, message", [
     (lambda folder: tiny_records.damage(folder, "gallery", 1), "tracklet gallery-5 is damaged"),
     (lambda folder: tiny_records.reseal(folder, "gallery", 1, tiny_records.blackened),
-     "frame 2 of tracklet gallery-5 is not"),
-])
+     "frame 2 of tracklet gallery-5 is not")])
 def test_an_unreadable_frame_names_shard_and_tracklet_also_from_a_thread(tmp_path, records_directory, harm, message):
     folder = shutil.copytree(records_directory, tmp_path / "records")
     harm(folder)

@@ -28,8 +28,7 @@ def folder(tmp_path, records_directory):
     (lambda folder: reseal(folder, "train", 5, lambda payload: payload.replace(b"train-5", b"train-9")),
      "holds tracklet train-9 of .* where the index has train-5.*--rebuild_index"),
     (lambda folder: reseal(folder, "train", 5, tiny_records.blackened), "frame . of tracklet train-5"),
-    (lambda folder: reseal(folder, "train", 5, lambda payload: bytes(len(payload))), "not a "),
-])
+    (lambda folder: reseal(folder, "train", 5, lambda payload: bytes(len(payload))), "not a ")])
 def test_a_damaged_tracklet_is_an_error_or_left_out_and_named_once(folder, capsys, harm, reason):
     whole = RecordSet.open(folder, "train")
     expected = {name: whole.frame(i, 0) for i, name in enumerate(whole.names)}

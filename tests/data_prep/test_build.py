@@ -217,8 +217,7 @@ def test_contact_sheets_can_be_added_later_and_leave_the_measured_times(root, tm
     (["--detector=none", "--export_images=images"], "layout cannot hold --dataset=dukev"),
     (["--detector=none", "--gpus_per_worker=1"], "--engine=ray only"),
     (["--detector=hog", "--linker=largest", "--detector_nms=-1"], "--detector_nms=-1.0: must be between 0 and 1"),
-    (["--detector=hog", "--linker=largest", "--detector_confidence=nan"], "--detector_confidence=nan"),
-])
+    (["--detector=hog", "--linker=largest", "--detector_confidence=nan"], "--detector_confidence=nan")])
 def test_bad_flags_are_named_and_nothing_is_left(root, tmp_path, capsys, more, said):
     assert main(["--dataset=dukev", f"--root={root}", f"--out={tmp_path / 'out'}", *more]) == 2
     assert said in capsys.readouterr().err

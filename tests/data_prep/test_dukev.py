@@ -15,8 +15,7 @@ TRACKLETS = {
     "query/0005/0007": ["0005C3F0001X30823.jpg", "0005C3F0002X30824.jpg"],
     "query/0004/0006": ["0004_C1_F0001_X00001.jpg"],
     "gallery/0005/0008": ["0005_C4_F0001_X00001.jpg"],
-    "gallery/0004/0005": ["0004_C2_F0002_X00001.jpg"],
-}
+    "gallery/0004/0005": ["0004_C2_F0002_X00001.jpg"]}
 
 
 @pytest.fixture
@@ -61,8 +60,7 @@ def test_empty_tracklets_empty_splits_and_missing_ones_are_named(root):
     ("train/0002/0003", "0002_C9_F0002_X00002.jpg", r"camera 1, 9; a tracklet has one camera, 1 to 8"),
     ("train/0002/0003", "0007_C1_F0002_X00002.jpg", r"frames of identity 2, 7; move them"),
     ("train/0002/0009", "0002_C9_F0001_X00001.jpg", r"camera 9; a tracklet has one camera, 1 to 8"),
-    ("train/notes", "0002_C1_F0001_X00001.jpg", "train/notes: the name of this folder is not a number"),
-])
+    ("train/notes", "0002_C1_F0001_X00001.jpg", "train/notes: the name of this folder is not a number")])
 def test_a_frame_or_a_folder_that_does_not_belong_is_refused(root, folder, name, message):
     (root / folder).mkdir(exist_ok=True)
     (root / folder / name).touch()

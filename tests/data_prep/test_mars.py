@@ -102,8 +102,7 @@ def test_what_is_missing_is_named(root, gone, message):
     ("train", changed(TRAIN, 0, 2, 1.5), "not whole numbers"),
     ("train", changed(TRAIN, 0, 2, np.nan), "not whole numbers"),
     ("train", [["a", "b"]], "not whole numbers"),
-    ("train", np.array([[{"a": 1}]], object), "not whole numbers"),
-])
+    ("train", np.array([[{"a": 1}]], object), "not whole numbers")])
 def test_wrong_metadata_names_file_value_and_remedy(root, part, rows, message):
     rewrite(root, part, rows)
     check_refused(f"{mars.INFO_FILES[part]}: .*{message}", DATASETS["mars"], root)
@@ -122,8 +121,7 @@ def test_damaged_matlab_files_are_refused(root):
     (FRAMES["train"][:-1], "lists 5 frames, but tracks_train_info.mat counts 6; restore"),
     (["../passwd"] * 6, "'../passwd.jpg' is not a frame name"),
     ([*FRAMES["train"][:2], *FRAMES["train"][:1:-1]],
-     "tracklet 1, from line 1, mixes 0001C1T0001F001.jpg with 0005C6T0001F001.jpg"),
-])
+     "tracklet 1, from line 1, mixes 0001C1T0001F001.jpg with 0005C6T0001F001.jpg")])
 def test_name_lists_that_do_not_fit_are_refused(root, names, message):
     (root / "info/train_name.txt").write_text("\n".join(f"{name}.jpg" for name in names))
     check_refused(f"train_name.txt: .*{message}", DATASETS["mars"], root)

@@ -82,8 +82,7 @@ def images(made, tmp_path):
     (lambda lines: [lines[0].split(",")[0] + ",9,9,0,5", *lines[1:]], r"mask_info.csv: line 1, .* at least one pixel"),
     (lambda lines: [lines[0].split(",")[0] + ",inf,256,0,128", *lines[1:]], r"line 1 is not a row .*inf is not a"),
     (lambda lines: [lines[0].split(",")[0] + ",0,3000000000,0,128", *lines[1:]], r"line 1 is not a row .*3000000000"),
-    (lambda lines: [lines[0].split(",")[0] + ",0.5,256,0,128", *lines[1:]], r"line 1 is not a row .*0.5"),
-])
+    (lambda lines: [lines[0].split(",")[0] + ",0.5,256,0,128", *lines[1:]], r"line 1 is not a row .*0.5")])
 def test_broken_masks_are_named(images, capsys, change, expected):
     path = images / "info/mask_info.csv"
     path.write_text("\n".join(change(path.read_text().splitlines())))

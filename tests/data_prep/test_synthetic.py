@@ -289,8 +289,7 @@ def test_a_finished_set_is_not_drawn_again(root, monkeypatch):
     ({"seed": 0, "identities": IDENTITIES}, "drawn with .*'seed': 3.*"),
     ({"identities": 7}, "--identities=7: .* between 8 and 5000"),
     ({"identities": 10**30}, f"--identities={10**30}: .* between 8 and 5000"),
-    ({"seed": -1}, "--seed=-1"),
-])
+    ({"seed": -1}, "--seed=-1")])
 def test_other_settings_are_refused_and_nothing_is_lost(root, options, message):
     before = digest(root)
     check_refused(message, DATASETS["synthetic"], root, **options)

@@ -194,8 +194,7 @@ def test_a_truncated_video_is_not_a_short_one(clip, length, frames):
 
 
 @pytest.mark.parametrize("field, value, expected", [
-    ("frames", 2**31 - 1, r"the video ends after 40 of \d{6,} frames"), ("frames", 3, 8), ("size", 60_000, 8),
-])
+    ("frames", 2**31 - 1, r"the video ends after 40 of \d{6,} frames"), ("frames", 3, 8), ("size", 60_000, 8)])
 def test_what_a_video_claims_of_itself_is_not_believed(clip, field, value, expected):
     content = bytearray(clip.read_bytes())
     main, stream, format_of = (content.index(name) + 8 for name in (b"avih", b"strh", b"strf"))

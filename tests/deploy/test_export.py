@@ -189,8 +189,7 @@ def flip_a_bit(network: Path) -> None:
     *(("network.json", lambda path, change=change: path.write_text(json.dumps(json.loads(path.read_text()) | change)),
        "the exported network is damaged") for change in (
         {"clips": "zz"}, {"clip_length": 0}, {"clip_length": "2"}, {"branches": 3}, {"image_size": [64]},
-        {"distance": "zz"}, {"any_length": "no"}, {"image_size": ["a", "b"]})),
-])
+        {"distance": "zz"}, {"any_length": "no"}, {"image_size": ["a", "b"]}))])
 def test_a_damaged_export_is_refused(tmp_path, made, file, damage, words):
     copy = shutil.copytree(made["p3d"][1], tmp_path / "export")
     damage(copy / file)

@@ -149,8 +149,7 @@ def test_re_detect_and_link_gives_what_packed_records_give(model, gallery, tmp_p
     ({}, "no tracklets"), ({"a": []}, "tracklet a has no frames"),
     ({"a": ["nowhere.jpg"]}, "nowhere.jpg: tracklet a, frame 0 cannot be read"),
     ({"a": [b"no picture"]}, "tracklet a, frame 0 is not a readable image"),
-    ({"a": np.zeros((2, 8, 8, 3))}, r"tracklet a, frame 0: float64 \[8, 8, 3\]"),
-])
+    ({"a": np.zeros((2, 8, 8, 3))}, r"tracklet a, frame 0: float64 \[8, 8, 3\]")])
 def test_what_is_no_tracklet_is_named(extractor, tracklets, words):
     with pytest.raises(InputError, match=words):
         extractor(tracklets)
@@ -158,8 +157,7 @@ def test_what_is_no_tracklet_is_named(extractor, tracklets, words):
 
 @pytest.mark.parametrize("names, line", [
     (dict(detector="hog", linker="ide:runs/ide"), "RedetectLink(detector='hog', linker='ide:runs/ide')"),
-    (dict(detector="hog"), "RedetectLink(detector='hog', linker='largest')"),
-])
+    (dict(detector="hog"), "RedetectLink(detector='hog', linker='largest')")])
 def test_names_of_a_detector_and_a_linker_are_refused_with_the_line_to_type(model, names, line):
     with pytest.raises(InputError, match=re.escape(f"type redetect_link={line}")) as caught:
         FeatureExtractor(model, **names, **SETTINGS)

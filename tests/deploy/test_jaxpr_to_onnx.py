@@ -25,8 +25,7 @@ FUNCTIONS = {
     "stretched": lambda x: jnp.concatenate([jnp.ones_like(x[:, :1]), jnp.repeat(x, 2, axis=1),
                                             jnp.broadcast_to(x[:, :, :1].max(1, keepdims=True), x.shape)], axis=1),
     "largest": lambda x: (jnp.argmax(x.max((2, 3)), axis=1)[:, None] - jnp.arange(5)).astype(jnp.float32),
-    "known": lambda x: jnp.broadcast_to(jnp.cumsum(jnp.arange(3.0)), (x.shape[0], 3)),
-}
+    "known": lambda x: jnp.broadcast_to(jnp.cumsum(jnp.arange(3.0)), (x.shape[0], 3))}
 
 
 def converted(function, *shape: int) -> bytes:
@@ -47,8 +46,7 @@ def test_an_operation_is_the_same_for_any_number_of_clips(name):
 @pytest.mark.parametrize("function, reason", [
     (lambda x: jnp.sort(x, axis=1), "the operation sort"),
     (lambda x: x.astype(jnp.bfloat16), "numbers of type bfloat16"),
-    (lambda x: jnp.take(jnp.arange(4.0), jnp.int32(x), mode="clip"), "indexing with computed numbers"),
-])
+    (lambda x: jnp.take(jnp.arange(4.0), jnp.int32(x), mode="clip"), "indexing with computed numbers")])
 def test_what_cannot_be_converted_is_named(function, reason):
     with pytest.raises(jaxpr_to_onnx.NotConverted, match=reason):
         converted(function, 4)

@@ -131,8 +131,7 @@ def test_several_processes_extract_and_export_once(runs):
 @pytest.mark.parametrize("environment, expected", [
     ({"JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "JAX_NUM_PROCESSES=two"),
     ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES=2: give each process"),
-    ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "from 0 to N - 1"),
-])
+    ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "from 0 to N - 1")])
 def test_a_place_among_the_processes_that_does_not_fit_is_named(monkeypatch, environment, expected):
     for name, value in {"JAX_COORDINATOR_ADDRESS": "localhost:1", **environment}.items():
         monkeypatch.setenv(name, value)

@@ -20,8 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 SHRUNK = {
     "model.width": 8, "model.depths": "(1,1,1,1)", "data.image_size": "(64,32)", "data.clip_length": 2,
     "data.identities": 4, "data.tracklets": 2, "data.workers": 1, "train.epochs": 3, "train.evaluate_every": 2,
-    "eval.batch": 8,
-}
+    "eval.batch": 8}
 COMMAND = [sys.executable, "-m", "cfaan_jax.main"]
 
 
@@ -94,8 +93,7 @@ def test_a_run_leaves_checkpoints_figures_and_results(finished):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant, clips", [
-    ("ap3d_nl", "dense_cut"), ("tclnet", "dense"), ("ftwft", "dense"), ("tclnet_cfaan_recipe", "all_sampled"),
-])
+    ("ap3d_nl", "dense_cut"), ("tclnet", "dense"), ("ftwft", "dense"), ("tclnet_cfaan_recipe", "all_sampled")])
 def test_every_other_system_trains_and_is_scored_by_its_own_recipe(tmp_path, records_directory, variant, clips, done):
     text = done(flags(tmp_path / "run", records_directory, variant=variant, data__clip_length=4, train__epochs=1,
                       train__evaluate_every=1))
@@ -215,8 +213,7 @@ def test_trees_of_modules_without_shared_references_suffice(finished, tmp_path, 
     ({"eval__weights": "bset"}, ["config.eval.weights='bset'", "last, best, untrained"]),
     ({"data__records": "/nowhere"}, ["/nowhere", "data_prep/build_tfrecords.py"]),
     ({"data__identities": 9}, ["config.data.identities=9", "at most 8"]),
-    ({"model__pretrained": "/nowhere.pth"}, ["/nowhere.pth"]),
-])
+    ({"model__pretrained": "/nowhere.pth"}, ["/nowhere.pth"])])
 def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, change, expected, fail):
     more = ["--mode=evaluate"] if "eval__weights" in change else []
     error = fail(flags(tmp_path / "run", records_directory, *more, **change))
@@ -239,8 +236,7 @@ def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, chang
     (["--config=configs/mars.py", "--workdir=x", "--config.data.image_size=64,32", "--config.data.image_size=50,30"],
      "--config.data.image_size is given 2 times"),
     (["--config=configs/mars.py", "--workdir=x", "config.seed=3"], "unexpected argument 'config.seed=3'"),
-    (["--config=configs/mars.py", "--workdir=x"], "--config.data.records=FOLDER"),
-])
+    (["--config=configs/mars.py", "--workdir=x"], "--config.data.records=FOLDER")])
 def test_bad_flags_are_named(arguments, expected, fail):
     assert expected in fail(arguments)
     assert not (REPOSITORY / "x").exists()
@@ -248,8 +244,7 @@ def test_bad_flags_are_named(arguments, expected, fail):
 
 @pytest.mark.parametrize("content, expected", [
     ("seed = 3", "KeyError: 'get_config'"), ("[1, 2", "SyntaxError"), ("\n\nimport not_there", "line 3"),
-    ("get_config = dict", "must return a ConfigDict with the sections model, data"),
-])
+    ("get_config = dict", "must return a ConfigDict with the sections model, data")])
 def test_files_that_are_no_configs_are_named(tmp_path, content, expected, fail):
     path = tmp_path / "own.py"
     path.write_text(content)

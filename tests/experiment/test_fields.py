@@ -70,8 +70,7 @@ def test_the_table_describes_every_field_and_its_defaults_are_good():
     ("train.profile", ("1", "2"), r"profile=\('1', '2'\): give whole numbers"),
     ("augment.erasing_area", ("a", 1.0), "erasing_area=.*: give numbers"),
     ("eval.protocols", (1, 2), r"protocols=\(1, 2\): give names"),
-    ("eval.corrections", "absent.csv", "corrections=absent.csv: no such file"),
-])
+    ("eval.corrections", "absent.csv", "corrections=absent.csv: no such file")])
 def test_values_that_no_run_can_work_with_are_named(field, value, message):
     config = small()
     check(config)

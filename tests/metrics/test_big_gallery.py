@@ -183,8 +183,7 @@ def broken(row, value):
     (np.ones((2, 3)), np.full((4, 3), "a"), "gallery have shape .* dtype <U1"),
     (np.ones((2, 3)), broken(66, np.nan), "the gallery feature of row 66 is not finite"),
     (np.ones((2, 3)), broken(5, -np.inf), "the gallery feature of row 5 is not finite"),
-    (broken(69, np.nan), np.ones((4, 3)), "the query feature of row 69 is not finite"),
-])
+    (broken(69, np.nan), np.ones((4, 3)), "the query feature of row 69 is not finite")])
 def test_bad_features_have_a_defined_error(queries, gallery, message):
     with pytest.raises(InputError, match=message):
         list(CosineDistances(queries, gallery, memory=4 * len(gallery)).strips())

@@ -51,8 +51,7 @@ def test_mat_of_other_data_is_refused(tmp_path):
     ("track_id,pid,second_pid,pid\n10,5,5,6\n", "once; wrong: pid"),
     ("track_id,pid,second_pid\n10,1_0,10\n", "are not three whole numbers"),
     ("track_id,pid,second_pid\n10,99999999999999999999999,5\n", "are not three whole numbers"),
-    ("track_id,pid,second_pid\n10,-7,-7\n", "-7 is not an identity"),
-])
+    ("track_id,pid,second_pid\n10,-7,-7\n", "-7 is not an identity")])
 def test_malformed_csv_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         corrections.read(csv_file(tmp_path, text, header=""))

@@ -181,8 +181,7 @@ VALID = dict(distmat=np.array([[0.1, 0.2]]), q_pids=[1], g_pids=[1, 2], q_camids
     (dict(g_pids=[2, 2]), "none of the 1 queries has a right answer"),
     (dict(g_camids=[1, 1]), "none of the 1 queries has a right answer"),
     (dict(max_rank=0), "max_rank is 0"),
-    (dict(check_sizes=True), "the real data set has 1980"),
-])
+    (dict(check_sizes=True), "the real data set has 1980")])
 def test_bad_input_has_a_defined_error(changes, message):
     arguments = VALID | dict(protocol="mars_revised" if "g_second" in changes else "mars") | changes
     with pytest.raises(InputError, match=message):

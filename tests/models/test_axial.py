@@ -108,8 +108,7 @@ def test_the_block_starts_as_nothing():
     (dict(scales=4, heads=3), "scales=4, heads=3.*multiple of scales"),
     (dict(heads=6), "scales=4, heads=6.*multiple of scales"),
     (dict(scales=0), "scales=0"),
-    (dict(inter_channels=0), "inter_channels=0"),
-])
+    (dict(inter_channels=0), "inter_channels=0")])
 def test_settings_that_fit_no_block_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         AxialSettings(**options)
@@ -118,8 +117,7 @@ def test_settings_that_fit_no_block_are_refused(options, message):
 @pytest.mark.parametrize("channels, options, message", [
     (18, dict(scales=4), "18 channels.*scales=4"),
     (16, dict(scales=1, heads=3), "16 channels cannot have 3 heads"),
-    (16, dict(scales=1, heads=16), "16 channels cannot have 16 heads"),
-])
+    (16, dict(scales=1, heads=16), "16 channels cannot have 16 heads")])
 def test_channels_that_cannot_be_shared_out_are_refused(channels, options, message):
     with pytest.raises(InputError, match=message):
         CoarseToFineBlock(channels, (2, 4, 4), AxialSettings(**options), 1, np.random.default_rng(0))

@@ -55,8 +55,7 @@ def test_networks_have_forward_and_second_derivatives(name):
     ("tclnet", (3, 1, 64, 32, 3), np.float32, "clips of 1 frames: this network takes 4"),
     ("cfaan", (1, 3, 64, 32, 3), np.float32, "clips of 3 frames: this network takes 4"),
     ("cfaan", (1, 4, 96, 48, 3), np.float32, "frames of 96 x 48 pixels: this network takes 64 x 32"),
-    ("ftwft", (1, 4, 96, 48, 3), np.float32, "frames of 96 x 48 pixels: this network takes 64 x 32"),
-])
+    ("ftwft", (1, 4, 96, 48, 3), np.float32, "frames of 96 x 48 pixels: this network takes 64 x 32")])
 def test_clips_that_a_network_does_not_take_are_named(name, shape, kind, said):
     model = small_network(name, clip_length=4, image_size=(64, 32))
     with pytest.raises(InputError, match=said):

@@ -278,8 +278,7 @@ def test_a_folder_in_which_somebody_works_is_left_alone(everything):
 @pytest.mark.parametrize("arguments, message", [
     (["--pid=99", "."], "no tracklet of identity 99"), (["--pid=0", "."], "--pid=0: is not a person"),
     (["."], "--pid is missing"), (["--pid=1", "nowhere"], "nowhere: there is no such folder"),
-    (["--pid=1", "empty"], "holds nothing that this project writes"), (["--pid=7", "begun"], "unfinished records"),
-])
+    (["--pid=1", "empty"], "holds nothing that this project writes"), (["--pid=7", "begun"], "unfinished records")])
 def test_what_cannot_be_is_said(everything, monkeypatch, arguments, message):
     monkeypatch.chdir(everything)
     (everything / "empty").mkdir()

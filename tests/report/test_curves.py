@@ -66,8 +66,7 @@ def test_epochs_are_averaged():
 
 @pytest.mark.parametrize("text, message", [
     (HEADER, "holds no row"), ("", "KeyError|holds no row"), ("step,epoch\n1,1\n", "KeyError"),
-    (HEADER + "1,1,a,,,,,,,\n", "could not convert string to float"),
-])
+    (HEADER + "1,1,a,,,,,,,\n", "could not convert string to float")])
 def test_unreadable_figures_are_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=f"metrics.csv.*({message})"):
         training(tmp_path, text)

@@ -75,8 +75,7 @@ def test_the_same_run_twice_is_refused(tmp_path):
     ("{", "no results of an evaluation"), ("[{}]", "KeyError"), ("[1]", "TypeError"), ("[]", "not a list"),
     ("7", "not a list"), ('"text"', "not a list"), ("[" * 10_000, "nested too deeply"), ("\0", "Expecting value"),
     (json.dumps([row(mAP="0.5")]), "mAP is 0.5"), (json.dumps([row(clips=[1])]), "clips is \\[1"),
-    (json.dumps([row(aligned=1)]), "aligned is 1"),
-])
+    (json.dumps([row(aligned=1)]), "aligned is 1")])
 def test_unreadable_results_are_refused(tmp_path, text, message):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(InputError, match=f"results.json: .*{message}"):

@@ -16,8 +16,7 @@ MEASURED = {
     "c2d": "c2d", "nonlocal": "nonlocal_", "nonlocal_sub": "nonlocal_subsampled",
     "axial_s1_none_1head": "axial_S1_nopos_1head", "axial_s1_none": "axial_S1_nopos",
     "axial_s1_sinusoidal": "axial_S1_sine", "axial_s1_relative": "cfaan_S1", "axial_s2": "cfaan_S2",
-    "cfaan": "cfaan_S4",
-}
+    "cfaan": "cfaan_S4"}
 AP3D = {"p3d": "p3dc_5_blocks", "ap3d": "ap3d", "ap3d_nl": "ap3d_nl"}
 FROZEN = 2048  # offsets of the neck, which the measurement counts as parameters
 
@@ -56,8 +55,7 @@ def test_costs_of_the_other_systems_are_those_measured_on_their_code(monkeypatch
 
 
 @pytest.mark.parametrize("variant, expected", [
-    ("nonlocal", 17.213), ("axial_s1_none_1head", 0.361), ("axial_s1_none", 0.361), ("axial_s1_sinusoidal", 0.377),
-])
+    ("nonlocal", 17.213), ("axial_s1_none_1head", 0.361), ("axial_s1_none", 0.361), ("axial_s1_sinusoidal", 0.377)])
 def test_the_papers_figures_follow_from_its_rule(variant, expected):
     assert round(cost(variant).rule / 1e9, 3) == expected == flops.PUBLISHED_ADDED[variant]
 

@@ -144,8 +144,7 @@ def test_two_sets_of_settings_in_one_folder_are_refused(tmp_path, more):
 
 @pytest.mark.parametrize("more", [
     dict(clips="test"), dict(weights="best"), dict(reranked=True), dict(dataset="video"), dict(distance="euclidean"),
-    dict(corrections="corrections.csv"),
-])
+    dict(corrections="corrections.csv")])
 def test_figures_of_different_kinds_are_never_averaged(tmp_path, capsys, more):
     run(tmp_path, seed=0, rows=[row(mAP=0.2)])
     run(tmp_path, seed=1, rows=[row(seed=1, mAP=0.4, **more), row(seed=1, mAP=0.9, protocol="mars_matlab")])
@@ -216,8 +215,7 @@ def test_markdown_and_files(tmp_path, capsys):
     (["--runs={}", "--config.seed=1"], "give --seeds and --records"),
     (["--runs={}", "--config.optim.gama=1"], "did you mean --config.optim.gamma"),
     (["--runs={}", "--config.train.epochs=ten"], "config.train.epochs=ten: .*'ten'"),
-    (["--runs={}", "--table=3", "--protocol=mars_revised"], "this one has none"),
-])
+    (["--runs={}", "--table=3", "--protocol=mars_revised"], "this one has none")])
 def test_wrong_input_is_refused(tmp_path, arguments, message):
     run(tmp_path)
     (tmp_path / "file").touch()

@@ -27,8 +27,7 @@ def normalised_triplet(features, labels):
 @pytest.mark.parametrize("what, loss", [
     ("triplet_soft", losses.triplet),
     ("triplet_m03", lambda features, labels: losses.triplet(features, labels, margin=0.3)),
-    ("triplet_soft_normalized", normalised_triplet),
-])
+    ("triplet_soft_normalized", normalised_triplet)])
 def test_the_triplet_loss_is_the_references(name, what, loss):
     case = Case("losses", name)
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(case["features"]), case["labels"])
@@ -77,8 +76,7 @@ def test_cross_entropy_by_hand():
     lambda features: losses.triplet(features, PAIRS),
     lambda features: losses.triplet(features, PAIRS, margin=0.5),
     lambda features: losses.cross_entropy(features, jnp.array([0, 1, 2, 1])),
-    lambda features: losses.cross_entropy(features, jnp.array([0, 1, 2, 1]), 0.1),
-])
+    lambda features: losses.cross_entropy(features, jnp.array([0, 1, 2, 1]), 0.1)])
 def test_gradients_are_those_of_finite_differences(loss):
     features = jnp.asarray(np.random.default_rng(3).standard_normal((4, 5)), jnp.float32)
     check_grads(loss, (features,), order=1, modes=["rev"], atol=1e-2, rtol=1e-2, eps=1e-3)
@@ -130,8 +128,7 @@ def test_osm_caa_is_that_of_ft_wft(name, vectors, stored, settings, arguments):
      lambda features, labels: losses.triplet(features, labels, 4.4132437486402204e-05, "cosine"), "features"),
     ("triplet_euclidean_m03", lambda features, labels: losses.triplet(features, labels, 0.3), "features"),
     ("label_smooth", lambda logits, labels: losses.cross_entropy(logits, labels, 0.1), "logits"),
-    ("cross_entropy", losses.cross_entropy, "logits"),
-])
+    ("cross_entropy", losses.cross_entropy, "logits")])
 @pytest.mark.parametrize("name", golden_cases.names("ftwft_losses"))
 def test_the_other_losses_are_those_of_ft_wft(name, what, loss, stored):
     case = Case("ftwft_losses", name)

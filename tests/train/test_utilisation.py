@@ -19,8 +19,7 @@ H100 = SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")
     ("TPU v5p", 459e12, 459e12), ("TPU v5", 459e12, 459e12), ("TPU v6 lite", 918e12, 918e12),
     ("NVIDIA A100-SXM4-80GB", 312e12, 156e12), ("NVIDIA H100 PCIe", 756e12, 378e12),
     (H100.device_kind, 989e12, 494.5e12), ("NVIDIA H200", 989e12, 494.5e12), ("NVIDIA H200 NVL", 835e12, 417.5e12),
-    ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None, None), ("NVIDIA GeForce RTX 3090", None, None), ("cpu", None, None),
-])
+    ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None, None), ("NVIDIA GeForce RTX 3090", None, None), ("cpu", None, None)])
 def test_peaks_of_chips(kind, bfloat16, float32):
     assert utilisation.peak_flops(kind, "bfloat16") == bfloat16 and utilisation.peak_flops(kind, "float32") == float32
 
@@ -57,8 +56,7 @@ def test_the_meter_is_the_share_of_the_peak():
      [(2, 8, 6, 3), (3, 3, 3, 5)], 2 * 4 * 3 * 5 * 3 * 3 * 3, 0),
     (lambda a, b: jax.lax.conv_general_dilated(a, b, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
                                                feature_group_count=2),
-     [(1, 4, 4, 6), (3, 3, 3, 8)], 4 * 4 * 8 * 3 * 3 * 3, 0),
-])
+     [(1, 4, 4, 6), (3, 3, 3, 8)], 4 * 4 * 8 * 3 * 3 * 3, 0)])
 def test_products_are_counted_wherever_they_are(function, shapes, expected, of_attention):
     jaxpr = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).jaxpr
     assert utilisation.macs(jaxpr) == expected

@@ -172,8 +172,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, torch_modules, name):
 
 @pytest.mark.parametrize("module, attribute", [
     ("builtins", "eval"), ("builtins", "getattr"), ("torch", "load"), ("numpy", "load"), ("collections", "Counter"),
-    ("torch._utils", "_rebuild_tensor_v2.__globals__"),
-])
+    ("torch._utils", "_rebuild_tensor_v2.__globals__")])
 def test_names_that_weights_do_not_need_are_refused(tmp_path, module, attribute):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("archive/data.pkl", f"c{module}\n{attribute}\n.".encode())
@@ -189,8 +188,7 @@ def test_object_arrays_are_refused(tmp_path):
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("shape, strides, offset", [
     ((3, 5), (5, 1), 0), ((2, 3), (3, 1), 7), ((2,), (100,), 0), ((2,), (1,), -1), ((2,), (-1,), 5),
-    ((-1,), (1,), 0), ((2**40,), (1,), 0), ((2,), (2**62,), 0),
-])
+    ((-1,), (1,), 0), ((2**40,), (1,), 0), ((2,), (2**62,), 0)])
 def test_tensors_that_reach_outside_their_storage_are_refused(tmp_path, torch_modules, name, shape, strides, offset):
     WRITERS[name](tmp_path / name, {"weight": Tensor(Storage("0", np.zeros(12, np.float32)), shape, strides, offset)})
     check_refused(tmp_path / name, name)
@@ -216,8 +214,7 @@ def test_a_storage_of_another_length_is_refused(tmp_path, torch_modules):
 @pytest.mark.parametrize("name, content, message", [
     ("a.onnx", b"", "unknown kind"), ("missing.pth", None, "is missing"), ("a.pth", b"text", "a.pth"),
     ("a.safetensors", b"text", "not readable"), ("a.npz", b"text", "not readable"),
-    ("a.pth", pickle.dumps([1, 2]), "a.pth"),
-])
+    ("a.pth", pickle.dumps([1, 2]), "a.pth")])
 def test_other_files_are_refused(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)

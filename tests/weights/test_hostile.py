@@ -43,8 +43,7 @@ PICKLES = {
                                   + b"ccollections\nOrderedDict\nh\x00\x85R" * 999 + b"."),
     "too many steps": b"}" * 40_000 + b".",
     "marks that are not there": b"}uuu.", "a stack that is not there": b"000.", "a call of a number": b"K\x01)R.",
-    "attributes of a function": b"ctorch._utils\n_rebuild_tensor_v2\nN}U\x0c__defaults__)s\x86b.",
-}
+    "attributes of a function": b"ctorch._utils\n_rebuild_tensor_v2\nN}U\x0c__defaults__)s\x86b."}
 
 
 @pytest.fixture

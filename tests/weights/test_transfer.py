@@ -49,8 +49,7 @@ def test_names_shapes_and_types_are_those_of_the_released_file(name):
 
 @pytest.mark.parametrize("name, options", [
     ("cfaan", TINY | dict(inter_channels=16)), ("cfaan", TINY | dict(positional="relative_q")),
-    ("cfaan", TINY | dict(positional="none")), ("nonlocal", dict(sub_sample=True)),
-])
+    ("cfaan", TINY | dict(positional="none")), ("nonlocal", dict(sub_sample=True))])
 def test_every_option_goes_there_and_back(name, options):
     check_round_trip(small_network(name, **options))
 
@@ -66,8 +65,7 @@ def test_a_classifier_with_as_many_identities_as_channels_is_transposed():
     ("cfaan_S1", dict(scales=1)), ("cfaan_S2", dict(scales=2)),
     ("axial_S1_sine", dict(scales=1, positional="sinusoidal")),
     ("axial_S1_nopos", dict(scales=1, positional="none")),
-    ("axial_S1_nopos_1head", dict(scales=1, heads=1, positional="none")),
-])
+    ("axial_S1_nopos_1head", dict(scales=1, heads=1, positional="none"))])
 def test_names_and_shapes_of_the_variants(variant, options):
     found = weights.to_torch(models.create("cfaan", num_classes=10, **options))
     assert {name: list(array.shape) for name, array in found.items()} == VARIANTS[variant]
