@@ -75,20 +75,20 @@ def test_a_refused_command_ends_without_a_traceback():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, records_directory) -> tuple[Path, str]:
+def finished(tmp_path_factory, records_directory) -> Path:
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    return workdir, call(flags(workdir, records_directory))
+    text = call(flags(workdir, records_directory))
+    assert "6/6" in text and "loss" in text and "clips/s" in text and "mAP" in text
+    return workdir
 
 
 @pytest.mark.slow
 def test_a_run_leaves_checkpoints_figures_and_results(finished):
-    workdir, text = finished
-    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"last", "best"}
-    assert len(losses(workdir)) == 6
-    assert {(row["weights"], row["protocol"], row["clips"]) for row in results(workdir)} == {
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"last", "best"}
+    assert len(losses(finished)) == 6
+    assert {(row["weights"], row["protocol"], row["clips"]) for row in results(finished)} == {
         (weights, protocol, "all_sampled") for weights in ("last", "best") for protocol in ("mars", "mars_revised")}
-    assert any((workdir / "tensorboard").iterdir()) and any((workdir / "report").glob("*.png"))
-    assert "6/6" in text and "loss" in text and "clips/s" in text and "mAP" in text
+    assert any((finished / "tensorboard").iterdir()) and any((finished / "report").glob("*.png"))
 
 
 @pytest.mark.slow
@@ -107,16 +107,14 @@ def test_every_other_system_trains_and_is_scored_by_its_own_recipe(tmp_path, rec
 
 @pytest.mark.slow
 def test_a_finished_run_says_so_and_touches_nothing(finished, records_directory, done):
-    workdir, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    assert "is finished: 6 steps" in done(flags(workdir, records_directory))
-    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert "is finished: 6 steps" in done(flags(finished, records_directory))
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
 @pytest.mark.slow
 def test_another_config_in_the_same_folder_is_refused(finished, records_directory, fail):
-    workdir, _ = finished
-    error = fail(flags(workdir, records_directory, optim__learning_rate=0.5))
+    error = fail(flags(finished, records_directory, optim__learning_rate=0.5))
     assert "config.optim.learning_rate=0.5 (there 0.001)" in error and "--workdir" in error
 
 
@@ -137,37 +135,34 @@ def stopped_and_resumed(tmp_path_factory, records_directory) -> Path:
         assert "stopped by SIGTERM" in error and "the same command resumes" in error
     steps = len(losses(workdir))
     assert 1 <= steps <= 6
-    text = call(command)
-    assert f"resumed after step {steps}" in text or steps == 6
+    assert f"resumed after step {steps}" in call(command) or steps == 6
     return workdir
 
 
 @pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits_and_results(finished, stopped_and_resumed):
-    straight, resumed = arrays(finished[0]), arrays(stopped_and_resumed)
+    straight, resumed = arrays(finished), arrays(stopped_and_resumed)
     assert straight.keys() == resumed.keys() and any(name.startswith("optimizer/") for name in straight)
     for name in straight:
         np.testing.assert_array_equal(straight[name], resumed[name], err_msg=name)
-    assert losses(finished[0]) == losses(stopped_and_resumed)
-    assert results(finished[0]) == results(stopped_and_resumed)
+    assert losses(finished) == losses(stopped_and_resumed)
+    assert results(finished) == results(stopped_and_resumed)
 
 
 @pytest.mark.slow
 def test_evaluation_of_a_checkpoint_adds_its_rows(finished, records_directory, done):
-    workdir, _ = finished
-    before = results(workdir)
-    done(flags(workdir, records_directory, "--mode=evaluate", eval__weights="best", eval__clips="test",
+    before = results(finished)
+    done(flags(finished, records_directory, "--mode=evaluate", eval__weights="best", eval__clips="test",
                eval__protocols="('cfaan_released',)"))
-    [added] = [row for row in results(workdir) if row not in before]
+    [added] = [row for row in results(finished) if row not in before]
     assert (added["weights"], added["protocol"], added["clips"]) == ("best", "cfaan_released", "test")
-    assert len(results(workdir)) == len(before) + 1
+    assert len(results(finished)) == len(before) + 1
 
 
 @pytest.mark.slow
 def test_a_program_gets_the_features_of_the_evaluation(finished, records_directory):
-    workdir, _ = finished
-    stored = Search.load(workdir / "features-best-all_sampled.npz")
-    found = FeatureExtractor.from_workdir(workdir, "best")(RecordSet.open(records_directory, "query"))
+    stored = Search.load(finished / "features-best-all_sampled.npz")
+    found = FeatureExtractor.from_workdir(finished, "best")(RecordSet.open(records_directory, "query"))
     assert found.ids == stored.names[:stored.num_queries].tolist()
     np.testing.assert_allclose(found.features, stored.features[:stored.num_queries], rtol=1e-4, atol=1e-4)
 
@@ -201,9 +196,8 @@ def test_features_are_extracted_and_searched(tmp_path, records_directory, done):
 
 @pytest.mark.slow
 def test_trees_of_modules_without_shared_references_suffice(finished, tmp_path, records_directory):
-    call(flags(tmp_path / "run", records_directory, train__epochs=1),
-         NNX_GRAPH_MODE="false", NNX_GRAPH_UPDATES="false")
-    assert losses(tmp_path / "run") == losses(finished[0])[:2]
+    call(flags(tmp_path / "run", records_directory, train__epochs=1), NNX_GRAPH_MODE="false", NNX_GRAPH_UPDATES="false")
+    assert losses(tmp_path / "run") == losses(finished)[:2]
 
 
 @pytest.mark.parametrize("change, expected", [
