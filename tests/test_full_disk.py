@@ -32,6 +32,7 @@ from cfaan_jax.report import summary
 from cfaan_jax.report.label_review import review
 from cfaan_jax.runtime.command import describe_os_error, exit_status
 from data_prep import build_tfrecords
+from tests.privacy.test_forget import contents
 
 
 @contextmanager
@@ -43,10 +44,6 @@ def no_file_beyond(size: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def fails_and_goes_on(work, folder: Path, capsys, written: Path, size: int = 64) -> None:
@@ -68,10 +65,8 @@ def mine(records_directory, tmp_path) -> Path:
 
 def search_of(folder: Path) -> Search:
     parts = [RecordSet.open(folder, split) for split in ("query", "gallery")]
-    labels = {name: np.concatenate([getattr(part, name) for part in parts])
-              for name in ("names", "track_ids", "pids", "camids")}
-    features = np.random.default_rng(0).normal(size=(len(labels["pids"]), 4)).astype(np.float32)
-    return Search(features, len(parts[0]), **labels, about=About("tiny", "", False, "c2d", 0, "last", "test"))
+    features = np.random.default_rng(0).normal(size=(sum(map(len, parts)), 4)).astype(np.float32)
+    return Search.of_splits(features, *parts, About("tiny", "", False, "c2d", 0, "last", "test"))
 
 
 def test_an_index(mine, capsys):
