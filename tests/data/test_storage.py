@@ -16,6 +16,7 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
 from cfaan_jax.errors import DamagedRecord, InputError
 from tests import tiny_records
+from tests.data_prep.checks import check_refused
 
 
 @pytest.fixture
@@ -50,8 +51,7 @@ def test_one_read_brings_a_tracklet(address, reads):
     reads.reset_mock()
     sampler = IdentitySampler(records.pids, 8, 3, seed=0)
     for _ in range(2):
-        drawn = loader.TrainBatches(records, sampler, 3, tiny_records.SIZE, 1)[0]
-        assert len(drawn["frames"]) == 24
+        assert len(loader.TrainBatches(records, sampler, 3, tiny_records.SIZE, 1)[0]["frames"]) == 24
         assert reads.call_count == len(set(sampler.batch(0)))
 
 
@@ -59,8 +59,7 @@ def test_one_read_brings_a_tracklet(address, reads):
 def test_evaluation_reads_each_tracklet_once(address, reads, workers, records_directory):
     records = RecordSet.open(address, "gallery")
     reads.reset_mock()
-    batches = loader.ClipBatches(records, "all_sampled", 2, tiny_records.SIZE, 2, workers)
-    read = list(batches)
+    read = list(loader.ClipBatches(records, "all_sampled", 2, tiny_records.SIZE, 2, workers))
     assert sum(len(clips_of(n, 2, "all_sampled")) for n in records.lengths) > reads.call_count == len(records)
     local = RecordSet.open(records_directory, "gallery")
     for batch, same in zip(read, loader.ClipBatches(local, "all_sampled", 2, tiny_records.SIZE, 2), strict=True):
@@ -92,20 +91,17 @@ def test_what_vanishes_or_breaks_is_named_with_the_remedy(address, monkeypatch):
     with pytest.raises(InputError, match=f"{records.shard(0)} is missing; restore it") as raised:
         records.frame(0, 0)
     assert not isinstance(raised.value, DamagedRecord)
-    with pytest.raises(InputError, match="this shard is missing|no shard of split train"):
-        RecordSet.open(address, "train")
+    check_refused("this shard is missing|no shard of split train", RecordSet.open, address, "train")
     with pytest.raises(InputError, match="elsewhere/records/manifest.json is missing.*name the folder"):
         RecordSet.open("memory://elsewhere/records", "train")
 
     records = RecordSet.open(address, "query")
     monkeypatch.setattr(MemoryFileSystem, "cat_file", mock.Mock(side_effect=RuntimeError("no credentials")))
-    with pytest.raises(InputError, match=r"cannot be read \(RuntimeError: no credentials\); check its path"):
-        records.frame(0, 0)
+    check_refused(r"cannot be read \(RuntimeError: no credentials\); check its path", records.frame, 0, 0)
 
 
 def test_an_address_that_nothing_reads_names_what_is_missing():
-    with pytest.raises(InputError, match="nowhere://records: Protocol not known"):
-        RecordSet.open("nowhere://records", "train")
+    check_refused("nowhere://records: Protocol not known", RecordSet.open, "nowhere://records", "train")
     fsspec.register_implementation("lacking", "no_such_package.Files", errtxt="Install lackingfs", clobber=True)
     with pytest.raises(InputError, match="lacking://records: Install lackingfs; install the package"):
         RecordSet.open("lacking://records", "train")
@@ -115,5 +111,4 @@ def test_a_local_shard_that_vanishes_or_is_emptied_is_named(tmp_path, records_di
     for harm, said in ((lambda path: path.unlink(), "is missing"), (lambda path: path.write_bytes(b""), "cannot be")):
         records = RecordSet.open(shutil.copytree(records_directory, tmp_path / said), "query")
         harm(records.shard(0))
-        with pytest.raises(InputError, match=said):
-            records.frame(0, 0)
+        check_refused(said, records.frame, 0, 0)

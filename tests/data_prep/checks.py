@@ -1,4 +1,4 @@
-"""What the tests of several parts of data_prep share."""
+"""What the tests of several parts of data_prep share; `check_refused` serves those of other rooms, too."""
 
 from collections.abc import Iterator
 

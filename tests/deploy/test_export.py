@@ -21,6 +21,7 @@ from cfaan_jax.evaluate import features
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.runtime import lock
+from tests.data_prep.checks import check_refused
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +47,7 @@ def shrunk(variant: str, seed: int = 0, **model):
 
 
 def clips(count: int, length: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(7)
-    frames = rng.integers(0, 256, (count, length, 64, 32, 3), dtype=np.uint8)
+    frames = np.random.default_rng(7).integers(0, 256, (count, length, 64, 32, 3), dtype=np.uint8)
     return frames, np.tile(np.array([16, 64, 0, 16], np.int32), (count, length, 1))
 
 
@@ -81,8 +81,7 @@ def test_a_process_without_this_package_gets_the_same_features(made, tmp_path):
 def test_the_onnx_file_gives_the_same_features_for_any_number_of_clips(made, variant):
     model, folder = made[variant]
     session = onnxruntime.InferenceSession(folder / "network.onnx", providers=["CPUExecutionProvider"])
-    described = session.get_modelmeta().custom_metadata_map["description"]
-    assert described == (folder / "network.json").read_text()
+    assert session.get_modelmeta().custom_metadata_map["description"] == (folder / "network.json").read_text()
     for count in (1, 5):
         frames, rectangles = clips(count)
         [found] = session.run(None, {"frames": frames, "rectangles": rectangles})
@@ -193,8 +192,7 @@ def flip_a_bit(network: Path) -> None:
 def test_a_damaged_export_is_refused(tmp_path, made, file, damage, words):
     copy = shutil.copytree(made["p3d"][1], tmp_path / "export")
     damage(copy / file)
-    with pytest.raises(InputError, match=words):
-        ExportedNetwork.open(copy)
+    check_refused(words, ExportedNetwork.open, copy)
 
 
 def test_a_description_comes_back_as_it_was(made):
@@ -235,16 +233,13 @@ def test_tensorflow_alone_gets_the_same_features(made, tmp_path, variant, length
 
 def test_a_saved_model_that_cannot_be_written_is_named(made, tmp_path, monkeypatch):
     pytest.importorskip("tensorflow")
-    with pytest.raises(InputError, match=f"{tmp_path}: no exported network"):
-        saved_model.write(tmp_path)
+    check_refused(f"{tmp_path}: no exported network", saved_model.write, tmp_path)
     folder = shutil.copytree(made["p3d"][1], tmp_path / "export")
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "tensorflow", None)
-        with pytest.raises(InputError, match="needs tensorflow; pip install tensorflow"):
-            saved_model.write(folder)
+        check_refused("needs tensorflow; pip install tensorflow", saved_model.write, folder)
     write_saved_model(folder)
     shutil.rmtree(folder / "saved_model")
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    with pytest.raises(InputError, match="saved_model is not written: its features differ"):
-        saved_model.write(folder)
+    check_refused("saved_model is not written: its features differ", saved_model.write, folder)
     assert not list(folder.glob("saved_model*"))

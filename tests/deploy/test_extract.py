@@ -15,6 +15,7 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.experiment.recipes import recipe
 from tests import tiny_records
+from tests.data_prep.checks import check_refused
 
 ABOUT = dict(network="c2d", weights="last", fingerprint="0123", clips="all_sampled", distance="cosine")
 ONE = extract.Extracted(["a"], np.ones((1, 2), np.float32), ABOUT)
@@ -84,19 +85,16 @@ def test_other_and_damaged_parquet_is_refused(tmp_path):
         folder.mkdir()
         parquet.write_table(arrow.table({"id": ["a"], "feature": arrow.array([[1.0, 2.0]], kind)},
                                         metadata={"about": json.dumps(ABOUT)}), folder / "features.parquet")
-        with pytest.raises(InputError, match="no readable features .features of type"):
-            extract.read(folder)
+        check_refused("no readable features .features of type", extract.read, folder)
     extract.write(tmp_path / "cut", ONE, "parquet")
     path = tmp_path / "cut/features.parquet"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match="no readable features"):
-        extract.read(tmp_path / "cut")
+    check_refused("no readable features", extract.read, tmp_path / "cut")
 
 
 def test_parquet_without_pyarrow_is_refused_before_the_work(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InputError, match="pip install pyarrow"):
-        extract.extract(None, None, tmp_path, tmp_path / "out", "last", "parquet")
+    check_refused("pip install pyarrow", extract.extract, None, None, tmp_path, tmp_path / "out", "last", "parquet")
 
 
 def test_the_nearest_come_first():
@@ -115,17 +113,14 @@ def test_features_of_two_networks_are_not_compared():
 
 
 def test_what_holds_nothing_is_named(model, config, tmp_path):
-    with pytest.raises(InputError, match="none: no such folder"):
-        extract.extract(model, config, tmp_path / "none", tmp_path / "out", "last")
+    check_refused("none: no such folder", extract.extract, model, config, tmp_path / "none", tmp_path / "out", "last")
     with pytest.raises(InputError, match="neither records nor folders of images"):
         extract.extract(model, config, tmp_path, tmp_path / "out", "last")
-    with pytest.raises(InputError, match="no readable features"):
-        extract.read(tmp_path)
+    check_refused("no readable features", extract.read, tmp_path)
     for name in ("a\rb", "a\udcff"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.jpg").touch()
-        with pytest.raises(InputError, match="without control codes"):
-            extract.extract(model, config, tmp_path, tmp_path / "out", "last")
+        check_refused("without control codes", extract.extract, model, config, tmp_path, tmp_path / "out", "last")
         shutil.rmtree(tmp_path / name)
 
 
@@ -138,10 +133,8 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, what):
         folder.mkdir()
         for name in ("features.npy", "notes.txt"):
             (folder / name).touch()
-    with pytest.raises(InputError, match=f"--out={folder}: .*; name a new folder"):
-        extract.check_out(folder)
-    with pytest.raises(InputError, match="--out=.: name a new folder"):
-        extract.check_out(Path("."))
+    check_refused(f"--out={folder}: .*; name a new folder", extract.check_out, folder)
+    check_refused("--out=.: name a new folder", extract.check_out, Path("."))
 
 
 def test_what_else_lies_beside_features_stays(tmp_path):

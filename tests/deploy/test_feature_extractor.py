@@ -14,6 +14,7 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import features
 from tests import tiny_records
+from tests.data_prep.checks import check_refused
 
 SETTINGS = dict(clip_length=2, image_size=(64, 32))
 NETWORK = dict(width=8, depths=(1, 1, 1, 1))
@@ -83,17 +84,14 @@ def test_whitened_features_are_those_of_the_clips_of_all_sets(extractor, model, 
 
 def test_too_few_tracklets_are_not_whitened(extractor, gallery, tmp_path):
     [first, *_] = files(gallery, tmp_path).items()
-    with pytest.raises(InputError, match="1 tracklets are too few to whiten features with.*at least 10"):
-        extractor.whitened(dict([first]))
-    with pytest.raises(InputError, match="0 tracklets are too few"):
-        extractor.whitened()
+    check_refused("1 tracklets are too few to whiten features with.*at least 10", extractor.whitened, dict([first]))
+    check_refused("0 tracklets are too few", extractor.whitened)
 
 
 @pytest.mark.parametrize("nothing", [None, 3])
 def test_what_is_no_tracklets_is_named(nothing, extractor):
     for asked in (extractor, extractor.whitened):
-        with pytest.raises(InputError, match=f"^{type(nothing).__name__} in the place of tracklets: give a mapping"):
-            asked(nothing)
+        check_refused(f"^{type(nothing).__name__} in the place of tracklets: give a mapping", asked, nothing)
 
 
 def test_a_torch_file_gives_the_features_of_its_network(model, gallery, expected, tmp_path):
@@ -106,11 +104,9 @@ def test_a_torch_file_gives_the_features_of_its_network(model, gallery, expected
 
 
 def test_what_lies_in_a_folder_decides_how_it_is_opened(tmp_path):
-    with pytest.raises(InputError, match="config.json is missing: .* is not the workdir of an experiment"):
-        FeatureExtractor.open(tmp_path)
+    check_refused("config.json is missing: .* is not the workdir of an experiment", FeatureExtractor.open, tmp_path)
     (tmp_path / "network.json").write_text("{}")
-    with pytest.raises(InputError, match="the exported network is damaged"):
-        FeatureExtractor.open(tmp_path)
+    check_refused("the exported network is damaged", FeatureExtractor.open, tmp_path)
 
 
 def test_boxes_in_a_video_are_cut_and_clipped(extractor, tmp_path):
@@ -125,8 +121,7 @@ def test_boxes_in_a_video_are_cut_and_clipped(extractor, tmp_path):
     assert found.ids == ["a"]
     np.testing.assert_allclose(found.features, alone.features, atol=0.05 * np.abs(alone.features).max())
     for boxes in ({"a": {7: (0, 9, 0, 9)}}, {"a": {0: (200, 300, 0, 9)}}):
-        with pytest.raises(InputError, match=str(path)):
-            extractor.video(path, boxes)
+        check_refused(str(path), extractor.video, path, boxes)
 
 
 def test_re_detect_and_link_gives_what_packed_records_give(model, gallery, tmp_path):
@@ -151,8 +146,7 @@ def test_re_detect_and_link_gives_what_packed_records_give(model, gallery, tmp_p
     ({"a": [b"no picture"]}, "tracklet a, frame 0 is not a readable image"),
     ({"a": np.zeros((2, 8, 8, 3))}, r"tracklet a, frame 0: float64 \[8, 8, 3\]")])
 def test_what_is_no_tracklet_is_named(extractor, tracklets, words):
-    with pytest.raises(InputError, match=words):
-        extractor(tracklets)
+    check_refused(words, extractor, tracklets)
 
 
 @pytest.mark.parametrize("names, line", [
@@ -179,5 +173,4 @@ def test_the_package_alone_loads_no_jax():
     (dict(distance="far"), "distance='far': clips.*distance is one of cosine, euclidean"),
     (dict(batch_size=0), "batch_size=0, workers=2: both must be at least 1")])
 def test_options_are_checked_when_it_is_made(option, said):
-    with pytest.raises(InputError, match=said):
-        FeatureExtractor(None, clip_length=2, image_size=(64, 32), **option)
+    check_refused(said, FeatureExtractor, None, clip_length=2, image_size=(64, 32), **option)

@@ -18,13 +18,13 @@ from PIL import Image
 from cfaan_jax import metrics, models
 from cfaan_jax.data import augment, clips, loader, reading
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.errors import InputError
 from cfaan_jax.evaluate import evaluate, features
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.intervals import intervals
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.runtime.sharding import data_mesh, replicated
 from tests import tiny_records
+from tests.data_prep.checks import check_refused
 from tests.metrics.test_big_gallery import run_on_devices
 
 SIZE = (32, 16)
@@ -149,8 +149,7 @@ def test_all_splits_and_all_weights_share_one_compilation(query, gallery):
     extract(network, query, 8)
     graphdef, state = nnx.split(network)
     compiled = features.compiled_features(graphdef, jax.tree.structure(state), replicated(data_mesh()))
-    assert compiled._cache_size() >= 1
-    before = compiled._cache_size()
+    assert (before := compiled._cache_size()) >= 1
     extract(network, gallery, 8)
     network.linear.kernel[...] *= 2
     extract(network, gallery, 8)
@@ -160,8 +159,7 @@ def test_all_splits_and_all_weights_share_one_compilation(query, gallery):
 def test_a_feature_that_is_not_finite_is_refused(query):
     network = Network()
     network.linear.bias[...] = np.nan
-    with pytest.raises(InputError, match="feature of tracklet query-0 is not finite"):
-        extract(network, query)
+    check_refused("feature of tracklet query-0 is not finite", extract, network, query)
 
 
 SHARDED = """
@@ -190,9 +188,8 @@ def test_four_devices_give_the_features_of_one(tmp_path, directory, gallery):
 @pytest.fixture
 def config(directory):
     return ConfigDict({
-        "seed": 5, "model": {"name": "c2d"},
-        "data": {"records": str(directory), "clip_length": T, "image_size": SIZE, "workers": 2,
-                 "on_bad_record": "error"},
+        "seed": 5, "model": {"name": "c2d"}, "data": {"records": str(directory), "clip_length": T, "image_size": SIZE,
+                                                      "workers": 2, "on_bad_record": "error"},
         "eval": {"clips": "all_sampled", "protocols": ("mars", "mars_revised"), "corrections": "", "max_rank": 50,
                  "distance": "cosine", "batch": 4, "rerank": False, "report_lists": 3, "raw_records": ""}})
 
@@ -225,9 +222,8 @@ def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsy
         "mAP": score.mAP, "mINP": score.mINP, "mAP_interval": list(intervals(score, search.pids[:4])["mAP"]),
         "rank1_interval": list(intervals(score, search.pids[:4])["rank1"]),
         "rank1": score.cmc[0], "rank5": score.cmc[4], "rank10": score.cmc[9], "rank20": score.cmc[19],
-        "gallery_size": 6, "num_valid": 4, "num_queries": 4, "left_out": 0,
-        "seed": 5, "weights": "last", "clips": "all_sampled",
-        "dataset": "synthetic", "corrections": None, "note": "drawn by code"}
+        "gallery_size": 6, "num_valid": 4, "num_queries": 4, "left_out": 0, "seed": 5, "weights": "last",
+        "clips": "all_sampled", "dataset": "synthetic", "corrections": None, "note": "drawn by code"}
     text = capsys.readouterr().out
     for part in ("mars_revised", "weights last", "clips all_sampled", "raw tracklets of synthetic", "drawn by code",
                  f"{100 * score.mAP:.1f}", "4 of 4", "gallery"):
@@ -285,8 +281,7 @@ def test_wrong_settings_show_before_the_work(config, tmp_path, monkeypatch, sett
                                              for i in range(2)])
     config.model.name = "cfaan"
     config.eval.update(settings)
-    with pytest.raises(InputError, match=message):
-        evaluate.evaluate(small("cfaan", depths=(1, 1, 2, 1)), config, tmp_path / "run", "last")
+    check_refused(message, evaluate.evaluate, small("cfaan", depths=(1, 1, 2, 1)), config, tmp_path / "run", "last")
     assert not (tmp_path / "run").exists()
 
 
@@ -305,20 +300,16 @@ def small(name, clip_length=2, size=(32, 16), **options):
 
 def test_clips_that_the_network_does_not_take_show_before_the_work(config, query):
     config.eval.clips = "dense_cut"
-    with pytest.raises(InputError, match="clips=dense_cut gives shorter clips"):
-        evaluate.check_network(small("tclnet"), config)
-    with pytest.raises(InputError, match="clips=dense_cut gives shorter clips"):
-        extract(small("cfaan"), query, mode="dense_cut")
+    check_refused("clips=dense_cut gives shorter clips", evaluate.check_network, small("tclnet"), config)
+    check_refused("clips=dense_cut gives shorter clips", extract, small("cfaan"), query, mode="dense_cut")
 
 
 def test_damaged_tracklets_are_left_out_and_counted(config, tmp_path, capsys):
     expected = evaluate.search(Network(), config, "last", "all_sampled")
     config.data.records = str(tiny_records.damage(shutil.copytree(config.data.records, tmp_path / "r"), "gallery", 2))
-    with pytest.raises(InputError, match="tracklet gallery-2 is damaged"):
-        evaluate.evaluate(Network(), config, tmp_path, "last")
+    check_refused("tracklet gallery-2 is damaged", evaluate.evaluate, Network(), config, tmp_path, "last")
     config.data.on_bad_record = "skip"
-    rows = evaluate.evaluate(Network(), config, tmp_path, "last")
-    assert {row["left_out"] for row in rows} == {1}
+    assert {row["left_out"] for row in evaluate.evaluate(Network(), config, tmp_path, "last")} == {1}
     assert "damaged test tracklets left out: 1" in capsys.readouterr().out
     search = Search.load(tmp_path / "features-last-all_sampled.npz")
     whole = expected.names != "gallery-2"
@@ -331,15 +322,13 @@ def test_scoring_again_needs_no_network(config, tmp_path):
     corrections.write_text("track_id,pid,second_pid\n6,2,2\n")
     search = evaluate.search(Network(), config, "last", "all_sampled")
     search.save(features_file)
-    done = subprocess.run([sys.executable, "-m", "cfaan_jax.evaluate", str(features_file),
-                           f"--corrections={corrections}"], capture_output=True, text=True, check=True,
-                          cwd=Path(__file__).parents[2])
+    command = [sys.executable, "-m", "cfaan_jax.evaluate", str(features_file), f"--corrections={corrections}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     lines = done.stdout.split("\n")
     for name, score in search.score("all", corrections).items():
         assert any(f"| {name} " in line and f" {100 * score.mAP:.1f} " in line for line in lines), name
     assert str(corrections) in done.stdout
-    with pytest.raises(InputError, match="unknown protocol 'mers'"):
-        evaluate.main([str(features_file), "--protocols=mers"])
+    check_refused("unknown protocol 'mers'", evaluate.main, [str(features_file), "--protocols=mers"])
 
 
 @pytest.mark.slow

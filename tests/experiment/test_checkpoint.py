@@ -14,6 +14,7 @@ from flax import nnx
 from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress, restore_model
 from cfaan_jax.experiment.config import create_model, load_config, save_or_check_config
+from tests.data_prep.checks import check_refused
 from tests.experiment.test_config import small
 
 
@@ -77,15 +78,13 @@ def test_restoring_changes_nothing_on_disk_and_a_missing_best_says_when_there_is
     shutil.rmtree(workdir / "checkpoints/best")
     before = sorted(workdir.rglob("*"))
     restore_model(workdir)
-    with pytest.raises(InputError, match="no checkpoint 'best'.*evaluate_every"):
-        restore_model(workdir, "best")
+    check_refused("no checkpoint 'best'.*evaluate_every", restore_model, workdir, "best")
     assert sorted(workdir.rglob("*")) == before
 
 
 def test_an_untrained_workdir_says_to_train(tmp_path):
     save_or_check_config(small(), tmp_path)
-    with pytest.raises(InputError, match="no checkpoint 'last'.*train first"):
-        restore_model(tmp_path)
+    check_refused("no checkpoint 'last'.*train first", restore_model, tmp_path)
 
 
 def test_the_latest_alone_is_kept_and_what_a_killed_process_left_is_not_taken_for_it(workdir):
@@ -128,5 +127,4 @@ def test_a_config_that_is_strange_or_of_another_network_is_named(workdir, said, 
     config = json.loads((workdir / "config.json").read_text())
     config[section][name] = value
     (workdir / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=said):
-        restore_model(workdir)
+    check_refused(said, restore_model, workdir)

@@ -4,6 +4,7 @@ import scipy.io
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import corrections
+from tests.data_prep.checks import check_refused
 
 TRACKS, PIDS = np.array([10, 11, 12, 13]), np.array([5, 0, 6, -1])
 
@@ -53,8 +54,7 @@ def test_mat_of_other_data_is_refused(tmp_path):
     ("track_id,pid,second_pid\n10,99999999999999999999999,5\n", "are not three whole numbers"),
     ("track_id,pid,second_pid\n10,-7,-7\n", "-7 is not an identity")])
 def test_malformed_csv_is_refused(tmp_path, text, message):
-    with pytest.raises(InputError, match=message):
-        corrections.read(csv_file(tmp_path, text, header=""))
+    check_refused(message, corrections.read, csv_file(tmp_path, text, header=""))
 
 
 def test_what_spreadsheets_write_is_read(tmp_path):
@@ -62,22 +62,16 @@ def test_what_spreadsheets_write_is_read(tmp_path):
     path.write_bytes('\ufefftrack_id, pid, second_pid\r\n10, "5", 5\r\n\r\n'.encode())
     assert corrections.read(path).pids.tolist() == [5]
     path.write_bytes("track_id,pid,second_pid\n10,5,5\n".encode("utf-16"))
-    with pytest.raises(InputError, match="not a CSV file in UTF-8"):
-        corrections.read(path)
+    check_refused("not a CSV file in UTF-8", corrections.read, path)
 
 
 def test_malformed_or_missing_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="instead of track_test_info"):
-        corrections.read(mat_file(tmp_path, np.zeros((2, 6)), key="other"))
-    with pytest.raises(InputError, match="is 2x4; it must have six columns"):
-        corrections.read(mat_file(tmp_path, np.zeros((2, 4))))
-    with pytest.raises(InputError, match="not whole numbers"):
-        corrections.read(mat_file(tmp_path, np.full((2, 6), 0.5)))
+    check_refused("instead of track_test_info", corrections.read, mat_file(tmp_path, np.zeros((2, 6)), key="other"))
+    check_refused("is 2x4; it must have six columns", corrections.read, mat_file(tmp_path, np.zeros((2, 4))))
+    check_refused("not whole numbers", corrections.read, mat_file(tmp_path, np.full((2, 6), 0.5)))
     (tmp_path / "broken.mat").write_bytes(b"not a matrix")
-    with pytest.raises(InputError, match="broken.mat: not a readable MATLAB file"):
-        corrections.read(tmp_path / "broken.mat")
-    with pytest.raises(InputError, match="nowhere.csv: no such file"):
-        corrections.read(tmp_path / "nowhere.csv")
+    check_refused("broken.mat: not a readable MATLAB file", corrections.read, tmp_path / "broken.mat")
+    check_refused("nowhere.csv: no such file", corrections.read, tmp_path / "nowhere.csv")
 
 
 @pytest.mark.parametrize("line, tracks, message", [

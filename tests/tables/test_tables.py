@@ -17,6 +17,7 @@ from cfaan_jax.experiment import config_file
 from cfaan_jax.experiment.recipes import VARIANTS
 from cfaan_jax.tables import runs, tables
 from cfaan_jax.tables.flops import Cost
+from tests.data_prep.checks import check_refused
 from tests.report import test_summary
 
 REPOSITORY = Path(__file__).parents[2]
@@ -90,8 +91,7 @@ def test_the_variant_is_told_by_the_network_and_not_by_the_folder(tmp_path, caps
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_known_again_at_both_scales(variant):
     for scale in runs.SCALES.values():
-        stored = json.loads(json.dumps(scale.config_of(variant).model.to_dict()))
-        assert runs.variant_of(stored) == variant
+        assert runs.variant_of(json.loads(json.dumps(scale.config_of(variant).model.to_dict()))) == variant
 
 
 @pytest.mark.parametrize("number", tables.TABLES)
@@ -123,6 +123,8 @@ def test_without_any_run_all_commands_take_the_records_that_the_readme_packs(tmp
     assert all(f"--workdir={tmp_path}/none/mars/" in line["command"] for line in lines)
     for words in ("--config=mars:cfaan", "--config.data.records=/data/mars-dl", "/mars/cfaan-aligned-seed0"):
         assert words in lines[-1]["command"]
+
+
 def test_settings_of_the_runs_stand_below_the_table_and_in_the_commands(tmp_path, capsys):
     settings = {"train.epochs": 20, "optim.milestones": (13, 17), "eval.report_lists": 1, "data.workers": 1}
     run(tmp_path, "c2d", settings=settings)
@@ -219,15 +221,13 @@ def test_markdown_and_files(tmp_path, capsys):
 def test_wrong_input_is_refused(tmp_path, arguments, message):
     run(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=message):
-        tables.main(["--table=2", *(each.format(tmp_path) for each in arguments)])
+    check_refused(message, tables.main, ["--table=2", *(each.format(tmp_path) for each in arguments)])
 
 
 def test_a_run_that_is_there_twice_is_refused(tmp_path):
     run(tmp_path)
     run(tmp_path, name="again")
-    with pytest.raises(InputError, match="c2d was run twice on raw tracklets with seed 0"):
-        tables.main(["--table=2", f"--runs={tmp_path}"])
+    check_refused("c2d was run twice on raw tracklets with seed 0", tables.main, ["--table=2", f"--runs={tmp_path}"])
 
 
 @pytest.mark.parametrize("rows, message", [
@@ -237,8 +237,7 @@ def test_a_run_that_is_there_twice_is_refused(tmp_path):
 ])
 def test_figures_that_no_evaluation_writes_are_refused(tmp_path, rows, message):
     run(tmp_path, rows=rows)
-    with pytest.raises(InputError, match=f"c2d-raw-seed0/results.json.*{message}"):
-        tables.main(["--table=2", f"--runs={tmp_path}"])
+    check_refused(f"c2d-raw-seed0/results.json.*{message}", tables.main, ["--table=2", f"--runs={tmp_path}"])
 
 
 def test_a_run_without_a_field_of_the_others_is_refused(tmp_path):
@@ -248,15 +247,13 @@ def test_a_run_without_a_field_of_the_others_is_refused(tmp_path):
     config = json.loads(path.read_text())
     del config["optim"]["gamma"]
     path.write_text(json.dumps(config))
-    with pytest.raises(InputError, match="optim.gamma"):
-        tables.main(["--table=2", f"--runs={tmp_path}"])
+    check_refused("optim.gamma", tables.main, ["--table=2", f"--runs={tmp_path}"])
 
 
 def test_both_scales_in_one_folder_need_a_choice(tmp_path, capsys):
     run(tmp_path)
     (tmp_path / "mars").mkdir()
-    with pytest.raises(InputError, match="several scales"):
-        tables.main(["--table=2", f"--runs={tmp_path}"])
+    check_refused("several scales", tables.main, ["--table=2", f"--runs={tmp_path}"])
     assert "50.0" in printed(capsys, "--table=2", f"--runs={tmp_path}", "--scale=small")
 
 
