@@ -113,7 +113,6 @@ def test_hog_accepts_any_shape(shape):
     assert len(detectors.create("hog").detect([np.zeros((*shape, 3), np.uint8)])) == 1
 
 
-
 def test_hog_needs_the_height_of_its_window():
     assert len(detectors.create("hog", input_size=(128, 64)).detect([padded(person()[0])])) == 1
     check_refused("at least 128 rows", detectors.create, "hog", input_size=(127, 64))

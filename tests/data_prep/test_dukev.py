@@ -10,12 +10,10 @@ from tests.data_prep.checks import check_refused, write_named
 
 TRACKLETS = {
     "train/0001/0002": ["0001_C2_F0002_X00011.jpg", "0001_C2_F0001_X00010.jpg", "0001_C2_F0010_X00020.jpg"],
-    "train/0010/0011": ["0010_C8_F0001_X00001.jpg"],
-    "train/0002/0003": ["0002_C1_F0001_X00001.jpg"],
+    "train/0010/0011": ["0010_C8_F0001_X00001.jpg"], "train/0002/0003": ["0002_C1_F0001_X00001.jpg"],
     "query/0005/0007": ["0005C3F0001X30823.jpg", "0005C3F0002X30824.jpg"],
     "query/0004/0006": ["0004_C1_F0001_X00001.jpg"],
-    "gallery/0005/0008": ["0005_C4_F0001_X00001.jpg"],
-    "gallery/0004/0005": ["0004_C2_F0002_X00001.jpg"]}
+    "gallery/0005/0008": ["0005_C4_F0001_X00001.jpg"], "gallery/0004/0005": ["0004_C2_F0002_X00001.jpg"]}
 
 
 @pytest.fixture

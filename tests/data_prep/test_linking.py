@@ -93,8 +93,7 @@ def features_of(model, crops):
 @pytest.mark.slow
 def test_ide_gives_the_checkpoints_features_in_any_number(tmp_path):
     linker = linkers.create(f"ide:{write_workdir(tmp_path)}")
-    rng = np.random.default_rng(0)
-    crops = [rng.integers(0, 256, (32, 16, 3), dtype=np.uint8) for _ in range(35)]
+    crops = list(np.random.default_rng(0).integers(0, 256, (35, 32, 16, 3), dtype=np.uint8))
     result, expected = linker.features(crops), features_of(network(), crops)
     assert result.dtype == np.float32 and result.shape == expected.shape
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4 * float(jax.numpy.abs(expected).max()))

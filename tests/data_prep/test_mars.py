@@ -54,8 +54,7 @@ def test_tracklets_come_as_train_query_gallery_by_row(root):
 
 
 def test_frames_are_read_from_the_folder_of_the_first_four_characters_also_in_another_process(root):
-    sent = pickle.loads(pickle.dumps(DATASETS["mars"](root).tracklets))
-    tracklets = {tracklet.name: tracklet for tracklet in sent}
+    tracklets = {tracklet.name: tracklet for tracklet in pickle.loads(pickle.dumps(DATASETS["mars"](root).tracklets))}
     assert tracklets["0001C2T0002"].read(1) == b"0001C2T0002F002.jpg"
     assert tracklets["00-1C3T0001"].read(0) == b"00-1C3T0001F001.jpg"
     assert tracklets["0002C4T0002"].sources == (
@@ -70,8 +69,7 @@ def test_names_stay_unique_when_two_rows_share_a_stem(root):
 
 def test_a_missing_image_names_the_file_and_the_frame(root):
     (root / "bbox_train/0001/0001C1T0001F002.jpg").unlink()
-    tracklet = DATASETS["mars"](root).tracklets[0]
-    check_refused("0001C1T0001F002.jpg.*frame 1.*unpack", tracklet.read, 1)
+    check_refused("0001C1T0001F002.jpg.*frame 1.*unpack", DATASETS["mars"](root).tracklets[0].read, 1)
 
 
 @pytest.mark.parametrize("gone, message", [

@@ -70,13 +70,11 @@ def test_confidence_is_a_threshold(tmp_path, confidence, count):
 
 @pytest.mark.parametrize("names, count", [(["person", "car", "bus"], 1), (["car", "person", "bus"], 0)])
 def test_names_in_the_file_say_which_class_is_the_person(tmp_path, names, count):
-    spec = write_detector(tmp_path / "named.onnx", classes=3, names=dict(enumerate(names)))
-    assert count_persons(spec) == count
+    assert count_persons(write_detector(tmp_path / "net.onnx", classes=3, names=dict(enumerate(names)))) == count
 
 
 def test_names_that_are_code_are_never_run(tmp_path):
-    spec = write_detector(tmp_path / "net.onnx", names="__import__('os').system('touch /tmp/ran')")
-    assert count_persons(spec) == 1
+    assert count_persons(write_detector(tmp_path / "net.onnx", names="__import__('os').system('touch /tmp/ran')")) == 1
 
 
 def test_the_size_of_the_file_counts_and_another_is_refused(tmp_path):
@@ -133,8 +131,7 @@ def test_files_that_are_missing_broken_or_take_or_give_something_else_are_refuse
     for value in (*half.graph.input, *half.graph.output):
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
     onnx.save(half, tmp_path / "half.onnx")
-    said = r"half.onnx: takes x tensor\(float16\).*takes one float32 tensor"
-    check_refused(said, create, f"onnx:{tmp_path / 'half.onnx'}")
+    check_refused(r"half.onnx: takes x tensor\(float16\).*one float32 tensor", create, f"onnx:{tmp_path / 'half.onnx'}")
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [])
     nodes = [helper.make_node("ReduceMean", ["x"], ["out"], keepdims=0)]
     scalar = write(tmp_path / "scalar.onnx", nodes, [out], {})

@@ -60,8 +60,7 @@ def test_distances_are_written_where_there_are_some():
 def test_long_tracklets_are_thinned_out_evenly():
     frames = [frame(shade=50 + k) for k in range(30)]
     picture = sheet(frames, columns=4)
-    shown = [k for k in range(30) if count(picture, (50 + k,) * 3) > 5000]
-    assert shown == [0, 10, 19, 29]
+    assert [k for k in range(30) if count(picture, (50 + k,) * 3) > 5000] == [0, 10, 19, 29]
     assert sheet(frames[:1], columns=4).shape[1] < picture.shape[1]
 
 

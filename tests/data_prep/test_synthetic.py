@@ -180,18 +180,15 @@ def test_boxes_have_the_faults_that_the_truth_names(truth):
     for own in people:
         boxes, sides = np.array(own["own"]), own["cut"]
         if own["box"].startswith("cut"):
-            side = own["box"].removeprefix("cut ")
-            assert sum(side in frame for frame in sides) >= len(sides) / 2
+            assert sum(own["box"].removeprefix("cut ") in frame for frame in sides) >= len(sides) / 2
         if own["box"] == "tight":
-            centres = boxes.reshape(-1, 2, 2).mean(axis=2)
-            assert (np.abs(centres - [128, 64]) < [256 / 8, 128 / 4]).all()
+            assert (np.abs(boxes.reshape(-1, 2, 2).mean(axis=2) - [128, 64]) < [256 / 8, 128 / 4]).all()
         if own["box"] == "loose":
             assert ((boxes[:, 1] - boxes[:, 0]) < 225).all()
 
 
 def test_drifting_boxes_slide_off():
-    target = np.tile([1.0, 2.7, 4.0, 4.7], (20, 1))
-    rng = np.random.default_rng(0)
+    target, rng = np.tile([1.0, 2.7, 4.0, 4.7], (20, 1)), np.random.default_rng(0)
     moved = {kind: [abs(np.diff(walks.window(rng, target, kind)[[0, -1], 2])[0]) for _ in range(40)]
              for kind in ("tight", "drifting")}
     assert min(moved["drifting"]) > 0.2 and np.mean(moved["drifting"]) > 4 * np.mean(moved["tight"])
@@ -248,12 +245,10 @@ def test_the_hog_detector_finds_the_people(dataset, truth):
 
 def test_cameras_see_the_same_grey_card_differently():
     studio = cameras.Studio(0)
-    card = np.full((256, 128, 3), 128, np.uint8)
-    window = np.array([3.0, 5.0, 4.0, 5.0])
+    card, window = np.full((256, 128, 3), 128, np.uint8), np.array([3.0, 5.0, 4.0, 5.0])
     seen = np.array([decode(studio.develop(camera, card, window, np.ones(3), (0, 0))).mean(axis=(0, 1))
                      for camera in range(4)])
-    distances = np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(4, 1)]
-    assert distances.min() > 8
+    assert np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(4, 1)].min() > 8
 
 
 @pytest.mark.slow

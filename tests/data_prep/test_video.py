@@ -102,9 +102,8 @@ def test_no_track_is_for_training_if_none_is_wanted(clip):
 
 
 def test_several_files_are_cameras_and_every_track_a_person_of_its_own(tmp_path):
-    files = [write_video(tmp_path / "a.avi", {"red": WALKERS["red"], "green": WALKERS["green"]}),
-             write_video(tmp_path / "b.avi", {"green": WALKERS["green"]}),
-             write_video(tmp_path / "c.avi", {"blue": WALKERS["blue"]})]
+    files = [write_video(tmp_path / name, {colour: WALKERS[colour] for colour in colours})
+             for name, colours in (("a.avi", ("red", "green")), ("b.avi", ("green",)), ("c.avi", ("blue",)))]
     dataset = open_video(":".join(map(str, files)))
     assert "nobody knows who is who" in dataset.note
     assert [(t.name, t.split, t.track_id, t.pid, t.camid) for t in dataset.tracklets] == [
@@ -136,8 +135,7 @@ def test_stride_skips_frames(clip):
     detector = ColourDetector()
     dataset = open_video(clip, detector=detector, stride=2, minimum_length=5)
     assert detector.frames == 20
-    numbers = {int(source.partition("#")[2]) for t in dataset.tracklets for source in t.sources}
-    assert numbers == set(range(2, 40, 2))
+    assert {int(source.partition("#")[2]) for t in dataset.tracklets for source in t.sources} == set(range(2, 40, 2))
 
 
 def test_person_hidden_for_a_moment_keeps_the_track(tmp_path):

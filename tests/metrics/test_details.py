@@ -33,8 +33,7 @@ def test_the_inverse_penalty_of_a_plain_loop():
 
 
 def test_queries_without_a_match_count_for_the_matlab_protocol():
-    distances = np.array([[0.1, 0.2], [0.1, 0.2]])
-    score = metrics.score(distances, [1, 5], [1, 2], [1, 1], [2, 2], protocol="mars_matlab")
+    score = metrics.score(np.array([[0.1, 0.2], [0.1, 0.2]]), [1, 5], [1, 2], [1, 1], [2, 2], protocol="mars_matlab")
     assert score.mINP == 0.5 and score.inp.tolist() == [1.0]
     assert intervals(score, np.array([1, 5]))["mAP"] == (0.0, 1.0)
 

@@ -39,8 +39,7 @@ def test_euclidean_distances_are_squared_and_of_features_as_they_are():
 
 
 def test_a_zero_feature_is_far_from_everything_but_no_error():
-    search = small_search(features=np.zeros((7, 2), np.float32))
-    assert not search.distances().any()
+    assert not small_search(features=np.zeros((7, 2), np.float32)).distances().any()
 
 
 def test_scores_by_hand():
@@ -56,8 +55,7 @@ def test_scores_by_hand():
 
 def test_all_is_every_protocol_of_the_data_set():
     assert list(small_search().score("all")) == [protocol.name for protocol in protocols.resolve("all")]
-    dukev = small_search(about=replace(ABOUT, dataset="dukev"))
-    assert list(dukev.score("all")) == ["dukev", "dukev_revised"]
+    assert list(small_search(about=replace(ABOUT, dataset="dukev")).score("all")) == ["dukev", "dukev_revised"]
 
 
 def test_corrections_change_the_revised_protocols_only(tmp_path):
@@ -159,5 +157,5 @@ def test_stored_features_that_do_not_fit_are_refused(tmp_path, change, message):
 @pytest.mark.parametrize("factor", [1e-30, 1e30])
 def test_cosines_do_not_depend_on_the_scale(factor):
     search = small_search()
-    scaled = small_search(features=(search.features * np.float32(factor)))
+    scaled = small_search(features=search.features * np.float32(factor))
     np.testing.assert_allclose(scaled.distances(), search.distances(), atol=1e-6)

@@ -72,8 +72,7 @@ def test_alignment_finds_what_has_moved():
     align = Alignment(16, False, np.random.default_rng(0))
     align.semantic = nnx.Param(jnp.eye(16))
     frame = np.eye(16, dtype=np.float32).reshape(4, 4, 16)
-    moved = frame[::-1, ::-1]
-    before, after = align(jnp.asarray(np.stack([frame, moved])[None]))
+    before, after = align(jnp.asarray(np.stack([frame, frame[::-1, ::-1]])[None]))
     place = np.arange(16).reshape(4, 4)
     np.testing.assert_array_equal(np.argmax(after[0, 0], axis=-1), place)
     np.testing.assert_array_equal(np.argmax(before[0, 1], axis=-1), place[::-1, ::-1])

@@ -66,8 +66,7 @@ def test_training_is_the_references(name):
 def test_pooling_counts_only_cells_inside_the_rectangle():
     maps = np.arange(8, dtype=np.float32).reshape(1, 1, 2, 4, 1)  # rows 0 1 2 3 and 4 5 6 7
     for rectangle, expected in [((0, 2, 0, 4), 3.5), ((0, 1, 1, 3), 1.5), ((1, 2, 3, 4), 7.0), ((0, 2, 2, 4), 4.5)]:
-        found = masked_average(maps, np.array(rectangle).reshape(1, 1, 4))
-        assert float(found[0, 0, 0]) == expected, rectangle
+        assert float(masked_average(maps, np.array(rectangle).reshape(1, 1, 4))[0, 0, 0]) == expected, rectangle
 
 
 def test_a_rectangle_without_a_cell_is_0_and_has_a_finite_gradient():

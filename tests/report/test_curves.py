@@ -39,8 +39,7 @@ def test_training_curves(tmp_path):
     text = HEADER + "\n".join(rows) + "\n"
     path = training(tmp_path, text)
     assert lines(path) >= {"axes_1", "axes_2", "axes_3", "axes_4"}
-    first = path.read_bytes()
-    assert training(tmp_path, text).read_bytes() == first
+    assert path.read_bytes() == training(tmp_path, text).read_bytes()
 
 
 def test_a_panel_without_figures_is_left_out(tmp_path):

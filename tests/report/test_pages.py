@@ -93,6 +93,7 @@ class Browser:
     def run(self, script: str, *arguments):
         return self.driver.execute_script(script, *arguments)
 
+
 @pytest.fixture
 def browser(chromium, report):
     """Checks at the end that nothing went wrong and nothing was asked of anybody."""
@@ -242,8 +243,7 @@ def together(maps: dict, t: int, y: int, x: int) -> dict[str, np.ndarray]:
     frames, rows, columns = height.shape[:3]
     one = {name: np.zeros((frames, rows, columns)) for name in "hwt"}
     one["h"][t, :, x], one["w"][t, y], one["t"][:, y, x] = height[t, y, x], width[t, y, x], time[t, y, x]
-    every = np.einsum("i,ik,ikj->ijk", time[t, y, x], width[:, y, x], height[:, y])
-    return one | {"together": every}
+    return one | {"together": np.einsum("i,ik,ikj->ijk", time[t, y, x], width[:, y, x], height[:, y])}
 
 
 @pytest.mark.parametrize("scale", [0, 1])
@@ -301,6 +301,5 @@ def test_the_bytes_in_a_page_are_the_attention(maps):
     for packed, scale in zip(attention.pack(maps), maps, strict=True):
         for axis in "hwt":
             stored = np.frombuffer(base64.b64decode(packed[axis]), np.uint8).reshape(scale[axis].shape).astype(float)
-            shares = stored / stored.sum(-1, keepdims=True)
-            assert np.abs(shares - scale[axis]).max() <= 0.005 * scale[axis].max()
+            assert np.abs(stored / stored.sum(-1, keepdims=True) - scale[axis]).max() <= 0.005 * scale[axis].max()
             assert (packed["rows"], packed["columns"]) == scale[axis].shape[1:3]

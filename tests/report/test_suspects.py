@@ -10,8 +10,7 @@ from tests import tiny_records
 def search(pids, centres, noise=0.3, seed=0, **fields) -> Search:
     """Tracklets labelled `pids`, the features of each around the centre of the person it really shows."""
     rng = np.random.default_rng(seed)
-    people = rng.normal(size=(max(centres) + 1, 32))
-    features = people[list(centres)] + noise * rng.normal(size=(len(pids), 32))
+    features = rng.normal(size=(max(centres) + 1, 32))[list(centres)] + noise * rng.normal(size=(len(pids), 32))
     return Search(features.astype(np.float32), num_queries=0, names=np.array([f"t{i}" for i in range(len(pids))]),
                   track_ids=np.arange(len(pids)), pids=np.array(pids), about=tiny_records.ABOUT,
                   **dict(camids=rng.integers(1, 4, len(pids))) | fields)
@@ -62,8 +61,7 @@ def test_blocks_change_nothing(monkeypatch):
     labelled = search(shown + 1, shown)
     whole = suspects.find(labelled)
     monkeypatch.setattr(suspects, "_BLOCK", 5)
-    parts = suspects.find(labelled)
-    assert [(each.row, each.kind, each.own, each.others) for each in parts] == [
+    assert [(each.row, each.kind, each.own, each.others) for each in suspects.find(labelled)] == [
         (each.row, each.kind, each.own, each.others) for each in whole]
 
 
@@ -86,6 +84,5 @@ def test_sets_that_tell_nothing(pids, message):
 
 
 def test_each_tracklet_comes_once():
-    crowded = np.array([[4, 4], [0, 4], [0, 4], [3, 4]])
-    doubtful = suspects.find(search([1, 1, 2, 2], [0, 0, 1, 1]), crowded)
+    doubtful = suspects.find(search([1, 1, 2, 2], [0, 0, 1, 1]), np.array([[4, 4], [0, 4], [0, 4], [3, 4]]))
     assert sorted(suspect.row for suspect in doubtful) == [0, 1, 2, 3]

@@ -74,11 +74,9 @@ def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
 
 def test_ide_trains_on_cross_entropy_alone_and_knows_its_share_of_a_peak(records_directory, tmp_path, monkeypatch):
     monkeypatch.setattr(utilisation, "peak_flops", lambda kind, compute: 1e9)
-    config = tiny(records_directory, "ide")
-    graphdef, state = run(config, tmp_path, total=1)
+    graphdef, state = run(tiny(records_directory, "ide"), tmp_path, total=1)
     row = rows(tmp_path)[0]
-    model = nnx.merge(graphdef, state.params, state.stats)
-    flops = utilisation.forward_flops(model, (1, *tiny_records.SIZE))
+    flops = utilisation.forward_flops(nnx.merge(graphdef, state.params, state.stats), (1, *tiny_records.SIZE))
     assert float(row["model_flops_utilisation"]) == pytest.approx(float(row["clips_per_second"]) * 3 * flops / 1e9)
     assert row["triplet"] == "" and row["loss"] == row["id_loss"] != ""
 

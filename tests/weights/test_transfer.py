@@ -42,8 +42,7 @@ def check_round_trip(model: models.VideoReID) -> dict[str, np.ndarray]:
 def test_names_shapes_and_types_are_those_of_the_released_file(name):
     entries, classes = SHIPPED[name]
     model = models.create(name, num_classes=classes, image_size=(224, 112) if name == "ftwft" else (256, 128))
-    found = weights.to_torch(model)
-    assert {key: (array.shape, str(array.dtype)) for key, array in found.items()} == entries
+    assert {key: (array.shape, str(array.dtype)) for key, array in weights.to_torch(model).items()} == entries
     check_round_trip(model)
 
 
