@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import command
 from cfaan_jax import metrics
 from cfaan_jax.data.records import RecordSet
+from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.label_review import suspects
@@ -48,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(run: Path, network: str) -> dict:
     """Recall by fault and number looked at, and mAP with stored, corrected and clean labels."""
+    if not (run / "synthetic/truth.json").is_file():
+        raise InputError(f"{run}: holds no synthetic/truth.json; give the --out of bash launch/quickstart.sh")
     truth = json.loads((run / "synthetic/truth.json").read_text())["tracklets"]
     found = Search.load(run / network / "features-last-all_sampled.npz")
     parts = [RecordSet.open(run / "records/aligned", split) for split in ("query", "gallery")]

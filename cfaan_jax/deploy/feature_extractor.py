@@ -75,6 +75,7 @@ class FeatureExtractor:
                  clips: str = "all_sampled", batch_size: int = 32, workers: int = 2,
                  redetect_link: TrackletAligner | None = None, distance: str = "cosine",
                  detector: str | None = None, linker: str | None = None):
+        detector = redetect_link if isinstance(redetect_link, str) else detector
         if detector is not None or linker is not None:
             names = f"detector={detector or 'hog'!r}, linker={linker or 'largest'!r}"
             raise InputError(f"{names}: removed; type redetect_link=RedetectLink({names})\n"
@@ -82,8 +83,8 @@ class FeatureExtractor:
         if clips not in MODES or distance not in DISTANCES:
             raise InputError(f"clips={clips!r}, distance={distance!r}: clips is one of {', '.join(MODES)}; distance is "
                              f"one of {', '.join(DISTANCES)}")
-        if batch_size < 1 or workers < 1:
-            raise InputError(f"batch_size={batch_size}, workers={workers}: both must be at least 1")
+        if min(batch_size, workers, clip_length, *image_size) < 1:
+            raise InputError(f"{batch_size=}, {workers=}, {clip_length=}, {image_size=}: all must be at least 1")
         self._model, self._redetect_link, self.clips, self.distance = model, redetect_link, clips, distance
         devices = jax.device_count()
         self._settings: dict[str, Any] = dict(

@@ -120,7 +120,7 @@ class Checkpoints:
             raise InputError(f"{manager.directory}: there is no checkpoint '{kind}' here; {remedy}")
         try:
             return manager.restore(step, args=ocp.args.Composite(**items))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # Orbax raises any kind, a bare Exception too
             raise self._damaged(kind, error) from error
 
     def _damaged(self, kind: str, error: Exception) -> InputError:

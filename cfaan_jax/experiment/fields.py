@@ -29,6 +29,7 @@ TRIPLET_DISTANCES = ("euclidean", "cosine")  # those of train/losses.py, which t
 FREE = ("eval", "data.workers", "train.profile", "train.loggers")
 RETIRED = ("data.processes", "data.cache")  # of earlier releases; accepted, and ignored
 
+_say_once = cache(lambda line: print(line, file=sys.stderr))
 _WORDS = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers"), str: ("a name", "names"),
           bool: ("True or False", "")}
 
@@ -207,11 +208,6 @@ def drop_retired(config: ConfigDict) -> None:
             with config.unlocked():
                 del config[section][key]
             _say_once(f"config.{name} is ignored: threads read the records, and keep none of them in memory")
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def check(config: ConfigDict) -> None:

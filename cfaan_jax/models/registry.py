@@ -126,11 +126,11 @@ def create(name: str, *, num_classes: int, clip_length: int = 6, image_size: tup
         InputError: unknown name or option, or a size that does not fit.
     """
     system = _system(name, options)
-    for number, value, shape in (("num_classes", num_classes, ()), ("clip_length", clip_length, ()),
-                                 ("image_size", image_size, (2,)), ("width", width, ()), ("depths", depths, (4,)),
-                                 ("bn_groups", bn_groups, ())):
+    for field, value, shape in (("num_classes", num_classes, ()), ("clip_length", clip_length, ()),
+                                ("image_size", image_size, (2,)), ("width", width, ()), ("depths", depths, (4,)),
+                                ("bn_groups", bn_groups, ())):
         if np.shape(value) != shape or np.asarray(value).dtype.kind not in "iu" or np.min(value) < 1:
-            raise InputError(f"{number}={value!r}: give {shape[0] if shape else 'a'} whole "
+            raise InputError(f"{field}={value!r}: give {shape[0] if shape else 'a'} whole "
                              f"number{'s' if shape else ''} of at least 1")
     if any(length % STRIDE for length in image_size):
         raise InputError(f"image_size={tuple(image_size)}: height and width must be multiples of {STRIDE}")

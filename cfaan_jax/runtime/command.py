@@ -15,6 +15,7 @@ _REMEDIES = {
     (errno.ENOSPC, errno.EDQUOT): "free some space there",
     (errno.EFBIG,): "raise the limit on the size of files",
     (errno.EISDIR,): "name a file, not a folder",
+    (errno.EEXIST,): "name another folder, this is a file",
     (errno.EROFS, errno.EACCES, errno.EPERM): "give yourself the permission to write there, or name another folder",
     (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT): "bring it back",
 }

@@ -103,6 +103,8 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     of small files are quick, and a power failure can take the latest ones back.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
     try:
         with path_in_errors(path), open(unfinished, "wb") as file:
             yield file

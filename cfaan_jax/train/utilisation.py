@@ -32,7 +32,7 @@ def peak_flops(device_kind: str, compute: str) -> float | None:
     """Floating point operations a second that a device can reach, None where that is not known.
 
     float32 is held against what its products run on by JAX's default precision: on GPUs TF32, which is half as fast as
-    bfloat16; on TPUs bfloat16 itself. For `compute`, see `models.precision`.
+    bfloat16; on TPUs bfloat16 itself. For `compute`, see `layers.precision`.
     """
     if " MIG " in device_kind:  # a slice of a GPU under the name of the whole
         return None

@@ -171,6 +171,7 @@ def test_the_package_alone_loads_no_jax():
 @pytest.mark.parametrize("option, said", [
     (dict(clips="some"), "clips='some', distance='cosine': clips is one of test"),
     (dict(distance="far"), "distance='far': clips.*distance is one of cosine, euclidean"),
-    (dict(batch_size=0), "batch_size=0, workers=2: both must be at least 1")])
+    (dict(batch_size=0), "batch_size=0, workers=2, clip_length=2, .*: all must be at least 1"),
+    (dict(redetect_link="hog"), "detector='hog', linker='largest': removed; type redetect_link=RedetectLink")])
 def test_options_are_checked_when_it_is_made(option, said):
     check_refused(said, FeatureExtractor, None, clip_length=2, image_size=(64, 32), **option)

@@ -101,15 +101,16 @@ def write_progress(checkpoint: Path, content: str) -> None:
     path.write_text(content)
 
 
-def cut_arrays(checkpoint: Path) -> None:
-    for path in (checkpoint / "model").rglob("*"):
+def cut_arrays(checkpoint: Path, pattern: str = "*") -> None:
+    for path in (checkpoint / "model").rglob(pattern):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:10])
 
 
 @pytest.mark.parametrize("damage", [
     lambda checkpoint: shutil.rmtree(checkpoint / "model"), lambda checkpoint: shutil.rmtree(checkpoint / "standing"),
-    cut_arrays, *(partial(write_progress, content=content) for content in (
+    cut_arrays, partial(cut_arrays, pattern="ocdbt.process_0/d/*"),
+    *(partial(write_progress, content=content) for content in (
         "[]", "{}", "5", "null", '{"step": 6, "num_classes": -1}', '{"step": 6, "more": 1}'))])
 def test_a_damaged_checkpoint_names_its_folder_and_the_remedy(workdir, damage):
     damage(workdir / "checkpoints/last/6")
