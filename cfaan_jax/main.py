@@ -92,7 +92,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, C
         sys.exit(0)
     for name in _NEEDS[parsed.mode]:
         if getattr(parsed, name) is None:
-            _parser().error(f"--{name} is missing")
+            parser.error(f"--{name} is missing")
     if parsed.workdir == "":
         raise InputError("--workdir= is empty; name a folder, or . for this one")
     if parsed.top < 1:

@@ -1,7 +1,7 @@
 """The one rule of imports: from a room only to those below it. docs/extend and CONTRIBUTING.md show the house."""
 
 import ast
-import importlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -29,7 +29,7 @@ from cfaan_jax.runtime.files import atomic_folder
 def write(folder: str | Path) -> Path:
     """Writes a SavedModel into the folder of an export, in place of an older one; returns its own folder.
 
-    InputError for no export, no TensorFlow, one too old for this jax, or features that differ by `export.TOLERANCE`.
+    InputError for no export, no TensorFlow, one too old for this jax, or features off by over `export.TOLERANCE`.
     """
     network, path = ExportedNetwork.open(folder), Path(folder) / SAVED_MODEL
     tensorflow, converted = _converted(network)
