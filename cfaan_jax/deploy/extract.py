@@ -97,22 +97,22 @@ def format_of(folder: Path) -> str | None:
     return "npy" if (folder / FEATURES).exists() and (folder / IDS).exists() else None
 
 
-def _as_npy(extracted: Extracted) -> dict[str, bytes | memoryview]:
+def _as_npy(extracted: Extracted) -> dict[str, bytes]:
     features, table = io.BytesIO(), io.StringIO()
     np.save(features, extracted.features)  # np.save to a file ignores a disk that is full at the end
     csv.writer(table, lineterminator="\n").writerows([("row", "id"), *enumerate(extracted.ids)])
-    return {FEATURES: features.getbuffer(), IDS: table.getvalue().encode(),
+    return {FEATURES: features.getvalue(), IDS: table.getvalue().encode(),
             ABOUT: (json.dumps(extracted.about, indent=2) + "\n").encode()}
 
 
-def _as_parquet(extracted: Extracted) -> dict[str, memoryview]:
+def _as_parquet(extracted: Extracted) -> dict[str, bytes]:
     arrow, parquet = _parquet()
     rows = arrow.FixedSizeListArray.from_arrays(arrow.array(extracted.features.ravel()), extracted.features.shape[1])
     table = arrow.table({"id": arrow.array(extracted.ids, arrow.string()), "feature": rows}, metadata={
         "about": json.dumps(extracted.about)})
     content = io.BytesIO()
     parquet.write_table(table, content)
-    return {PARQUET: content.getbuffer()}
+    return {PARQUET: content.getvalue()}
 
 
 def _parquet():
