@@ -1,4 +1,4 @@
-"""The scripts that start several machines: they parse, and pass arguments on as they were given."""
+"""The scripts of launch/: they parse, pass arguments on as they were given, and stop where going on is of no use."""
 
 import os
 import subprocess
@@ -71,3 +71,64 @@ def test_the_job_set_agrees_with_itself():
     assert environment["JAX_COORDINATOR_ADDRESS"].startswith(f"{name}-{job['name']}-0-0.{name}:")
     assert {each["name"] for each in spec["template"]["spec"]["volumes"]} == {
         each["name"] for each in container["volumeMounts"]}
+
+
+def start_table(*arguments: str, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(["bash", LAUNCH / "table.sh", *arguments], cwd=LAUNCH.parent, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env={**os.environ, "CFAAN_VENV": "none", **environment})
+
+
+def test_a_table_lists_what_it_would_do(tmp_path):
+    script = start_table("2", "--scale=small", f"--runs={tmp_path / 'runs'}", "--seeds=5", "--dry_run",
+                         "--config.train.epochs=3")
+    lines, errors = (text.splitlines() for text in script.communicate())
+    assert script.returncode == 0, errors
+    assert len(lines) == 9 and all(line.startswith("to do\tpython -m cfaan_jax.main") for line in lines)
+    assert all("--config.seed=5" in line and "--config.train.epochs=3" in line for line in lines)
+    assert not (tmp_path / "runs").exists()
+
+
+# Stands for python: the table has five runs, of which the first is done and the third does as told.
+PYTHON = """#!/usr/bin/env bash
+case "$*" in
+    *cfaan_jax.main*--workdir=3) echo "ran $*"; {run} ;;
+    *cfaan_jax.main*) echo "ran $*" ;;
+    *--list*) echo "done	python -m cfaan_jax.main --workdir=1"
+              for i in 2 3 4 5; do echo "to do	python -m cfaan_jax.main --workdir=$i"; done ;;
+    *cfaan_jax.tables*) echo "the table" ;;
+esac
+"""
+
+
+@pytest.fixture
+def start_runs(tmp_path):
+    """Starts a table with that in the place of python, and with `run` in that of one run."""
+    def start(run: str) -> subprocess.Popen:
+        (tmp_path / "python").write_text(PYTHON.format(run=run))
+        (tmp_path / "python").chmod(0o755)
+        return start_table("2", f"--runs={tmp_path / 'runs'}", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    return start
+
+
+@pytest.mark.parametrize("status, expected, ran", [(1, 1, 4), (2, 2, 2), (143, 143, 2)])
+def test_a_table_stops_where_going_on_is_of_no_use(start_runs, status, expected, ran):
+    script = start_runs(f"exit {status}")
+    said, errors = script.communicate()
+    assert (script.returncode, said.count("ran -m cfaan_jax.main")) == (expected, ran), errors
+    assert ("the table" in said, "1 runs failed" in errors) == (status == 1, status == 1)
+
+
+def test_a_signal_to_a_table_alone_stops_its_run_and_the_table(start_runs):
+    script = start_runs("trap 'echo saved; exit 143' TERM; echo began; for ((;;)); do sleep 0.05; done")
+    assert "began\n" in script.stdout  # reads up to there
+    script.terminate()
+    assert script.wait(30) == 143 and script.stdout.read() == "saved\n"
+
+
+@pytest.mark.parametrize("arguments", [("1", "4"), ("5",), ("--dry_run",)])
+def test_a_table_refuses_what_it_does_not_know(arguments):
+    assert start_table(*arguments).wait() == 2
+
+
+def test_a_table_says_how_it_is_used():
+    assert "launch/table.sh N" in start_table("--help").communicate()[0]

@@ -1,249 +1,137 @@
-"""The paper's tables, its figures beside those of one's own runs: `python -m cfaan_jax.tables --table=2 --runs=FOLDER`.
-
-FOLDER is that of `launch/table.sh`. A cell that nobody has run names the command that fills it; `--list` prints a line
-for each run of the table, "done" or "to do", and its command. Settings of the runs (--config.FIELD=VALUE) may follow.
-"""
+"""The paper's tables, and the figures of own runs beside them: `python -m cfaan_jax.tables --table=2 --runs=FOLDER`."""
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
 
 from cfaan_jax.errors import InputError
-from cfaan_jax.experiment.recipes import RECIPES, VARIANTS, preset_of, recipe
-from cfaan_jax.metrics import protocols
-from cfaan_jax.models.presets import PRESETS
 from cfaan_jax.report.details import as_csv
 from cfaan_jax.report.summary import group_by, mean, ranked_by, span
 from cfaan_jax.runtime.command import CommandParser
 from cfaan_jax.runtime.files import write_atomic
-from cfaan_jax.runtime.text_tables import TableContent, markdown, show
+from cfaan_jax.runtime.text_tables import markdown, show
 from cfaan_jax.tables import flops
-from cfaan_jax.tables.runs import SCALES, TRACKLETS, Commands, Run, Scale, data_of, find_runs, overrides
+from cfaan_jax.tables.paper import COST, TABLES, TITLES, VARIANT_OF, Cell, cells_of
+from cfaan_jax.tables.runs import SCALES, TRACKLETS, Run, command, find_runs, overrides
 
-_IN_ONE_RECIPE = ("c2d", "nonlocal", *(variant for variant in VARIANTS if variant not in PRESETS), "cfaan")
-_ROWS_OF_TABLE_2 = ("c2d", *flops.PUBLISHED_ADDED)
-_ABSTRACT = {("cfaan", "aligned"): ("86.5", "91.3")}
-_UNKNOWN = "not known here"
-_MEASURED = ("protocol", "clips", "weights", "data")  # columns; those that all lines share go below the table
-_PAPERS_CLIP = flops.CLIP_LENGTH, flops.IMAGE_SIZE
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One table of the paper."""
-
-    title: str  # what it compares
-    cells: tuple[tuple[str, str], ...]  # (variant, tracklets) of its rows
-    published: Mapping[tuple[str, str], tuple[str, str]]  # mAP and rank-1 that the paper prints, as far as known here
-    revised: bool = False  # whether every run is scored under the revised protocol too
-    note: str = ""
+_COLUMNS = ("table", "row", "column", "paper", "heading", "ours", "note")  # of the CSV file
+_HEADINGS = ("ours", "in CF-AAN's recipe", "counted")  # of our figures; those of other systems are in their own recipe
+_NOTES = ("Per cent, ours as mean and standard deviation over seeds; [n]: how it was measured, or what fills the cell.",
+          "Counted: all multiply-accumulates, in 10^9, of a clip of 6 x 256 x 128; see python -m cfaan_jax.flops.")
 
 
-TABLES = {
-    1: PaperTable("systems in CF-AAN's recipe, without and with Re-Detect and Link",
-                  tuple(product(_IN_ONE_RECIPE, TRACKLETS)), _ABSTRACT),
-    2: PaperTable("attention blocks", tuple(product(_ROWS_OF_TABLE_2, TRACKLETS)), _ABSTRACT),
-    3: PaperTable("the same runs under the original and the revised protocol",
-                  tuple(product(_IN_ONE_RECIPE, TRACKLETS)), {}, revised=True,
-                  note="Which rows the paper's Table 3 has is not known here; these are the runs of Table 1."),
-    4: PaperTable("systems in CF-AAN's recipe with Re-Detect and Link, and in their own recipes",
-                  (*product(_IN_ONE_RECIPE, ("aligned",)), *product(RECIPES, TRACKLETS)), _ABSTRACT),
-}
-_PUBLISHED_NOTE = (
-    "Paper: mAP and rank-1 of CF-AAN with Re-Detect and Link on MARS are those of the abstract (the epoch of the best "
-    "test mAP), the costs those of Table 2 and what it adds for P3D-C and AP3D, multiply-accumulates of one clip in "
-    f"10^9. The other published results are {_UNKNOWN}.")
-_COST_NOTE = (
-    "MACs (10^9, for one clip) and parameters (10^6, without the classifier) are those of the networks at their "
-    "published size: clips of 6 x 256 x 128, in a system's own recipe of that recipe's size; those of ftwft count its "
-    "classifier once. python -m cfaan_jax.flops says what the paper's count leaves out.")
-_SMALL_NOTE = (
-    "These pedestrians are drawn by code, the networks are small and the training is short: the results compare with "
-    "each other, and with nothing that was measured on MARS.")
+def results_of(run: Run, cell: Cell) -> list[Mapping]:
+    """The results of a run for a cell, where those under all protocols of the cell are there."""
+    rows = [row for row in run.rows if run[:3] == cell[:3] and row["aligned"] == cell.aligned
+            and row["protocol"] in cell.protocols]
+    groups = group_by(itemgetter("dataset", "clips", "weights", "distance", "reranked"), rows).values()
+    return [row for group in groups for row in group
+            if len(group) == len(cell.protocols) and row["protocol"] == cell.protocol]
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the table: rows of results.json of one kind (see `_kind`), or the command that would give some."""
-
-    cell: tuple[str, str]
-    kind: tuple[str, ...]
-    rows: Sequence[Mapping]
-    command: str
+def _kind(row: Mapping) -> str:
+    """How a row was measured; results of different kinds are never averaged."""
+    revised = row["protocol"].endswith("_revised")
+    labels = "corrected labels" if row["corrections"] is not None else "labels as released" if revised else ""
+    return ", ".join(filter(None, (row["protocol"] + ranked_by(row["distance"], row["reranked"]), labels,
+                                   *(f"{name} {row[name]}" for name in ("clips", "weights", "dataset")), row["note"])))
 
 
-def _kind(row: Mapping) -> tuple[str, ...]:
-    """How a row was measured, by the columns of `_MEASURED`; results of different kinds are never averaged."""
-    corrected = "" if row["corrections"] is None else ", corrected labels"
-    return (row["protocol"] + corrected + ranked_by(row["distance"], row["reranked"]), row["clips"], row["weights"],
-            row["dataset"])
+def measured(cell: Cell, heading: str, runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """Our figures for a cell: heading, mean, and how it was measured."""
+    figures = []
+    for kind, group in group_by(_kind, [row for run in runs for row in results_of(run, cell)]).items():
+        seeds = [row["seed"] for row in group]
+        if len(set(seeds)) < len(seeds):
+            raise InputError(f"{cell.variant} was run twice on {TRACKLETS[cell.aligned]} tracklets with seed "
+                             f"{max(seeds, key=seeds.count)}; take one of these runs out of the folder")
+        gallery, valid = (span(row[size] for row in group) for size in ("gallery_size", "num_valid"))
+        note = f"{kind}; seeds: {len(seeds)}, gallery of {gallery} tracklets, {valid} valid queries"
+        figures.append((heading, mean([row[cell.metric] for row in group]), note))
+    return figures
 
 
-def lines_of(table: PaperTable, runs: Sequence[Run], names: Sequence[str], commands: Commands,
-             seed: int) -> list[Line]:
-    """The lines under the protocols `names`; a cell without a run has one, whose command takes `seed`."""
+def lines_of(number: int, cells: Mapping, runs: Sequence[Run], fill: Callable[[Cell], str]) -> list[tuple[str, ...]]:
+    """All figures of a table in its order, see `_COLUMNS`; the note of a cell without a run is its command, `fill`."""
     lines = []
-    for cell in table.cells:
-        kinds = group_by(_kind, [row for run in runs for row in _rows(run, cell, names)])
-        for kind, rows in kinds.items():
-            seeds = [row["seed"] for row in rows]
-            if len(set(seeds)) < len(seeds):
-                raise InputError(f"{cell[0]} was run twice on {cell[1]} tracklets with seed "
-                                 f"{max(seeds, key=seeds.count)}; take one of these runs out of the folder")
-            lines.append(Line(cell, kind, rows, ""))
-        if not kinds:
-            lines.append(Line(cell, ("",) * len(_MEASURED), (), command(cell, seed, runs, names, commands)))
+    for row, published in TABLES[number].items():
+        for column, value in published.items():
+            ours = [("ours", "", "")]
+            if column == COST:
+                ours = [("counted", f"{flops.cost(VARIANT_OF[row]).macs / 1e9:.3f}", "")]
+            elif cell := cells.get((row, column)):
+                ours = measured(cell, "ours", runs) or [("ours", "", fill(cell))]
+                ours += measured(cell._replace(variant=f"{cell.variant}_cfaan_recipe"), "in CF-AAN's recipe", runs)
+            lines += [(str(number), row, column, value, *figure) for figure in ours]
     return lines
 
 
-def _rows(run: Run, cell: tuple[str, str], names: Sequence[str]) -> list[Mapping]:
-    """The rows of a run that belong to a cell, if all protocols are there, so that the same runs are compared."""
-    rows = [row for row in run.rows
-            if row["protocol"] in names and (run.variant, TRACKLETS[row["aligned"]]) == cell]
-    groups = group_by(itemgetter("dataset", "clips", "weights", "distance", "reranked"), rows)
-    return [row for group in groups.values() if len(group) == len(names) for row in group]
+def readable(lines: Sequence[tuple[str, ...]]) -> tuple[list[str], list[list[str]], list[str]]:
+    """Headers, rows as the paper has them, and what the numbers in brackets lead to."""
+    numbers: dict[str, int] = {}
+    headers, rows = ["method"], {row: [row] for _, row, *_ in lines}
+    for column, of_column in group_by(itemgetter(2), lines).items():
+        headings = [name for name in _HEADINGS if name in {line[4] for line in of_column}]
+        headers += [column, *headings]
+        for row, beside in group_by(itemgetter(1), of_column).items():
+            texts: dict[str, list[str]] = {name: [] for name in headings}
+            for *_, heading, ours, note in beside:
+                mark = f" [{numbers.setdefault(note, len(numbers) + 1)}]" if note else ""
+                texts[heading].append((ours or ("not run" if note else "")) + mark)
+            rows[row] += [beside[0][3] or "-", *map("; ".join, texts.values())]
+    return headers, list(rows.values()), [f"[{number}] {note}" for note, number in numbers.items()]
 
 
-def command(cell: tuple[str, str], seed: int, runs: Sequence[Run], names: Sequence[str], commands: Commands) -> str:
-    """What fills the cell with one seed more; "" if that is done."""
-    for run in runs:
-        if run.variant == cell[0] and any((TRACKLETS[row["aligned"]], row["seed"]) == (cell[1], seed)
-                                          for row in run.rows):
-            return "" if _rows(run, cell, names) else commands.score(run)
-    return commands.train(*cell, seed)
-
-
-_cost = lru_cache(flops.cost)
-
-
-def cost_columns(variant: str) -> dict[str, str]:
-    """What the network of a variant costs, beside what the paper says."""
-    data = recipe(variant).data
-    clip = data.clip_length, tuple(data.image_size)
-    one, base = _cost(variant, *clip), _cost("c2d", *clip)
-    published = flops.PUBLISHED_ADDED | flops.PUBLISHED_ADDED_TIME if clip == _PAPERS_CLIP else {}
-    added = f"+{published[preset_of(variant)]:.3f}" if preset_of(variant) in published else _UNKNOWN
-    macs = one.macs + flops.CLASSIFIED.get(variant, 0)
-    return {"MACs": f"{macs / 1e9:.3f}", "added MACs": f"{(macs - base.macs) / 1e9:+.3f}",
-            "paper's MACs": f"{flops.PUBLISHED_TOTAL:.3f} in all" if variant == "c2d" else added,
-            "parameters": f"{one.parameters / 1e6:.3f}"}
-
-
-def records(table: PaperTable, lines: Sequence[Line]) -> list[dict[str, str]]:
-    """Every column of every line by its heading, as the CSV file has them."""
-    listed = []
-    for line in lines:
-        mAP, rank1 = table.published.get(line.cell, (_UNKNOWN, _UNKNOWN))
-        listed.append({
-            "network": line.cell[0], "tracklets": line.cell[1], "paper's mAP": mAP, "paper's rank-1": rank1,
-            "mAP": mean([row["mAP"] for row in line.rows]) if line.rows else "",
-            "rank-1": mean([row["rank1"] for row in line.rows]) if line.rows else "",
-            "seeds": str(len(line.rows)), **dict(zip(_MEASURED, line.kind, strict=True)),
-            **cost_columns(line.cell[0]), "command": line.command})
-    return listed
-
-
-def content(listed: Sequence[Mapping[str, str]], notes: Sequence[str]) -> tuple[TableContent, list[str]]:
-    """The table to read, below which goes what all lines share, and the commands that it counts, numbered."""
-    empty = [line["command"] for line in listed if line["command"]]
-    values = {name: {line[name] for line in listed if not line["command"]} for name in _MEASURED}
-    shared = {name: alike.pop() for name, alike in values.items() if len(alike) == 1}
-    headers = [name for name in listed[0] if name not in shared and name != "command"]
-    rows = []
-    for line in listed:
-        not_run = {"mAP": f"not run [{empty.index(line['command']) + 1}]"} if line["command"] else {}
-        rows.append([(line | not_run)[name] for name in headers])
-    measured = [f"Measured: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
-    return TableContent(headers, rows, [*measured, *notes]), [f"[{i}] {text}" for i, text in enumerate(empty, start=1)]
-
-
-def _notes(table: PaperTable, lines: Sequence[Line], scale: Scale, settings: Mapping) -> list[str]:
-    sizes, rows = [], [row for line in lines for row in line.rows]
-    for name in dict.fromkeys(row["protocol"] for row in rows):
-        gallery, valid = (span(row[key] for row in rows if row["protocol"] == name)
-                          for key in ("gallery_size", "num_valid"))
-        sizes.append(f"{name}: gallery of {gallery} tracklets, {valid} valid queries.")
-    own = ", ".join(f"{name}={value}" for name, value in settings.items())
-    of_data = dict.fromkeys(row["note"] for row in rows if row["note"])
-    return [note for note in (
-        "In per cent: mean and standard deviation over as many seeds as the line says.", *sizes, *of_data,
-        f"Settings that differ from configs/{scale.config}.py: {own}." if own else "",
-        _SMALL_NOTE if scale is SCALES["small"] else "", table.note, _PUBLISHED_NOTE, _COST_NOTE) if note]
-
-
-def as_markdown(title: str, readable: TableContent, empty: Sequence[str]) -> str:
-    """Title, table, notes, and in a block the commands of empty cells."""
-    block = ["\n".join(("```text", *empty, "```"))] if empty else []
-    return "\n\n".join((title, markdown(readable.headers, readable.rows), *readable.notes, *block)) + "\n"
-
-
-def _flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+def _flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[int], list[str]]:
+    """The flags, the seeds among them, and the words that are no flags."""
     parser = CommandParser("python -m cfaan_jax.tables", __doc__.split("\n")[0],
                            epilog="Settings of all runs may follow, as --config.FIELD=VALUE.")
-    parser.add_argument("--table", type=int, choices=TABLES, required=True)
-    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="folder of the runs (%(default)s)")
-    parser.add_argument("--scale", choices=SCALES, help="which of its runs (the one that it holds, or else paper)")
-    parser.add_argument("--records", default="", help="folder of the data, for the commands; see docs/paper/tables.md")
-    parser.add_argument("--seeds", default="0,1,2",
-                        help="seeds of the printed commands; the table has all that were run (%(default)s)")
-    parser.add_argument("--protocol", default="mars", help="the original one (%(default)s)")
-    parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text",
-                        help="text goes into a file as Markdown")
-    parser.add_argument("--out", type=Path, help="file to write, instead of printing")
-    parser.add_argument("--list", action="store_true", help="print every run of the table: done or to do, and command")
-    return parser.parse_known_args(arguments)
-
-
-def _scale(flags: argparse.Namespace) -> Scale:
-    if flags.scale:
-        return SCALES[flags.scale]
-    there = [scale for scale in SCALES.values() if (flags.runs / scale.dataset).is_dir()]
-    if len(there) > 1:
-        raise InputError(f"--runs={flags.runs} holds runs of several scales; choose one: --scale={'|'.join(SCALES)}")
-    return there[0] if there else SCALES["paper"]
-
-
-def _seeds(text: str) -> list[int]:
-    seeds = [int(part) if part.isdecimal() else -1 for part in text.split(",")]
+    add = parser.add_argument
+    add("--table", type=int, choices=TABLES, required=True)
+    add("--runs", type=Path, default=Path("runs/tables"), help="the folder given to launch/table.sh (%(default)s)")
+    add("--scale", choices=SCALES, help="which of its runs (small if it holds those alone, or else paper)")
+    add("--records", default="", help="folder of the data, for the commands; see docs/paper/tables.md")
+    add("--seeds", default="0,1,2", help="of the commands; the table has all that were run (%(default)s)")
+    add("--format", choices=("text", "markdown", "csv"), default="text", help="text goes into a file as Markdown")
+    add("--out", type=Path, help="file to write, instead of printing")
+    add("--list", action="store_true", help="print every run of the table: done or to do, and command")
+    flags, words = parser.parse_known_args(arguments)
+    seeds = [int(part) if part.isdecimal() else -1 for part in flags.seeds.split(",")]
     if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
-        raise InputError(f"--seeds={text}: give different whole numbers below {2**31}, as in 0,1,2")
-    return seeds
-
-
-def _protocols(original: str, table: PaperTable) -> list[str]:
-    """The names of those under which the figures of a line were measured."""
-    revised = f"{protocols.get(original).name}_revised"
-    if table.revised and revised not in protocols.PROTOCOLS:
-        raise InputError(f"--protocol={original}: this table compares a protocol with its revision, and this one has "
-                         "none; leave it at mars")
-    return [original, revised] if table.revised else [original]
+        raise InputError(f"--seeds={flags.seeds}: give different whole numbers below {2**31}, as in 0,1,2")
+    return flags, seeds, words
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    flags, words = _flags(arguments)
-    table, scale, seeds = TABLES[flags.table], _scale(flags), _seeds(flags.seeds)
-    names = _protocols(flags.protocol, table)
+    flags, seeds, words = _flags(arguments)
+    drawn = (flags.runs / "synthetic").is_dir() and not (flags.runs / "mars").is_dir()
+    scale = SCALES[flags.scale or ("small" if drawn else "paper")]
     runs = find_runs(flags.runs, scale)
-    settings, free = overrides(runs, scale, words)
-    commands = Commands(flags.runs, scale, flags.records or data_of(runs, scale), settings | free)
+    settings = overrides(runs, scale, words)
+
+    def state_of(cell: Cell, seed: int = seeds[0]) -> tuple[bool, str]:
+        """Whether a seed of a cell is done, and its command."""
+        run = next((run for run in runs if (*run[:3], run.config["seed"]) == (*cell[:3], seed)), None)
+        done = run is not None and bool(results_of(run, cell))
+        return done, command(cell, seed, None if done else run, flags.runs, scale, flags.records, settings)
+
+    cells = {place: cell for place, cell in cells_of(flags.table).items() if cell.dataset in scale.data_sets}
     if flags.list:
-        for cell, seed in product(table.cells, seeds):
-            to_do = command(cell, seed, runs, names, commands)
-            print(f"to do\t{to_do}" if to_do else f"done\t{commands.train(*cell, seed)}")
+        for cell, seed in product({cell[:3]: cell for cell in cells.values()}.values(), seeds):
+            done, line = state_of(cell, seed)
+            print(f"{'done' if done else 'to do'}\t{line}")
         return
-    lines = lines_of(table, runs, names, commands, seeds[0])
-    listed, title = records(table, lines), f"Table {flags.table}: {table.title}"
-    readable, empty = content(listed, _notes(table, lines, scale, settings))
-    if flags.format == "text" and not flags.out:
-        show(title, readable.headers, readable.rows, [*readable.notes, *empty])
-        return
-    csv = flags.format == "csv"
-    text = as_csv([listed[0], *(line.values() for line in listed)]) if csv else as_markdown(title, readable, empty)
+    lines = lines_of(flags.table, cells, runs, lambda cell: state_of(cell)[1])
+    title, (headers, rows, numbered) = f"Table {flags.table}: {TITLES[flags.table]}", readable(lines)
+    changed = ", ".join(f"{name}={value}" for name, value in settings.items()) or "none"
+    notes = [*_NOTES, *scale.notes, f"Settings that differ from the configs: {changed}."]
+    page = (title, markdown(headers, rows), *notes, "\n".join(("```text", *numbered, "```\n")))
+    text = as_csv([_COLUMNS, *lines]) if flags.format == "csv" else "\n\n".join(page)
     if flags.out:
         write_atomic(flags.out, text)
+    elif flags.format == "text":
+        show(title, headers, rows, [*notes, *numbered])
     else:
         print(text, end="")
