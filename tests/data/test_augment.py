@@ -40,9 +40,8 @@ def test_rectangles_are_floored_to_cells_at_both_ends():
     np.testing.assert_array_equal(cells, [[[0, 16, 0, 8], [1, 15, 0, 7], [2, 4, 2, 3]]])
 
 
-@pytest.mark.parametrize("size", [(256, 128), (64, 32), (100, 40)])
-def test_every_mask_keeps_at_least_one_cell_of_the_map(size):
-    height, width = size
+@pytest.mark.parametrize("height, width", [(256, 128), (64, 32), (100, 40)])
+def test_every_mask_keeps_at_least_one_cell_of_the_map(height, width):
     rng = np.random.default_rng(0)
     rectangles = np.stack([rng.integers(0, end + 1, 2000) for end in (height, height, width, width)], -1)
     rectangles = np.concatenate([rectangles, [[0, 0, 0, 0], [height, height, width, width], [0, height, 0, width]]])

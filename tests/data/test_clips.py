@@ -89,8 +89,7 @@ def test_strided_clips_of_shorter_tracklets_are_different_frames_in_order(length
 def test_consecutive_clips_begin_anywhere_but_at_the_last_place():
     drawn = clips.train_clips([10] * 200, 4, np.random.default_rng(0), "consecutive")
     assert (np.diff(drawn) == 1).all() and set(drawn[:, 0]) == set(range(6))
-    short = clips.train_clips([3], 4, np.random.default_rng(0), "consecutive")
-    np.testing.assert_array_equal(short, [[0, 1, 2, 0]])
+    np.testing.assert_array_equal(clips.train_clips([3], 4, np.random.default_rng(0), "consecutive"), [[0, 1, 2, 0]])
 
 
 @pytest.mark.parametrize("sampling", clips.SAMPLINGS)

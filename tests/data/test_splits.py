@@ -9,10 +9,11 @@ from ml_collections import ConfigDict
 from cfaan_jax.data import records, splits
 from cfaan_jax.data.index import load_index
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.errors import DamagedRecord, InputError
+from cfaan_jax.errors import DamagedRecord
 from cfaan_jax.runtime import distributed
 from tests import tiny_records
 from tests.data.test_loader import train_batches
+from tests.data_prep.checks import check_refused
 from tests.tiny_records import reseal
 
 SKIP, ERROR = (ConfigDict(dict(on_bad_record=word, workers=2)) for word in ("skip", "error"))
@@ -75,13 +76,11 @@ def test_what_another_process_cannot_read_is_left_out_here(folder, monkeypatch, 
 
 def test_nothing_left_is_an_error(folder):
     tiny_records.damage(folder, "query", 0, 1, 2, 3)
-    with pytest.raises(InputError, match="all 4 tracklets of split query are damaged.*query-0"):
-        splits.open_split(folder, "query", SKIP)
+    check_refused("all 4 tracklets of split query are damaged.*query-0", splits.open_split, folder, "query", SKIP)
 
 
 def test_a_file_that_cannot_be_read_is_no_damaged_tracklet(folder, monkeypatch):
     index = load_index(folder, "query")
     monkeypatch.setattr(records, "load_index", lambda *_: index)
     next(folder.glob("*-query.tfrecord-*")).unlink()
-    with pytest.raises(InputError, match="is missing; restore it"):
-        splits.open_split(folder, "query", SKIP)
+    check_refused("is missing; restore it", splits.open_split, folder, "query", SKIP)

@@ -17,8 +17,7 @@ def root(tmp_path_factory) -> Path:
             folder.mkdir(parents=True)
             for frame in (1, 2, 3):
                 number += 1
-                path = folder / f"{pid:04d}_C{camera}_F{frame:04d}_X{number:05d}.jpg"
-                assert cv2.imwrite(str(path), picture(number))
+                assert cv2.imwrite(f"{folder}/{pid:04}_C{camera}_F{frame:04}_X{number:05}.jpg", picture(number))
     return root
 
 

@@ -83,8 +83,7 @@ def test_box_over_the_border_is_clipped_to_the_crop():
 
 def test_pixels_come_from_the_source_when_nothing_is_scaled():
     image = crop(512, 256)
-    frame = align_one((100, 356, 30, 158), image, padding=48 / 512)
-    np.testing.assert_array_equal(frame.image, image[100:356, 30:158])
+    np.testing.assert_array_equal(align_one((100, 356, 30, 158), image, padding=48 / 512).image, image[100:356, 30:158])
 
 
 @pytest.mark.parametrize("box, rectangle", [((17, 18, 40, 41), (64, 192, 0, 128)), ((0, 256, 60, 61), (0, 256, 63, 64)),
@@ -128,10 +127,8 @@ def test_first_frame_without_a_box():
 
 
 def test_all_frames_without_a_box():
-    images = [crop(seed=k) for k in range(3)]
-    linker = MeanColour()
-    frames = align(images, [], [], [], linker=linker)
-    for image, frame in zip(images, frames, strict=True):
+    images, linker = [crop(seed=k) for k in range(3)], MeanColour()
+    for image, frame in zip(images, align(images, [], [], [], linker=linker), strict=True):
         np.testing.assert_array_equal(frame.image, image)
         assert (frame.box, frame.action, frame.candidates.chosen) == ((0, 256, 0, 128), "fallback", None)
     assert linker.calls == []
@@ -181,8 +178,7 @@ def test_mask_holds_whatever_is_detected(height, width, boxes, size):
     tidy = [[(min(a, b), max(a, b), min(c, d), max(c, d)) for a, b, c, d in frame] for frame in boxes]
     chosen = AlignmentSettings(image_size=size, minimum_area=0, padding=0)
     images = [crop(height, width, seed) for seed in range(len(tidy))]
-    frames = align_tracklet(images, Planted(*tidy, border=0), MeanColour(), chosen)
-    again = align_tracklet(images, Planted(*tidy, border=0), MeanColour(), chosen)
+    frames, again = (align_tracklet(images, Planted(*tidy, border=0), MeanColour(), chosen) for _ in range(2))
     for frame, same in zip(frames, again, strict=True):
         check_mask(frame, size)
         y0, y1, x0, x1 = frame.box

@@ -38,8 +38,7 @@ def test_moving_average_keeps_nine_tenths():
 
 def test_ties_go_to_the_larger_box_then_to_the_first():
     assert linking.link([features([1.0], [2.0])], [boxes((8, 4), (4, 8))])[0] == [0]
-    frames = [features([0.0]), features([1.0], [-1.0])]
-    assert linking.link(frames, [boxes((5, 5)), boxes((5, 5), (6, 5))])[0] == [0, 1]
+    assert linking.link([features([0.0]), features([1.0], [-1.0])], [boxes((5, 5)), boxes((5, 5), (6, 5))])[0] == [0, 1]
 
 
 @settings(deadline=None, max_examples=50)

@@ -60,8 +60,7 @@ def test_they_count_as_aligned_though_no_detector_ran(made, capsys):
 
 def test_masks_follow_the_name_list_line_by_line(made):
     lines = (made / "images/info/mask_info.csv").read_text().splitlines()
-    names = (made / "images/info/train_name.txt").read_text().split()
-    assert [line.split(",")[0] for line in lines] == names
+    assert [line.split(",")[0] for line in lines] == (made / "images/info/train_name.txt").read_text().split()
     first = RecordSet.open(made / "records", "train").rectangles(0)[0]
     assert lines[0].split(",")[1:] == [str(value) for value in first]
 

@@ -87,8 +87,7 @@ def test_the_size_of_the_file_counts_and_another_is_refused(tmp_path):
 def write_features(path, batch="batch"):
     """A re-identification network: the mean of each normalised colour."""
     nodes = [helper.make_node("ReduceMean", ["x"], ["out"], axes=[2, 3], keepdims=0)]
-    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [batch, 3])
-    return write(path, nodes, [out], {}, batch=batch)
+    return write(path, nodes, [helper.make_tensor_value_info("out", TensorProto.FLOAT, [batch, 3])], {}, batch=batch)
 
 
 def normalised(colours):
@@ -133,6 +132,5 @@ def test_files_that_are_missing_broken_or_take_or_give_something_else_are_refuse
     onnx.save(half, tmp_path / "half.onnx")
     check_refused(r"half.onnx: takes x tensor\(float16\).*one float32 tensor", create, f"onnx:{tmp_path / 'half.onnx'}")
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [])
-    nodes = [helper.make_node("ReduceMean", ["x"], ["out"], keepdims=0)]
-    scalar = write(tmp_path / "scalar.onnx", nodes, [out], {})
+    scalar = write(tmp_path / "scalar.onnx", [helper.make_node("ReduceMean", ["x"], ["out"], keepdims=0)], [out], {})
     check_refused("scalar.onnx: gives outputs of shape", create, f"onnx:{scalar}")

@@ -117,8 +117,7 @@ def test_confusable_pairs_differ_in_one_attribute_and_others_in_many(full_plan):
         one, other = (cast.people[index] for index in pair["people"])
         assert differences(one, other) == [pair["differ_in"]]
     twins = {tuple(pair["people"]) for pair in cast.confusable}
-    in_training = sorted({cast.person_of[pid] for pid in range(1, 33)})
-    for one, other in combinations(in_training, 2):
+    for one, other in combinations(sorted({cast.person_of[pid] for pid in range(1, 33)}), 2):  # those in training
         assert (one, other) in twins or len(differences(cast.people[one], cast.people[other])) >= 5
 
 
@@ -283,8 +282,7 @@ def test_a_finished_set_is_not_drawn_again(root, monkeypatch):
     ({"seed": 3, "identities": 12}, "drawn with .*'identities': 10.* choose another --root or remove this folder"),
     ({"seed": 0, "identities": IDENTITIES}, "drawn with .*'seed': 3.*"),
     ({"identities": 7}, "--identities=7: .* between 8 and 5000"),
-    ({"identities": 10**30}, f"--identities={10**30}: .* between 8 and 5000"),
-    ({"seed": -1}, "--seed=-1")])
+    ({"identities": 10**30}, f"--identities={10**30}: .* between 8 and 5000"), ({"seed": -1}, "--seed=-1")])
 def test_other_settings_are_refused_and_nothing_is_lost(root, options, message):
     before = digest(root)
     check_refused(message, DATASETS["synthetic"], root, **options)

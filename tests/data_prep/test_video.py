@@ -146,8 +146,7 @@ def test_person_hidden_for_a_moment_keeps_the_track(tmp_path):
 
 
 def test_crops_show_the_person_upright_in_the_middle_with_a_margin(clip):
-    tracklet = next(t for t in open_video(clip).tracklets if colour_of(decode(t.read(0))) == "blue")
-    image = decode(tracklet.read(3))
+    image = decode(next(t for t in open_video(clip).tracklets if colour_of(decode(t.read(0))) == "blue").read(3))
     rows, columns = np.nonzero((np.abs(image.astype(int) - COLOURS["blue"]) < 80).all(axis=2))
     # 48 x 20 pixels with a tenth of 48 above and below: 57.6 x 28.8 in the crop's shape
     assert abs(rows.min() - 256 * 4.8 / 57.6) < 8 and abs(256 - rows.max() - 256 * 4.8 / 57.6) < 8

@@ -3,7 +3,6 @@
 import json
 import sys
 
-import cv2
 import numpy as np
 import pytest
 
@@ -14,14 +13,11 @@ from data_prep import writer
 from data_prep.datasets import Dataset
 from data_prep.redetect_link.packing import Packer
 from data_prep.redetect_link.tracklet import Tracklet
+from tests.data.test_records import jpeg
 from tests.data_prep.checks import check_refused, contents, write_named
 
 SETTINGS = {"dataset": "toy", "detector": "none", "shard_size": 2, "image_size": (16, 8)}
 PACK = Packer(95)
-
-
-def jpeg(seed: int, size: tuple[int, int] = (16, 8)) -> bytes:
-    return cv2.imencode(".jpg", np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))[1].tobytes()
 
 
 def tracklet(number: int, split: str, frames: int = 3, **changes) -> Tracklet:
@@ -175,6 +171,6 @@ def test_tensorflow_reads_the_records(out):
 
 def test_tensorflow_users_are_told_of_frames_that_cannot_be_stacked(tmp_path):
     dataset = toy()
-    dataset.tracklets[0] = tracklet(0, "train", read=lambda k: jpeg(k, (16 + k, 8)))
+    dataset.tracklets[0] = tracklet(0, "train", read=lambda k: jpeg(k, (16 + 2 * k, 8)))
     write_all(tmp_path / "out", dataset)
     assert "SkipDecoding" in json.loads((tmp_path / "out" / "dataset_info.json").read_text())["description"]

@@ -9,10 +9,10 @@ import pytest
 from cfaan_jax import FeatureExtractor
 from cfaan_jax.deploy import demo
 from cfaan_jax.deploy.crop_features import CropFeatures
-from cfaan_jax.errors import InputError
 from cfaan_jax.metrics.search import About, Search
 from cfaan_jax.report import matches
 from tests import tiny_records
+from tests.data_prep.checks import check_refused
 
 
 @pytest.fixture
@@ -107,12 +107,11 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(by_colour, record
     assert not list(tmp_path.iterdir())
     (tmp_path / "report").write_text("mine")
     for more in ([], ["--check"]):
-        with pytest.raises(InputError, match="report"):
-            demo.main([str(records_directory), "--weights=colours", report, *more])
+        check_refused("report", demo.main, [str(records_directory), "--weights=colours", report, *more])
     assert "features of" not in capsys.readouterr().out and (tmp_path / "report").read_text() == "mine"
 
 
 def test_missing_weights_are_told_with_a_remedy(records_directory, tmp_path):
-    with pytest.raises(InputError, match=r"gone: no weights there; name a workdir, an export, an \.onnx file"):
-        demo.main([str(records_directory), f"--weights={tmp_path / 'gone'}", f"--out={tmp_path / 'report'}"])
+    check_refused(r"gone: no weights there; name a workdir, an export, an \.onnx file", demo.main, [
+        str(records_directory), f"--weights={tmp_path / 'gone'}", f"--out={tmp_path / 'report'}"])
     assert not list(tmp_path.iterdir())

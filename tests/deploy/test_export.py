@@ -62,8 +62,7 @@ def made(tmp_path_factory):
     for variant in VARIANTS:
         config = shrunk(variant)
         model = create_model(config, num_classes=3)
-        folder = tmp_path_factory.mktemp("export") / variant
-        networks[variant] = model, export.write(model, config, folder, "untrained")
+        networks[variant] = model, export.write(model, config, tmp_path_factory.mktemp("export") / variant, "untrained")
     return networks
 
 

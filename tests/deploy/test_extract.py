@@ -11,7 +11,6 @@ import pytest
 from cfaan_jax import FeatureExtractor
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.deploy import extract
-from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.experiment.recipes import recipe
 from tests import tiny_records
@@ -79,8 +78,7 @@ def test_parquet_holds_ids_features_and_what_made_them(model, config, records_di
 def test_other_and_damaged_parquet_is_refused(tmp_path):
     arrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
     from pyarrow import parquet
-    kinds = {"list": arrow.list_(arrow.float32()), "double": arrow.list_(arrow.float64(), 2)}
-    for name, kind in kinds.items():
+    for name, kind in (("list", arrow.list_(arrow.float32())), ("double", arrow.list_(arrow.float64(), 2))):
         folder = tmp_path / name
         folder.mkdir()
         parquet.write_table(arrow.table({"id": ["a"], "feature": arrow.array([[1.0, 2.0]], kind)},
@@ -108,14 +106,13 @@ def test_the_nearest_come_first():
 
 def test_features_of_two_networks_are_not_compared():
     for change in ({"network": "cfaan"}, {"fingerprint": "4567"}):
-        with pytest.raises(InputError, match="extract both with one network"):
-            extract.search(ONE, ONE._replace(about=ABOUT | change), count=1)
+        check_refused("extract both with one network", extract.search, ONE, ONE._replace(about=ABOUT | change), count=1)
 
 
 def test_what_holds_nothing_is_named(model, config, tmp_path):
     check_refused("none: no such folder", extract.extract, model, config, tmp_path / "none", tmp_path / "out", "last")
-    with pytest.raises(InputError, match="neither records nor folders of images"):
-        extract.extract(model, config, tmp_path, tmp_path / "out", "last")
+    check_refused("neither records nor folders of images", extract.extract, model, config, tmp_path, tmp_path / "out",
+                  "last")
     check_refused("no readable features", extract.read, tmp_path)
     for name in ("a\rb", "a\udcff"):
         (tmp_path / name).mkdir()

@@ -61,8 +61,7 @@ def test_workdir_export_and_weights_give_the_stored_features(earlier):
 
 
 def test_the_onnx_file_computes_what_the_stablehlo_file_computes(earlier):
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (3, 2, 32, 16, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 2, 32, 16, 3), dtype=np.uint8)
     rectangles = np.tile(np.array([4, 30, 2, 16], np.int32), (3, 2, 1))
     network = jax.export.deserialize(bytearray(Path("run/export-last/network.stablehlo").read_bytes()))
     session = onnxruntime.InferenceSession("run/export-last/network.onnx", providers=["CPUExecutionProvider"])

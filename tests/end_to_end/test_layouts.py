@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cfaan_jax.deploy import extract
-from cfaan_jax.errors import InputError
 from cfaan_jax.runtime import distributed
 from tests import tiny_records
+from tests.data_prep.checks import check_refused
 from tests.layout import KEPT, TOTAL
 from tests.workdirs import arrays, losses, results, rows
 
@@ -135,5 +135,4 @@ def test_several_processes_extract_and_export_once(runs):
 def test_a_place_among_the_processes_that_does_not_fit_is_named(monkeypatch, environment, expected):
     for name, value in {"JAX_COORDINATOR_ADDRESS": "localhost:1", **environment}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=expected):
-        distributed.join()
+    check_refused(expected, distributed.join)

@@ -17,10 +17,9 @@ from cfaan_jax.metrics.search import Search
 from tests.workdirs import arrays, losses, results
 
 REPOSITORY = Path(__file__).parents[2]
-SHRUNK = {
-    "model.width": 8, "model.depths": "(1,1,1,1)", "data.image_size": "(64,32)", "data.clip_length": 2,
-    "data.identities": 4, "data.tracklets": 2, "data.workers": 1, "train.epochs": 3, "train.evaluate_every": 2,
-    "eval.batch": 8}
+SHRUNK = {"model.width": 8, "model.depths": "(1,1,1,1)", "data.image_size": "(64,32)", "data.clip_length": 2,
+          "data.identities": 4, "data.tracklets": 2, "data.workers": 1, "train.epochs": 3, "train.evaluate_every": 2,
+          "eval.batch": 8}
 COMMAND = [sys.executable, "-m", "cfaan_jax.main"]
 
 
@@ -221,8 +220,7 @@ def test_bad_settings_are_named_with_a_remedy(tmp_path, records_directory, chang
     (["--config=marz", "--workdir=x"], "write a path, or one of dukev, ide, mars, mars_pod, quickstart"),
     (["--config=", "--workdir=x"], "--config=: no such file"),
     (["--config=configs/mars.py", "--config=configs/ide.py", "--workdir=x"], "configs/ide.py: give one config"),
-    (["--workdir=x"], "--config is missing"),
-    (["--config=mars"], "--workdir is missing"),
+    (["--workdir=x"], "--config is missing"), (["--config=mars"], "--workdir is missing"),
     (["--config=mars", "--workdir="], "--workdir= is empty"),
     (["--mode=search", "--query=x", "--gallery=x", "--top=0"], "--top=0: must be at least 1"),
     (["--mode=search", "--query=x"], "--gallery is missing"),
@@ -248,8 +246,7 @@ def test_files_that_are_no_configs_are_named(tmp_path, content, expected, fail):
 
 def test_help_answers_and_lists_the_fields(done):
     text = done(["--help"])
-    titles = ("What to do", "The network (", "For --mode=extract", "For --mode=search")
-    groups = [text.index(title) for title in titles]
+    groups = [text.index(title) for title in ("What to do", "The network (", "For --mode=extract", "For --mode=search")]
     assert groups == sorted(groups) and groups[1] < text.index("  --workdir ") < groups[2] < text.index("  --format ")
     assert max(map(len, text.splitlines())) <= 120 and "--verbosity" not in text
     for config in (["--config=configs/mars.py"], ["--config", "configs/mars.py", "--mode=extract"], ["--config=mars"]):

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import scipy.io
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import corrections
 from tests.data_prep.checks import check_refused
 
@@ -39,8 +38,8 @@ def test_mat(tmp_path):
 
 def test_mat_of_other_data_is_refused(tmp_path):
     table = np.array([[1, 9, 0, 1, 0, 0], [10, 19, 5, 2, 5, 6]], np.int32)
-    with pytest.raises(InputError, match="track_id 1 had another identity than in the records"):
-        corrections.read(mat_file(tmp_path, table)).apply(np.array([0, 1]), np.array([0, 7]))
+    read = corrections.read(mat_file(tmp_path, table))
+    check_refused("track_id 1 had another identity than in the records", read.apply, np.array([0, 1]), np.array([0, 7]))
 
 
 @pytest.mark.parametrize("text, message", [
@@ -80,17 +79,15 @@ def test_malformed_or_missing_files_are_refused(tmp_path):
     ("12,5,-1", TRACKS, "second identity -1 of 1 tracklets looks like a marker"),
     ("12,5,0", TRACKS, "second identity 0 of 1 tracklets looks like a marker")])
 def test_what_fits_no_tracklet_and_markers_below_every_identity_are_refused(tmp_path, line, tracks, message):
-    with pytest.raises(InputError, match=message):
-        corrections.read(csv_file(tmp_path, line)).apply(np.array(tracks), PIDS)
+    check_refused(message, corrections.read(csv_file(tmp_path, line)).apply, np.array(tracks), PIDS)
 
 
 def test_marker_above_every_identity_is_refused(tmp_path):
     pids = np.array([1, 2, 3, 3])
-    with pytest.raises(InputError, match="second identity 9999 of 3 tracklets"):
-        corrections.refuse_shared_marker(pids, np.array([9999, 9999, 9999, 3]), pids, "labels")
-    lines = "".join(f"{track},{pid},9999\n" for track, pid in ((0, 1), (1, 2), (2, 3)))
-    with pytest.raises(InputError, match="corrections.csv: second identity 9999 of 3 tracklets"):
-        corrections.read(csv_file(tmp_path, f"{lines}3,3,1\n")).apply(np.arange(20), np.full(20, 3))
+    check_refused("second identity 9999 of 3 tracklets", corrections.refuse_shared_marker, pids,
+                  np.array([9999, 9999, 9999, 3]), pids, "labels")
+    read = corrections.read(csv_file(tmp_path, "0,1,9999\n1,2,9999\n2,3,9999\n3,3,1\n"))
+    check_refused("corrections.csv: second identity 9999 of 3 tracklets", read.apply, np.arange(20), np.full(20, 3))
 
 
 def test_ambiguous_identities_are_no_marker():

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.metrics import protocols, score
 from cfaan_jax.metrics.search import About, Search
+from tests.data_prep.checks import check_refused
 from tests.metrics.test_corrections import csv_file
 
 ABOUT = About(dataset="synthetic", note="pseudo-cameras", aligned=True, model="cfaan", seed=3, weights="best",
@@ -100,8 +100,7 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
     (tmp_path / "empty.npz").touch()
     for name, reason in (("other", "no array"), ("text", "not an .npz"), ("empty", "not an .npz"), ("gone", "No such")):
-        with pytest.raises(InputError, match=f"{name}.npz: not a file of features .*{reason}"):
-            Search.load(tmp_path / f"{name}.npz")
+        check_refused(f"{name}.npz: not a file of features .*{reason}", Search.load, tmp_path / f"{name}.npz")
 
 
 def test_sizes_are_checked_on_the_whole_of_mars_only():
@@ -110,8 +109,7 @@ def test_sizes_are_checked_on_the_whole_of_mars_only():
     rows = np.arange(12180)
     features = np.random.default_rng(0).standard_normal((len(rows), 2), np.float32)
     whole = Search(features, 2, rows.astype(str), rows, np.full(len(rows), 5), rows % 6 + 1, mars)
-    with pytest.raises(InputError, match="protocol mars: 2 queries .*the real data set has 1980"):
-        whole.score("mars")
+    check_refused("protocol mars: 2 queries .*the real data set has 1980", whole.score, "mars")
 
 
 def test_the_line_says_what_a_figure_belongs_to():
@@ -150,8 +148,7 @@ def test_true_corrections_give_what_clean_labels_give(tmp_path):
     (dict(about=replace(ABOUT, dataset=["a"])), "dataset is")])
 def test_stored_features_that_do_not_fit_are_refused(tmp_path, change, message):
     small_search(**change).save(tmp_path / "features.npz")
-    with pytest.raises(InputError, match=message):
-        Search.load(tmp_path / "features.npz")
+    check_refused(message, Search.load, tmp_path / "features.npz")
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e30])

@@ -11,6 +11,7 @@ from cfaan_jax.metrics import corrections
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.report.label_review import review, suspects
 from tests import tiny_records
+from tests.data_prep.checks import check_refused
 from tests.opened_page import open_page
 
 pytestmark = pytest.mark.slow
@@ -149,9 +150,7 @@ def test_saved_files_correct_the_labels_alike(page, records, tmp_path):
     search = search_of(records)
     by_csv = corrections.read(saved(page, "save-csv", "corrections.csv")).apply(search.track_ids, search.pids)
     matrix = saved(page, "save-mat", "clean_tracks_test_info.mat")
-    by_mat = corrections.read(matrix).apply(search.track_ids, search.pids)
-    for one, other in zip(by_csv, by_mat, strict=True):
-        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(corrections.read(matrix).apply(search.track_ids, search.pids), by_csv)
     assert by_csv[0][4] == 2 and (by_csv[1] != by_csv[0]).sum() == 1
     table = scipy.io.loadmat(matrix)["track_test_info"]
     assert table.shape == (15, 6) and table[0].tolist()[:4] == [1, 2, 1, 1] and table[1, :2].tolist() == [3, 5]
@@ -248,8 +247,7 @@ def test_without_detections_nothing_is_said_about_two_persons(records_directory)
 
 
 def test_other_records_are_refused(records, records_directory, tmp_path):
-    with pytest.raises(InputError, match="not the records"):
-        review.write(search_of(records), records_directory, tmp_path / "review", count=3)
+    check_refused("not the records", review.write, search_of(records), records_directory, tmp_path / "review", count=3)
     assert not (tmp_path / "review").exists()
 
 
@@ -259,8 +257,7 @@ def test_the_command_says_what_it_wrote_and_refuses_foreign_folders(records, tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("dear")
     flags = [str(features), f"--records={records}"]
-    with pytest.raises(InputError, match="mine holds something else than these pages"):
-        review.main([*flags, f"--out={tmp_path / 'mine'}"])
+    check_refused("mine holds something else than these pages", review.main, [*flags, f"--out={tmp_path / 'mine'}"])
     assert (tmp_path / "mine/thesis.txt").read_text() == "dear"
     (tmp_path / "out").mkdir()
     for _ in range(2):

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.report import summary
+from tests.data_prep.checks import check_refused
 
 
 def row(model="cfaan", protocol="mars", aligned=False, seed=0, mAP=0.5, **more):
@@ -67,8 +67,7 @@ def test_a_run_without_a_protocol_is_left_out_of_its_table():
 
 def test_the_same_run_twice_is_refused(tmp_path):
     files = [results(tmp_path, "a", row()), results(tmp_path, "b", row(mAP=0.9))]
-    with pytest.raises(InputError, match="b.json and .*a.json both hold the row model cfaan, aligned False"):
-        summary.collect(files)
+    check_refused("b.json and .*a.json both hold the row model cfaan, aligned False", summary.collect, files)
 
 
 @pytest.mark.parametrize("text, message", [
@@ -78,8 +77,7 @@ def test_the_same_run_twice_is_refused(tmp_path):
     (json.dumps([row(aligned=1)]), "aligned is 1")])
 def test_unreadable_results_are_refused(tmp_path, text, message):
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(InputError, match=f"results.json: .*{message}"):
-        summary.collect([tmp_path / "results.json"])
+    check_refused(f"results.json: .*{message}", summary.collect, [tmp_path / "results.json"])
 
 
 def test_the_command(tmp_path):

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.runtime import lock
+from tests.data_prep.checks import check_refused
 
 HOLDER = """
 import sys, time
@@ -32,10 +32,13 @@ def holder(tmp_path):
         process.kill()
 
 
+def take(path) -> None:
+    with lock.exclusive(path, "trains"):
+        pass
+
+
 def test_a_second_process_is_refused_with_host_and_number_of_the_first(holder, tmp_path):
-    with pytest.raises(InputError, match=f"process {holder.pid} on {socket.gethostname()} .trains, since 2"):
-        with lock.exclusive(tmp_path / ".lock", "trains"):
-            raise AssertionError("went on")
+    check_refused(f"process {holder.pid} on {socket.gethostname()} .trains, since 2", take, tmp_path / ".lock")
     assert holder.poll() is None and (tmp_path / ".lock").exists()
 
 
@@ -51,9 +54,7 @@ def test_what_a_crash_left_is_nobodys(holder, tmp_path):
 def test_another_machine_is_believed_and_the_remedy_named(tmp_path):
     left = {"host": "elsewhere", "pid": 7, "boot": "other", "doing": "trains", "since": "then"}
     (tmp_path / ".lock").write_text(json.dumps(left))
-    with pytest.raises(InputError, match=r"process 7 on elsewhere.*remove the file .*\.lock"):
-        with lock.exclusive(tmp_path / ".lock", "trains"):
-            raise AssertionError("went on")
+    check_refused(r"process 7 on elsewhere.*remove the file .*\.lock", take, tmp_path / ".lock")
     assert json.loads((tmp_path / ".lock").read_text()) == left
 
 
@@ -62,8 +63,7 @@ def test_another_machine_is_believed_and_the_remedy_named(tmp_path):
     ids=["empty", "cut off", "a list", "of an earlier boot"])
 def test_what_says_nothing_or_a_number_that_another_process_got_later_holds_nothing(tmp_path, text):
     (tmp_path / ".lock").write_text(text)
-    with lock.exclusive(tmp_path / ".lock", "trains"):
-        pass
+    take(tmp_path / ".lock")
 
 
 def test_it_is_given_back_whatever_happens(tmp_path):
@@ -86,7 +86,5 @@ def test_a_folder_that_was_there_or_holds_something_stays(made_before, tmp_path)
 
 def test_where_no_lock_can_be_had_the_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("years of work")
-    with pytest.raises(InputError, match="file: cannot be locked.*another folder"):
-        with lock.exclusive(tmp_path / "file" / ".lock", "trains"):
-            raise AssertionError("went on")
+    check_refused("file: cannot be locked.*another folder", take, tmp_path / "file" / ".lock")
     assert (tmp_path / "file").read_text() == "years of work"

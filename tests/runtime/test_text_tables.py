@@ -15,9 +15,9 @@ def test_markdown_is_padded_and_figures_stand_right():
         "| cfaan_released | 7.0 ± 0.2 |   6,082 |"]
 
 
-def shown(capsys, monkeypatch, **console):
-    monkeypatch.setattr(text_tables, "Console", lambda: Console(width=100, **console))
-    text_tables.show("a [title]", HEADERS, ROWS, ["note [1]"])
+def shown(capsys, monkeypatch, *table, width=100, **console):
+    monkeypatch.setattr(text_tables, "Console", lambda: Console(width=width, **console))
+    text_tables.show(*table or ("a [title]", HEADERS, ROWS, ["note [1]"]))
     return capsys.readouterr().out
 
 
@@ -34,13 +34,11 @@ def test_a_terminal_gets_a_table_in_colour(capsys, monkeypatch):
 
 
 def test_long_lines_are_not_broken_in_a_log(capsys, monkeypatch):
-    monkeypatch.setattr(text_tables, "Console", lambda: Console(width=40, force_terminal=False))
-    text_tables.show("title", ["name"], [["x" * 100]], ["word " * 30])
-    assert [len(line) for line in capsys.readouterr().out.split("\n")] == [0, 5, 104, 104, 104, 150, 0]
+    text = shown(capsys, monkeypatch, "title", ["name"], [["x" * 100]], ["word " * 30], width=40, force_terminal=False)
+    assert [len(line) for line in text.split("\n")] == [0, 5, 104, 104, 104, 150, 0]
 
 
 @pytest.mark.parametrize("hostile", ["[red]x[/red]", "[/nothing]"])
 def test_markup_in_a_cell_is_text(capsys, monkeypatch, hostile):
-    monkeypatch.setattr(text_tables, "Console", lambda: Console(width=100, force_terminal=True, no_color=True))
-    text_tables.show(hostile, [hostile], [[hostile]], [hostile])
-    assert capsys.readouterr().out.count(hostile) == 4
+    table = (hostile, [hostile], [[hostile]], [hostile])
+    assert shown(capsys, monkeypatch, *table, force_terminal=True, no_color=True).count(hostile) == 4

@@ -11,7 +11,8 @@ import pytest
 
 from cfaan_jax.errors import InputError
 from cfaan_jax.weights import files, pickled
-from tests.weights.test_files import MAGIC, WRITERS, Storage, Tensor, check_refused, torch_modules  # noqa: F401
+from tests.data_prep.checks import check_refused
+from tests.weights.test_files import MAGIC, WRITERS, Storage, Tensor, torch_modules  # noqa: F401
 
 TWICE = b"h\x00h\x00"
 LAUGHS = b"".join(b"(" + b"h\x00" * 9 + end + b"q\x00" for end in (b"t",) * 40)  # 9 ** 40 leaves, a part of each shared
@@ -82,7 +83,7 @@ def test_what_no_weights_need_is_left_out_of_a_file(tmp_path, torch_modules):  #
 @pytest.mark.parametrize("shape, strides", [((1 << 40,), (0,)), ((1 << 20, 1 << 20), (0, 0)), ((7, 6), (1, 1))])
 def test_tensors_larger_than_their_storage_are_refused(tmp_path, torch_modules, bounded, name, shape, strides):  # noqa: F811
     WRITERS[name](tmp_path / name, {"weight": Tensor(Storage("0", np.zeros(12, np.float32)), shape, strides)})
-    check_refused(tmp_path / name, name)
+    check_refused(name, files.read, tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["new.pth", "old.pth"])
@@ -102,7 +103,7 @@ def test_a_storage_larger_than_the_file_is_refused(tmp_path, bounded):
         for part in (MAGIC, 1001, {}, tensors, ["0"]):
             file.write(b"\x80\x02" + part if isinstance(part, bytes) else pickle.dumps(part, 2))
         file.write((1 << 40).to_bytes(8, "little") + bytes(48))
-    check_refused(tmp_path / "a.pth", "a.pth")
+    check_refused("a.pth", files.read, tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.npz"])
@@ -110,7 +111,7 @@ def test_zip_bombs_are_refused_unopened(tmp_path, bounded, name):
     with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02}.")
         archive.writestr("archive/data/0.npy", bytes(8 << 20))
-    check_refused(tmp_path / name, f"{name}: .*it unpacks to 8,388,")
+    check_refused(f"{name}: .*it unpacks to 8,388,", files.read, tmp_path / name)
 
 
 def test_entries_that_share_their_bytes_are_refused(tmp_path, bounded):
@@ -118,14 +119,14 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path, bounded):
         archive.writestr("archive/data.pkl", b"\x80\x02}.")
         archive.writestr("archive/data/0", bytes(1 << 20))
         archive.filelist += [archive.NameToInfo["archive/data/0"]] * 100
-    check_refused(tmp_path / "a.pth", "a.pth: .*it unpacks to 105,")
+    check_refused("a.pth: .*it unpacks to 105,", files.read, tmp_path / "a.pth")
 
 
 def test_an_array_that_claims_more_than_its_file_holds_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, archive.open("a.npy", "w") as entry:
         np.lib.format.write_array_header_1_0(entry, {"descr": "<f8", "fortran_order": False, "shape": (1 << 30,)})
         entry.write(bytes(80))
-    check_refused(tmp_path / "a.npz", "a.npz")
+    check_refused("a.npz", files.read, tmp_path / "a.npz")
 
 
 def test_plain_values_come_back_in_any_protocol():
