@@ -2,7 +2,6 @@
 
 import math
 import re
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -17,7 +16,7 @@ from cfaan_jax.evaluate.features import compiled_features
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.sharding import batch_sharding, replicated
 from cfaan_jax.train import optim
-from cfaan_jax.train.step import initial_state, make_step
+from cfaan_jax.train.step import Network, initial_state, make_step
 
 CLASSES = 625  # training identities of MARS
 _STEPS_PER_EPOCH = 78
@@ -28,51 +27,27 @@ _COLLECTIVE = re.compile(rf"= (?P<shape>\(.*?\)|\S+) (?P<kind>{'|'.join(_COLLECT
 _ARRAY = re.compile(r"(?P<kind>[a-z]+)(?P<bits>\d+)\w*\[(?P<shape>[\d,]*)\]")
 
 
-@dataclass(frozen=True)
-class Costs:
-    """What one run of a compiled program takes on each device.
-
-    Attributes:
-        arguments: bytes of what goes in: network, optimiser's state, its part of the batch.
-        temporary: bytes of what is computed on the way, at the most.
-        held: bytes of both and of what comes out, where that does not take the place of what went in.
-        flops: floating point operations as the compiler counts them.
-        traffic: bytes read and written in memory as the compiler counts them.
-        collectives: for each kind of exchange between devices how many there are, and the bytes of their results.
-    """
-
-    arguments: int
-    temporary: int
-    held: int
-    flops: float
-    traffic: float
-    collectives: dict[str, tuple[int, int]]
-
-    @property
-    def exchanged(self) -> int:
-        """Bytes of the results of all exchanges."""
-        return sum(size for _, size in self.collectives.values())
+def refuse_parts(config: ConfigDict) -> None:
+    """InputError for gradients in parts, which are a loop: of a loop the compiler's own count has one turn."""
+    if config.train.accumulate > 1:
+        raise InputError(f"--accumulate={config.train.accumulate}: the compiler counts work and exchanges of one part "
+                         "only; leave it out")
 
 
 def training_step(config: ConfigDict, mesh: Mesh, classes: int = CLASSES) -> Compiled:
     """The training step of `make_step`.
 
     Raises:
-        InputError: gradients in parts, which are a loop, and of a loop `costs` would count one turn.
         ValueError: the state that it gives is of another kind than what it takes, so that the next step compiles again.
     """
-    if config.train.accumulate > 1:
-        raise InputError(f"--accumulate={config.train.accumulate}: the compiler counts work and exchanges of one part "
-                         "only; leave it out")
     model = nnx.eval_shape(lambda: create_model(config, classes))
     model.train()
-    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optim.create(config.optim, _STEPS_PER_EPOCH)
-    state = jax.eval_shape(partial(initial_state, config, model, classes, optimizer), params, stats)
+    state = jax.eval_shape(partial(initial_state, config, classes, optimizer), model)
     state, clips = _placed(state, replicated(mesh)), config.data.identities * config.data.tracklets
     frames, rectangles = _batch(config, clips, batch_sharding(mesh, clips))
     labels = jax.ShapeDtypeStruct((clips,), jnp.int32, sharding=batch_sharding(mesh, clips))
-    step = make_step(graphdef, optimizer, config, model.stride, mesh).trace(
+    step = make_step(Network.of(model), optimizer, config, mesh).trace(
         state, {"frames": frames, "rectangles": rectangles, "labels": labels})
     compiled = step.lower().compile()
     if _kinds(state) != _kinds(step.out_info[0]) or not all(
@@ -90,14 +65,17 @@ def evaluation_step(config: ConfigDict, mesh: Mesh) -> Compiled:
     return compiled_features(graphdef, structure, replicated(mesh)).lower(arrays, *clips).compile()
 
 
-def costs(compiled: Compiled) -> Costs:
-    """Reads what the compiler says of a program."""
-    memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
+def memory(compiled: Compiled) -> dict[str, int]:
+    """Bytes of a program on each device.
+
+    "arguments": what goes in; "temporary": what is computed on the way, at the most; "held": both, and what comes out
+    where that does not take the place of what went in.
+    """
+    planned = compiled.memory_analysis()
     # The compiler's own `peak_memory_in_bytes` leaves out what is temporary on some platforms.
-    arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    held = arguments + temporary + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return Costs(arguments, temporary, held, analysis["flops"], analysis["bytes accessed"],
-                 collectives(compiled.as_text()))
+    arguments, temporary = planned.argument_size_in_bytes, planned.temp_size_in_bytes
+    held = arguments + temporary + planned.output_size_in_bytes - planned.alias_size_in_bytes
+    return {"arguments": arguments, "temporary": temporary, "held": held}
 
 
 def collectives(program: str) -> dict[str, tuple[int, int]]:

@@ -12,7 +12,6 @@ the JSON file.
 import argparse
 import json
 import tempfile
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -91,9 +90,13 @@ def _show(name: str, rows: list[dict], notes: list[str]) -> None:
 
 def of_devices(flags: argparse.Namespace, count: int) -> dict:
     """What a training step costs each of so many devices."""
-    program = compiled.training_step(mars_config.chosen(flags), data_mesh(jax.devices()[:count]))
-    found = compiled.costs(program)
-    row = {"devices": count, **asdict(found), "exchanged": found.exchanged}
+    config = mars_config.chosen(flags)
+    compiled.refuse_parts(config)
+    program = compiled.training_step(config, data_mesh(jax.devices()[:count]))
+    analysis, exchanges = program.cost_analysis(), compiled.collectives(program.as_text())
+    row = {"devices": count, **compiled.memory(program), "flops": analysis["flops"],
+           "traffic": analysis["bytes accessed"], "collectives": exchanges,
+           "exchanged": sum(size for _, size in exchanges.values())}
     return row | {"seconds": _run(program, flags.steps)} if flags.steps else row
 
 

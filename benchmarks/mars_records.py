@@ -35,8 +35,9 @@ def write_records(directory: Path, found: mars.Metadata, frame_kb: float) -> flo
     pictures = pool(int(1000 * frame_kb))
     dataset = Dataset("mars-rehearsal", _tracklets(found, pictures), "frames made by code")
     frames, size = sum(map(len, dataset.tracklets)), float(np.mean([len(data) for data in pictures]))
-    settings = writer.save_or_check_settings(directory, dataset, {"frame_kb": frame_kb})
-    if writer.is_finished(directory, settings, directory):
+    own = {"frame_kb": frame_kb}
+    settings = writer.save_or_check_settings(directory, dataset, own)
+    if writer.is_finished(directory, own, directory):
         return size
     needed, free = frames * (size + _AROUND_A_FRAME), shutil.disk_usage(directory).free
     if needed > free:

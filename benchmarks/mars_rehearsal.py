@@ -7,7 +7,7 @@ Records are written with the tracklets of MARS, each in its length, identity and
 own sampler, loader, training step, checkpoints, evaluation and scores run for a while, and their rates give the whole:
 `config.train.epochs` epochs, periodic evaluations, and all frames of the test split by the last and the best weights.
 The table says of every line whether it was measured or projected. `--records` keeps the records (about 3 GB with
-frames of 2 kB; those of MARS have about 9).
+frames of 2 kB; those of MARS have about 9). `--trace` keeps what the devices did in the last five steps.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -22,7 +23,6 @@ from pathlib import Path
 from statistics import fmean, median
 
 import jax
-from flax import nnx
 from ml_collections import ConfigDict
 
 from benchmarks import command, mars_config, mars_sizes, seconds, whole
@@ -41,7 +41,12 @@ from cfaan_jax.runtime.interrupt import StopSignal
 from cfaan_jax.runtime.text_tables import show
 from cfaan_jax.train import loop
 from cfaan_jax.train.meters import METERED_STEPS
+from cfaan_jax.train.step import named_arrays
 from data_prep.datasets.mars import Metadata
+
+# Meters that not every device has.
+_METERS = {"device_peak_gib": "The most memory of a device: {:.1f} GiB.",
+           "model_flops_utilisation": "{:.1%} of the peak that the device's maker states for this kind of number."}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         config.data.records = str(flags.records or Path(scratch) / "records")
         size = write_records(Path(config.data.records), found, flags.frame_kb)
-        lines, speed = _trained(config, Path(scratch) / "run", flags.steps)
+        lines, speed = _trained(config, Path(scratch) / "run", flags.steps, flags.trace)
         lines += _tested(config, Path(scratch) / "run", flags.batches)
     lines += _scored(config, found)
     total = sum(line.total for line in lines)
@@ -91,6 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _flags(arguments: list[str] | None) -> argparse.Namespace:
     parser = command("mars_rehearsal", __doc__)
     parser.add_argument("--info", type=Path, help="MARS's info folder; unset: tracklets are drawn to its totals")
+    parser.add_argument("--trace", type=Path, help="folder for a trace of the last five steps; unset: none")
     parser.add_argument("--records", type=Path, help="folder for the records, kept; unset: a temporary one")
     parser.add_argument("--frame_kb", type=float, default=2.0, help="most kB of a stored frame (default 2)")
     mars_config.add_flags(parser)
@@ -111,32 +117,37 @@ class _Timed(Checkpoints):
         self.seconds.append(seconds(lambda: super(_Timed, self).save(*arguments, **trees)))
 
 
-def _trained(config: ConfigDict, workdir: Path, steps: int) -> tuple[list[Line], dict]:
-    """Trains one step, which compiles, then so many more; also clips a second, the share of waiting, cores had."""
+def _trained(config: ConfigDict, workdir: Path, steps: int, trace: Path | None) -> tuple[list[Line], dict]:
+    """Trains one step, which compiles, then so many more; also medians of the meters, and the cores had."""
     schedule, config = config.train, config.copy_and_resolve_references()
     config.train.evaluate_every = 0
+    if trace is not None:
+        config.train.profile = (max(2, steps - 3), 1 + steps)
     save_or_check_config(config, workdir)
     sampler = loop.training_sampler(config)
     with StopSignal() as stop, _Timed(workdir) as checkpoints:
         began, busy = time.perf_counter(), time.process_time()
-        _, state = loop.train_steps(config, workdir, sampler, checkpoints, stop, 1 + steps)
+        network, state = loop.train_steps(config, workdir, sampler, checkpoints, stop, 1 + steps)
         in_all = time.perf_counter() - began
         cores = (time.process_time() - busy) / in_all
         last = list(checkpoints.seconds)
-        checkpoints.save("best", checkpoints.progress("last"), model=nnx.merge_state(state.params, state.stats))
+        checkpoints.save("best", checkpoints.progress("last"), model=named_arrays(network, state)["model"])
         best = checkpoints.seconds[-1]
     with (workdir / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[1:]  # the first one compiles
     clips = config.data.identities * config.data.tracklets
-    # Speeds are means over ten steps: those without the first step are left.
-    step = clips / median(float(row["clips_per_second"]) for row in rows[METERED_STEPS - 1:] or rows[-1:])
-    waiting = fmean(float(row["waiting_for_data"]) for row in rows)
-    epochs = schedule.epochs
+    if trace is not None:
+        shutil.copytree(workdir / "profile", trace, dirs_exist_ok=True)
+    # Meters are means over ten steps: those without the first step are left.
+    meters = {name: median(float(row[name]) for row in rows[METERED_STEPS - 1:] or rows[-1:])
+              for name in ("clips_per_second", "waiting_for_data", *_METERS)
+              if rows[-1].get(name)}
+    step, epochs = clips / meters["clips_per_second"], schedule.epochs
     lines = [Line("set-up, compilation and step 1", 1, in_all - steps * step - sum(last), 1),
              Line(f"training step of {clips} clips", epochs * sampler.steps_per_epoch - 1, step, steps),
              Line("checkpoint to resume from", -(-epochs // schedule.checkpoint_every), fmean(last), len(last)),
              Line("checkpoint of the best, at most", epochs // schedule.evaluate_every, best, 1)]
-    return lines, {"clips_per_second": clips / step, "waiting_for_data": waiting, "cores_had": cores}
+    return lines, meters | {"cores_had": cores}
 
 
 def _tested(config: ConfigDict, workdir: Path, batches: int) -> list[Line]:
@@ -182,6 +193,7 @@ def _notes(flags: argparse.Namespace, about: dict) -> list[str]:
             f"training, {sizes['test tracklets']:,} with {sizes['test frames']:,} frames for testing.",
             f"Measured: {about['clips_per_second']:.3g} clips a second, {about['waiting_for_data']:.1%} of the time "
             f"waiting for data; the program had {about['cores_had']:.1f} of {about['cores']} cores.",
+            *(text.format(about[name]) for name, text in _METERS.items() if name in about),
             f"Frames are JPEG files of {about['frame_bytes'] / 1000:.1f} kB (MARS: about 9), read from files just "
             "written; in the steps measured most tracklets are read for the first time, which verifies the whole "
             "record.",

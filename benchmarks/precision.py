@@ -42,7 +42,7 @@ def compare(workdir: Path) -> list[dict]:
     rows = []
     for numbers in models.COMPUTE:
         model.backbone.compute = numbers
-        found = evaluate.search(model, config, "last", config.eval.clips)
+        found = evaluate.search({"last": model}, config, config.eval.clips)["last"]
         dots = (found.features * stored.features).sum(1)
         lengths = np.linalg.norm(found.features, axis=1) * np.linalg.norm(stored.features, axis=1)
         rows.append({

@@ -6,6 +6,7 @@ The input is drawn and lies on the device: nothing is read. All networks of one 
 that a busy moment meets all of them; a time is the median over the turns.
 
     step            the whole training step: augmentation, losses, gradients, Adam
+    sent in         what the host needs to send a step off, before it may do something else
     forward         as evaluation runs it: normalisation and features
     peak            what the chip's maker states (cfaan_jax/train/utilisation.py); where that is not known, as on CPUs,
                     the rate of one large product of matrices measured in the same run
@@ -19,12 +20,11 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
 from benchmarks import command, names, whole, wholes
@@ -35,7 +35,7 @@ from cfaan_jax.runtime.command import run_command
 from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, put_on_mesh, replicated
 from cfaan_jax.runtime.text_tables import show
 from cfaan_jax.train import optim, utilisation
-from cfaan_jax.train.step import initial_state, make_step
+from cfaan_jax.train.step import Network, initial_state, make_step
 
 CLASSES = 625  # training identities of MARS
 DEFAULT = "c2d,nonlocal,axial_s1_none_1head,axial_s1_none,axial_s1_sinusoidal,axial_s1_relative,axial_s2,cfaan"
@@ -63,19 +63,21 @@ class Timed:
 
 
 @dataclass
-class Network:
+class Prepared:
     """One variant, compiled.
 
     Attributes:
         step, forward: what is timed.
         flops: of the forward pass of one clip.
         memory: bytes that the compiler reserves for a step.
+        sent: seconds until the host had sent a step off, of every turn.
     """
 
     step: Timed
     forward: Timed
     flops: int
     memory: int
+    sent: list[float] = field(default_factory=list)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,8 +93,8 @@ def main(arguments: list[str] | None = None) -> None:
                                      "threads": _threads(), "batch": flags.batch, "rows": rows}, indent=2) + "\n")
     size = f"{flags.batch} clips of {flags.clip_length} x {flags.image_size[0]} x {flags.image_size[1]}"
     show(f"{size}, {jax.device_count()} x {jax.devices()[0].device_kind}, {flags.steps} turns",
-         ["variant", "numbers", "step, s", "of c2d's", "forward, clips/s", "step / forward", "memory, GiB",
-          "GFLOP/s of a step", "of the peak", "peak"], [_line(row) for row in rows])
+         ["variant", "numbers", "step, s", "sent in, ms", "of c2d's", "forward, clips/s", "step / forward",
+          "memory, GiB", "GFLOP/s of a step", "of the peak", "peak"], [_line(row) for row in rows])
     for row in rows:
         if "of_torch" in row:
             step, forward = row["of_torch"]["step"], row["of_torch"]["forward"]
@@ -150,7 +152,7 @@ def measure(flags, compute: str) -> list[dict]:
     return rows
 
 
-def _row(variant: str, network: Network, compute: str, batch: int, peak: float, source: str,
+def _row(variant: str, network: Prepared, compute: str, batch: int, peak: float, source: str,
          base: float | None) -> dict:
     step, forward = network.step.median, network.forward.median
     reached = utilisation.FORWARDS_IN_A_STEP * network.flops * batch / step
@@ -158,13 +160,15 @@ def _row(variant: str, network: Network, compute: str, batch: int, peak: float, 
     return {"variant": variant, "compute": compute, "seconds_per_step": step, "of_c2d": base and step / base,
             "forward_clips_per_second": batch / forward, "step_per_forward": step / forward,
             "memory_bytes": network.memory, "device_peak_bytes_so_far": measured, "flops_per_second": reached,
+            "seconds_to_send": statistics.median(network.sent[1:]) if network.sent[1:] else None,
             "of_peak": reached / peak, "forward_of_peak": network.flops * batch / forward / peak, "peak": source,
             "all_seconds": {"step": network.step.seconds, "forward": network.forward.seconds}}
 
 
 def _line(row: dict) -> list[str]:
     of_c2d = "" if row["of_c2d"] is None else f"{row['of_c2d']:.2f}"
-    return [row["variant"], row["compute"], f"{row['seconds_per_step']:.3f}", of_c2d,
+    sent = "" if row["seconds_to_send"] is None else f"{1e3 * row['seconds_to_send']:.1f}"
+    return [row["variant"], row["compute"], f"{row['seconds_per_step']:.3f}", sent, of_c2d,
             f"{row['forward_clips_per_second']:.1f}", f"{row['step_per_forward']:.2f}",
             f"{row['memory_bytes'] / 2**30:.2f}", f"{row['flops_per_second'] / 1e9:,.0f}", f"{row['of_peak']:.1%}",
             row["peak"]]
@@ -179,7 +183,7 @@ def _config(variant: str, flags, compute: str) -> ConfigDict:
     return config
 
 
-def prepared(config: ConfigDict) -> Network:
+def prepared(config: ConfigDict) -> Prepared:
     """Compiles step and forward of a config's network and gives them something to work on."""
     mesh, model = data_mesh(), create_model(config, CLASSES)
     clips, clip_size = config.data.identities * config.data.tracklets, (config.data.clip_length,
@@ -192,22 +196,22 @@ def prepared(config: ConfigDict) -> Network:
     features = features_of(model, replicated(mesh))
     flops = utilisation.forward_flops(model, clip_size)
     model.train()
-    graphdef, *state = nnx.split(model, nnx.Param, ...)
-    params, stats = jax.tree.map(jnp.copy, state)  # a step uses up its state, and the forward pass needs the network
     optimizer = optim.create(config.optim, steps_per_epoch=78)
-    state = put_on_mesh(initial_state(config, model, CLASSES, optimizer, params, stats), replicated(mesh))
-    compiled = make_step(graphdef, optimizer, config, model.stride, mesh).lower(state, batch).compile()
-    memory, held = compiled.memory_analysis(), [state]
+    state = put_on_mesh(initial_state(config, CLASSES, optimizer, model), replicated(mesh))
+    compiled = make_step(Network.of(model), optimizer, config, mesh).lower(state, batch).compile()
+    memory, held, sent = compiled.memory_analysis(), [state], []
 
     def step() -> None:
+        began = time.perf_counter()
         held[0], metrics = compiled(held[0], batch)
+        sent.append(time.perf_counter() - began)
         jax.block_until_ready(metrics)
 
     def forward() -> None:
         jax.block_until_ready(features(batch["frames"], batch["rectangles"]))
 
     reserved = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    return Network(Timed(step, []), Timed(forward, []), flops, reserved)
+    return Prepared(Timed(step, []), Timed(forward, []), flops, reserved, sent)
 
 
 def _product(compute: str) -> Callable[[], object]:

@@ -117,7 +117,7 @@ def _run(parsed: argparse.Namespace, config: ConfigDict | None) -> None:
     else:
         model, weights = _network(config, workdir, classifies=parsed.mode == "export"), weights_of(config)
         if parsed.mode == "evaluate":
-            evaluate.evaluate(model, config, workdir, weights)
+            evaluate.evaluate({weights: model}, config, workdir)
         elif parsed.mode == "export":
             print(f"exported: {export.write(model, config, Path(workdir) / f'export-{weights}', weights)}")
         else:

@@ -16,7 +16,7 @@ PAGES = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPO
 # Programs whose calls are written down instead of made. Any other program has to be one of `_TOOLS`.
 _WRITTEN_DOWN = ("python", "pip", "pip-audit", "cfaan", "cfaan-build-records", "sbatch", "kubectl", "ruff", "mypy",
                  "mkdocs")
-_TOOLS = ("bash", "cat", "date", "dirname", "grep", "sed")
+_TOOLS = ("mkdir", "timeout", "tee", "tail", "bash", "cat", "date", "dirname", "grep", "sed")
 _PRESENT = ("runs/mars", "runs/quickstart/cfaan-aligned", "osnet.onnx")  # what scripts look for before they begin
 _COMMAND = re.compile(r"(python -m \S+|python \S+\.py|cfaan|bash launch/\S+) \S")  # with arguments
 _GAP = re.compile(r"\.\.\.|<")  # where something is left out

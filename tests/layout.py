@@ -33,6 +33,7 @@ class KeepingCheckpoints(Checkpoints):
 
     def save(self, kind, progress, **trees):
         super().save(kind, progress, **trees)
+        self.wait()
         if (kind, progress.step) == ("last", KEPT):
             copy = self._workdir.with_name(f"{self._workdir.name}-{KEPT}")
             distributed.run_in_first_process(lambda: keep(self._workdir, copy))

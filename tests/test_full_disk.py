@@ -80,6 +80,7 @@ def test_a_checkpoint_is_not_begun_where_there_is_no_space(tmp_path, capsys, mon
     trees = {"model": {"weight": jnp.zeros(2 << 20)}}  # 8 MiB
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         checkpoints.save("last", checkpoint.TrainingProgress(1, 5), **trees)
+        checkpoints.wait()
         before = contents(tmp_path)
         with monkeypatch.context() as patched:
             patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 << 20))
@@ -95,8 +96,10 @@ def test_a_checkpoint_that_cannot_be_finished_is_none(tmp_path, capfd):
     trees = {"model": {"weight": jnp.arange(100_000.0)}}
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         checkpoints.save("last", checkpoint.TrainingProgress(1, 5), **trees)
+        checkpoints.wait()
         with no_file_beyond(4096):
-            assert exit_status(lambda: checkpoints.save("last", checkpoint.TrainingProgress(2, 5), **trees)) == 1
+            assert exit_status(lambda: (checkpoints.save("last", checkpoint.TrainingProgress(2, 5), **trees),
+                                        checkpoints.wait())) == 1
     assert f"error: {tmp_path / 'checkpoints/last'}: File too large" in capfd.readouterr().err
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.step("last") == 1

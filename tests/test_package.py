@@ -41,8 +41,9 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_holds_all_sources_and_templates(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
+    suffixes = (".py", ".typed", ".html", ".js", ".css", ".csv")
     wanted = {str(path.relative_to(REPOSITORY)) for name in ("cfaan_jax", "data_prep")
-              for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".typed", ".html", ".js", ".css")}
+              for path in (REPOSITORY / name).rglob("*") if path.suffix in suffixes}
     assert wanted <= held and any(name.endswith(".html") for name in wanted)
     assert {f"cfaan_jax/configs/{path.name}" for path in (REPOSITORY / "configs").glob("*.py")} <= held
     assert {name.split("/")[0] for name in held if ".dist-info" not in name} == {"cfaan_jax", "data_prep"}

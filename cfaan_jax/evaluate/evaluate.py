@@ -4,7 +4,7 @@
 the workdir. `python -m cfaan_jax.evaluate FEATURES.npz` scores the features again without the network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,12 @@ from ml_collections import ConfigDict
 from cfaan_jax.data import splits
 from cfaan_jax.data.manifest import load_manifest
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.evaluate.features import check_clips, extract
+from cfaan_jax.evaluate.features import SideBySide, check_clips, extract
 from cfaan_jax.evaluate.results import RANKS, score_rows, score_table
 from cfaan_jax.experiment.results_file import merge_rows, rows_of
 from cfaan_jax.metrics import protocols
 from cfaan_jax.metrics.search import About, Search
-from cfaan_jax.models import VideoReID
+from cfaan_jax.models import VideoReID, attention_maps
 from cfaan_jax.report import attention, evaluation
 from cfaan_jax.report.frames import RawQueries
 from cfaan_jax.runtime import distributed, lock
@@ -26,21 +26,24 @@ from cfaan_jax.runtime.command import CommandParser
 from cfaan_jax.runtime.text_tables import show
 
 
-def evaluate(model: VideoReID, config: ConfigDict, workdir: str | Path, which: str) -> list[dict] | None:
-    """Scores a network on the test tracklets, prints the table, and writes results.json, features and report/.
+def evaluate(models: Mapping[str, VideoReID], config: ConfigDict, workdir: str | Path) -> list[dict] | None:
+    """Scores networks on the test tracklets, prints their tables, and writes results.json, features and report/.
 
-    A second evaluation in one workdir at the same time is refused. `which` says what weights the model holds: "last",
-    "best", "untrained" or "pretrained", see `experiment.weights_of`.
+    A second evaluation in one workdir at the same time is refused. The name of a model says what weights it holds:
+    "last", "best", "untrained" or "pretrained", see `experiment.weights_of`. All see the clips in one pass.
 
     Returns:
         The new rows of results.json: one for a protocol, another re-ranked if config.eval.rerank is set. They replace
         those that `merge_rows` names. None in processes other than the first, which alone scores and writes.
     """
     check(config, workdir)
-    check_network(model, config)
+    for model in models.values():
+        check_network(model, config)
     with distributed.exclusive(Path(workdir) / lock.EVALUATION, "evaluates"):
-        test_set = search(model, config, which, config.eval.clips)
-        return distributed.run_in_first_process(lambda: _score_and_write(test_set, model, config, Path(workdir)))
+        searches = search(models, config, config.eval.clips)
+        return distributed.run_in_first_process(lambda: [
+            row for name, model in models.items()
+            for row in _score_and_write(searches[name], model, config, Path(workdir))])
 
 
 def _score_and_write(test_set: Search, model: VideoReID, config: ConfigDict, workdir: Path) -> list[dict]:
@@ -56,17 +59,23 @@ def _score_and_write(test_set: Search, model: VideoReID, config: ConfigDict, wor
     return rows
 
 
-def search(model: VideoReID, config: ConfigDict, weights: str, clips: str) -> Search:
-    """Features and labels of the test tracklets in `config.data.records`, for `weights` as in `evaluate`."""
+def search(models: Mapping[str, VideoReID], config: ConfigDict, clips: str) -> dict[str, Search]:
+    """Features and labels of the test tracklets in `config.data.records`, for each model of `evaluate`."""
     manifest, (query, gallery) = load_manifest(config.data.records), test_records(config)
-    features = [extract(model, records, clips=clips, clip_length=config.data.clip_length, batch_size=config.eval.batch,
-                        image_size=tuple(config.data.image_size), workers=config.data.workers)
-                for records in (query, gallery)]
+    networks = SideBySide(list(models.values()))
+    features = np.concatenate([
+        extract(networks, records, clips=clips, clip_length=config.data.clip_length, batch_size=config.eval.batch,
+                image_size=tuple(config.data.image_size), workers=config.data.workers)
+        for records in (query, gallery)])
     tracklets = sum(manifest["counts"][split]["tracklets"] for split in ("query", "gallery"))
-    about = About(manifest["dataset"], manifest["note"], manifest["aligned"], model=name_of(config.model),
-                  seed=config.seed, weights=weights, clips=clips, distance=config.eval.distance,
-                  left_out=tracklets - len(query) - len(gallery))
-    return Search.of_splits(np.concatenate(features), query, gallery, about)
+
+    def about(weights: str) -> About:
+        return About(manifest["dataset"], manifest["note"], manifest["aligned"], model=name_of(config.model),
+                     seed=config.seed, weights=weights, clips=clips, distance=config.eval.distance,
+                     left_out=tracklets - len(query) - len(gallery))
+
+    parts = zip(models, np.split(features, len(models), axis=1), strict=True)
+    return {weights: Search.of_splits(part, query, gallery, about(weights)) for weights, part in parts}
 
 
 def test_records(config: ConfigDict) -> list[RecordSet]:
@@ -92,7 +101,7 @@ def check_network(model: VideoReID, config: ConfigDict) -> None:
     """Raises InputError where the network does not take the clips, or lacks the block whose attention is shown."""
     check_clips(model, config.eval.clips)
     if attention.exists(config):
-        model.axial_block(config.eval.attention_block)
+        attention_maps.axial_block(model, config.eval.attention_block)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

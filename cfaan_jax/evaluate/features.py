@@ -5,6 +5,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
@@ -15,7 +16,7 @@ from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.tracklets import ImageTracklets
 from cfaan_jax.errors import InputError
 from cfaan_jax.models import VideoReID
-from cfaan_jax.runtime import sharding
+from cfaan_jax.runtime import device_memory, sharding
 from cfaan_jax.runtime.progress import Progress
 
 
@@ -64,6 +65,22 @@ def features_of(model: VideoReID | ClipNetwork,
     return partial(compiled_features(graphdef, structure, where), arrays)
 
 
+class SideBySide:
+    """Several networks that see the same clips: their features, of one size, side by side."""
+
+    def __init__(self, networks: Sequence[VideoReID | ClipNetwork]):
+        where = sharding.replicated(sharding.data_mesh())
+        self._networks, self._features = networks, [features_of(network, where) for network in networks]
+        self.any_length = all(network.any_length for network in networks)
+
+    def __call__(self, frames: jax.Array, rectangles: jax.Array) -> jax.Array:
+        return jnp.concatenate([features(frames, rectangles) for features in self._features], axis=1)
+
+    def tracklet_features(self, means: np.ndarray) -> np.ndarray:
+        parts = zip(self._networks, np.split(means, len(self._networks), axis=1), strict=True)
+        return np.concatenate([network.tracklet_features(part) for network, part in parts], axis=1)
+
+
 class ClipFeatures(NamedTuple):
     """Features of a batch of clips, before `tracklet_features`."""
 
@@ -95,7 +112,9 @@ def iter_clip_features(model: VideoReID | ClipNetwork, records: RecordSet | Imag
     network = features_of(model, sharding.replicated(mesh))
     batches = ClipBatches(records, clips, clip_length, image_size, batch_size, workers,
                           sharding.local_rows(batch_sharding, batch_size))
-    with Progress(f"features of {len(records)} tracklets", len(batches)) as progress:
+    with (Progress(f"features of {len(records)} tracklets", len(batches)) as progress,
+          device_memory.explained(f"a batch of {batch_size} clips",
+                                  "set a smaller one: config.eval.batch, or batch_size of the library")):
         running = None
         for batch in batches:
             inputs = sharding.put_on_mesh((batch["frames"], batch["rectangles"]), batch_sharding)

@@ -33,19 +33,12 @@ logging.get_absl_logger().addFilter(
 
 @dataclass
 class TrainingProgress:
-    """How far a run is, beside its arrays.
+    """How far a run is, beside its arrays."""
 
-    Attributes:
-        step: finished training steps.
-        num_classes: identities of the training split.
-        evaluated: the step of the latest finished periodic evaluation, 0 before the first.
-        best: the highest mAP so far, -1 before the first.
-    """
-
-    step: int
-    num_classes: int
-    evaluated: int = 0
-    best: float = -1.0
+    step: int  # finished training steps
+    num_classes: int  # identities of the training split
+    evaluated: int = 0  # the step of the latest finished periodic evaluation, 0 before the first
+    best: float = -1.0  # the highest mAP so far, -1 before the first
 
 
 class Checkpoints:
@@ -58,10 +51,8 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | Path, read_only: bool = False):
-        # Synchronous: the next training step overwrites the very buffers that are being written.
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else 1, enable_async_checkpointing=False, create=not read_only,
-            read_only=read_only)
+        options = ocp.CheckpointManagerOptions(max_to_keep=None if read_only else 1, create=not read_only,
+                                               enable_async_checkpointing=not read_only, read_only=read_only)
         root = Path(workdir).absolute() / "checkpoints"
         if not read_only and jax.process_index() == 0:
             for path in filter(ocp.utils.is_tmp_checkpoint, root.glob("*/*")):  # left by processes that were killed
@@ -73,14 +64,24 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         for manager in self._managers.values():
-            manager.close()
+            with _os_errors(manager.directory):
+                manager.close()
+
+    def wait(self) -> None:
+        """Returns when everything saved is on disk; an OSError of the writing is raised here or by the next `save`."""
+        for manager in self._managers.values():
+            with _os_errors(manager.directory):
+                manager.wait_until_finished()
 
     def step(self, kind: str) -> int | None:
         """The step of a checkpoint; None if there is none of this kind."""
         return self._managers[kind].latest_step()
 
     def save(self, kind: str, progress: TrainingProgress, **trees) -> None:
-        """Saves pytrees of arrays under their names, with the progress; nothing if this step is already saved."""
+        """Saves pytrees of arrays under their names, with the progress; nothing if this step is already saved.
+
+        It returns when the arrays are copied to the host; a thread writes them. See `wait`.
+        """
         if self.step(kind) == progress.step:
             return
         manager, leaves = self._managers[kind], {name: _named_leaves(tree) for name, tree in trees.items()}

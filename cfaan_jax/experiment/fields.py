@@ -36,21 +36,14 @@ _WORDS = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a config.
+    """One field of a config."""
 
-    Attributes:
-        kind: type of its value, or of the values in its tuple.
-        default: None: may be unset; a tuple: holds several values.
-        text, low, high: its description, and the range of a number, ends included.
-        choices: the names that it can hold; none: any.
-    """
-
-    kind: type
-    default: object
-    text: str
-    low: float = -math.inf
+    kind: type  # of its value, or of the values in its tuple
+    default: object  # None: may be unset; a tuple: holds several values
+    text: str  # its description
+    low: float = -math.inf  # the range of a number, ends included
     high: float = math.inf
-    choices: Collection[str] = ()
+    choices: Collection[str] = ()  # the names that it can hold; none: any
 
     def initial(self) -> object:
         """What a ConfigDict is given, which takes the type of a field from it."""

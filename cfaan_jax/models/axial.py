@@ -14,7 +14,7 @@ Letters in einsum strings: o query position, p key position, m head, d channel o
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from cfaan_jax.models.backbone_hooks import BackboneHooks, BlockSite
 from cfaan_jax.models.layers.batch_norm import BatchNorm
 from cfaan_jax.models.layers.dense import dense, normal, uniform
 from cfaan_jax.models.layers.pooling import adaptive_max_pool, upsample_nearest
-from cfaan_jax.models.layers.precision import accumulation_dtype, cast_to
+from cfaan_jax.models.layers.precision import cast_to, upcast
 
 AXES = {"h": 2, "w": 3, "t": 1}  # of height, width and time in [B, T, H, W, C]
 POSITIONAL = ("none", "sinusoidal", "relative", "relative_q")
@@ -82,25 +82,20 @@ class AxialAttention(nnx.Module):
 
     Args:
         inputs, outputs: channels; outputs is a multiple of 2 * heads.
-        heads: number of heads.
-        length: positions along the axis.
-        axis: "h", "w" or "t".
-        positional: see `AxialSettings`.
-        groups: see `BatchNorm`.
+        length, axis: positions along the axis, which is "h", "w" or "t".
+        heads, positional, groups: see `AxialSettings` and `BatchNorm`.
         rng: draws the initial weights.
     """
 
     def __init__(self, inputs: int, outputs: int, heads: int, length: int, axis: str, positional: str, groups: int,
                  rng: np.random.Generator):
         self.heads, self.length, self.axis, self.positional = heads, length, AXES[axis], positional
-        self.value_depth = outputs // heads
-        self.key_depth = self.value_depth // 2
+        self.value_depth, self.key_depth = outputs // heads, outputs // heads // 2
         if self.key_depth * 2 * heads != outputs:
             raise InputError(f"axial attention with {outputs} channels cannot have {heads} heads: each head needs an "
                              "even share; choose other heads, scales, width or inter_channels")
         rows = {"relative": 2 * self.value_depth, "relative_q": self.key_depth}.get(positional)
-        terms = {"relative": 3, "relative_q": 2}.get(positional, 1)
-        parts = 2 if positional == "relative" else 1
+        terms, parts = {"relative": (3, 2), "relative_q": (2, 1)}.get(positional, (1, 1))
         self.qkv = normal(rng, (inputs, 2 * outputs), math.sqrt(1 / inputs))
         self.relative = None if rows is None else normal(rng, (rows, 2 * length - 1), math.sqrt(1 / self.value_depth))
         self.bn_qkv = BatchNorm(2 * outputs, groups=groups)
@@ -109,74 +104,83 @@ class AxialAttention(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, H, W, inputs]` -> `[B, T, H, W, outputs]`."""
-        query, key, value = self.project(self._to_lines(x))
-        return self._to_grid(self.read(self.attend(query, key), value), x.shape)
+        query, key, value = self.project(x)
+        parts = [self.to_grid(part, x.shape) for part in self.read(self.attend(query, key), value)]
+        return reduce(jnp.add, self.bn_output.parts(parts, interleaved=True))
 
-    def attention(self, x: jax.Array) -> jax.Array:
-        """The softmax of eq. 4: of each position o to those of its line, `[B, T, H, W, heads, length]`."""
-        query, key, _ = self.project(self._to_lines(x))
-        return self._to_grid(jnp.moveaxis(self.attend(query, key), 1, 2), x.shape)
-
-    def project(self, lines: jax.Array) -> list[jax.Array]:
-        """`[N, L, inputs]` -> queries, keys `[N, L, heads, depth / 2]` and values `[N, L, heads, depth]`."""
-        # Fused with the transposition of the lines, the gradient of this product ends XLA's compiler for NVIDIA GPUs.
-        qkv = jax.lax.optimization_barrier(dense(lines.reshape(-1, lines.shape[-1]), cast_to(self.qkv, lines)))
-        qkv = self.bn_qkv(qkv).reshape(*lines.shape[:2], self.heads, 2 * self.value_depth)
-        return jnp.split(qkv, (self.key_depth, 2 * self.key_depth), axis=-1)
+    def project(self, x: jax.Array) -> list[jax.Array]:
+        """`[B, T, H, W, inputs]` -> queries, keys `[N, heads, L, depth / 2]`, values `[N, heads, L, depth]` by line."""
+        if self.positional == "sinusoidal":
+            others = [axis for axis in range(4) if axis != self.axis]
+            x = x + jnp.expand_dims(sinusoid(self.length, x.shape[-1]).astype(x.dtype), others)
+        qkv = self.bn_qkv(dense(x, cast_to(self.qkv, x)))
+        by_head = qkv.reshape(*x.shape[:4], self.heads, 2 * self.value_depth)
+        lines = jnp.moveaxis(by_head, self.axis, 4).reshape(-1, self.heads, self.length, 2 * self.value_depth)
+        return jnp.split(lines, (self.key_depth, 2 * self.key_depth), axis=-1)
 
     def attend(self, query: jax.Array, key: jax.Array) -> jax.Array:
         """Queries and keys as `project` gives them -> softmax over p in eq. 4, `[N, heads, o, p]`."""
         r_q, r_k, _ = self._relative_positions(query)
-        einsum = partial(jnp.einsum, preferred_element_type=accumulation_dtype(query))
-        terms = [jax.vmap(lambda q, k: einsum("omd,pmd->mop", q, k))(query, key)]  # eq. 4: q_o . k_p
+        terms = [jax.vmap(lambda q, k: jnp.einsum("mod,mpd->mop", q, k))(query, key)]  # eq. 4: q_o . k_p
         if r_q is not None:
-            terms.append(jax.vmap(lambda q: einsum("omd,dop->mop", q, r_q))(query))  # eq. 4: q_o . r^q_{p-o}
+            terms.append(relative_logits(query, r_q))  # eq. 4: q_o . r^q_{p-o}
         if r_k is not None:
-            terms.append(jax.vmap(lambda k: einsum("pmd,dop->mop", k, r_k))(key))  # eq. 4: k_p . r^k_{p-o}
-        normalised = self.bn_similarity(jnp.concatenate(terms, axis=1), axis=1)
-        logits = normalised.reshape(query.shape[0], len(terms), *terms[0].shape[1:]).sum(axis=1)
-        return jax.nn.softmax(logits, axis=-1)  # eq. 4: softmax_p
+            terms.append(relative_logits(key, r_k).mT)  # eq. 4: k_p . r^k_{p-o}
+        logits = reduce(jnp.add, map(upcast, self.bn_similarity.parts(terms, axis=1)))
+        return jax.nn.softmax(logits, axis=-1).astype(query.dtype)  # eq. 4: softmax_p
 
-    def read(self, attention: jax.Array, value: jax.Array) -> jax.Array:
-        """`[N, heads, o, p]` and values -> the sum over p in eq. 4, heads concatenated: `[N, L, outputs]`."""
-        *_, r_v = self._relative_positions(value)
-        attention = attention.astype(value.dtype)
-        parts = [jax.vmap(lambda a, v: jnp.einsum("mop,pmc->omc", a, v))(attention, value)]  # eq. 4: v_p
-        if r_v is not None:
-            parts.append(jax.vmap(lambda a: jnp.einsum("mop,cop->omc", a, r_v))(attention))  # eq. 4: r^v_{p-o}
-        interleaved = jnp.stack(parts, axis=-1).reshape(*value.shape[:2], -1)
-        return self.bn_output(interleaved).reshape(*value.shape[:2], -1, len(parts)).sum(axis=-1)
+    def read(self, attention: jax.Array, value: jax.Array) -> list[jax.Array]:
+        """`[N, heads, o, p]` and values -> the sums of v_p and of r^v_{p-o} in eq. 4, `[N, heads, L, depth]` each."""
+        parts = [jax.vmap(lambda a, v: jnp.einsum("mop,mpc->moc", a, v))(attention, value)]  # eq. 4: v_p
+        if (r_v := self._relative_positions(value)[2]) is not None:
+            parts.append(relative_values(attention, r_v))  # eq. 4: r^v_{p-o}
+        return parts
 
-    def _relative_positions(self, x: jax.Array) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
-        """r^q, r^k, r^v of eq. 4 as `[channels, o, p]` in the dtype of `x`, None where there is none.
+    def _relative_positions(self, x: jax.Array) -> tuple[jax.Array | None, ...]:
+        """r^q, r^k, r^v of eq. 4 by distance, `[depth, 2 L - 1]` in the dtype of `x`, None where there is none.
 
-        Heads share them. Queries and values look up the distance o - p, keys p - o, as the released code does.
+        Heads share them. Column j holds the distance p - o = j - (L - 1) for queries and values, o - p for keys, whose
+        rows the released code looks up the other way round.
         """
         if self.relative is None:
             return None, None, None
-        position = jnp.arange(self.length)
-        distance = position[:, None] - position[None, :] + self.length - 1
-        rows = cast_to(self.relative, x)
+        rows = cast_to(self.relative, x)[:, ::-1]
         if self.positional == "relative_q":
-            return rows[:, distance], None, None
-        query, key, value = jnp.split(rows, (self.key_depth, 2 * self.key_depth))
-        return query[:, distance], key[:, distance.T], value[:, distance]
+            return rows, None, None
+        return tuple(jnp.split(rows, (self.key_depth, 2 * self.key_depth)))
 
-    def _to_lines(self, x: jax.Array) -> jax.Array:
-        """`[B, T, H, W, C]` -> the lines along the axis, `[N, length, C]`."""
-        lines = jnp.moveaxis(x, self.axis, 3).reshape(-1, self.length, x.shape[-1])
-        return lines + sinusoid(*lines.shape[1:]).astype(x.dtype) if self.positional == "sinusoidal" else lines
-
-    def _to_grid(self, lines: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """`[N, length, ...]` -> `[B, T, H, W, ...]`, where B, T, H, W begin `shape`."""
+    def to_grid(self, lines: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """`[N, heads, L, d]` -> `[B, T, H, W, heads * d]`, where B, T, H, W begin `shape`."""
         others = [length for axis, length in enumerate(shape[:4]) if axis != self.axis]
-        return jnp.moveaxis(lines.reshape(*others, *lines.shape[1:]), 3, self.axis)
+        return jnp.moveaxis(lines.reshape(*others, *lines.shape[1:]), 4, self.axis).reshape(*shape[:4], -1)
+
+
+@jax.jit  # with a name by which `utilisation.macs` knows it
+def relative_logits(x: jax.Array, table: jax.Array) -> jax.Array:
+    """Products with the vectors of a table by distance: `[N, heads, L, d]`, `[d, 2 L - 1]` -> `[N, heads, L, L]`."""
+    return by_position(jnp.einsum("nmod,dj->nmoj", x, table))
+
+
+@jax.jit
+def relative_values(attention: jax.Array, table: jax.Array) -> jax.Array:
+    """Sums of a table's vectors over positions: `[N, heads, L, L]`, `[c, 2 L - 1]` -> `[N, heads, L, c]`."""
+    shape = jax.ShapeDtypeStruct((*attention.shape[:-1], table.shape[-1]), attention.dtype)
+    by_distance, = jax.linear_transpose(by_position, shape)(attention)
+    return jnp.einsum("nmoj,cj->nmoc", by_distance, table)
+
+
+def by_position(x: jax.Array) -> jax.Array:
+    """`[..., L, 2 L - 1]`, where column j of row o is the distance j - (L - 1) -> `[..., o, p]` at distance p - o."""
+    x = jax.lax.optimization_barrier(x)  # XLA's products for GPUs cannot take what follows, or its transpose, along
+    *others, length, distances = x.shape
+    padded = jnp.pad(x, [(0, 0)] * (len(others) + 1) + [(0, 1)])  # 2 L columns: row o begins at 2 L o
+    rows = jax.lax.slice_in_dim(padded.reshape(*others, -1), length - 1, length - 1 + length * distances, axis=-1)
+    return jax.lax.slice_in_dim(rows.reshape(*others, length, distances), 0, length, axis=-1)
 
 
 def sinusoid(length: int, channels: int) -> jax.Array:
     """Sine and cosine of the position at falling frequencies, `[length, channels]` (Vaswani et al. 2017)."""
-    position = jnp.arange(length)[:, None]
-    channel = jnp.arange(channels)
+    position, channel = jnp.arange(length)[:, None], jnp.arange(channels)
     angle = position / _SINUSOID_BASE ** (2 * (channel // 2) / channels)
     return jnp.where(channel % 2 == 0, jnp.sin(angle), jnp.cos(angle))
 
@@ -188,8 +192,7 @@ class CoarseToFineBlock(nnx.Module):
 
     Args:
         channels, size: of input and output; the size is frames, rows and columns.
-        settings: see `AxialSettings`.
-        groups: see `BatchNorm`.
+        settings, groups: see `AxialSettings` and `BatchNorm`.
         rng: draws the initial weights.
     """
 
@@ -217,33 +220,14 @@ class CoarseToFineBlock(nnx.Module):
         """`[B, T, H, W, channels]` -> the same."""
         height, width = x.shape[2:4]
         outputs = []
-        for layers, share in zip(self.scales, self._split_scales(x), strict=True):
+        for layers, share in zip(self.scales, self.split_scales(x), strict=True):
             for axis in self.settings.order:  # eq. 5: AA_T(AA_W(AA_H(x)))
                 share = layers["hwt".index(axis)](share)
             outputs.append(upsample_nearest(upsample_nearest(share, 2, height), 3, width))
         y = dense(jnp.concatenate(outputs, axis=-1), cast_to(self.expansion, x))
         return x + self.bn2(y)  # eq. 5
 
-    def attention(self, x: jax.Array) -> list[dict[str, jax.Array]]:
-        """Attention inside the block, averaged over the heads of each scale.
-
-        Args:
-            x: `[B, T, H, W, channels]`, the block's input.
-
-        Returns:
-            For each scale and axis `[B, T, rows, columns, length]`, the attention of every position of that scale's map
-            to the positions of its line along the axis.
-        """
-        maps: list[dict[str, jax.Array]] = []
-        for layers, share in zip(self.scales, self._split_scales(x), strict=True):
-            maps.append({})
-            for axis in self.settings.order:
-                layer = layers["hwt".index(axis)]
-                maps[-1][axis] = layer.attention(share).mean(axis=-2)
-                share = layer(share)
-        return maps
-
-    def _split_scales(self, x: jax.Array) -> Iterator[jax.Array]:
+    def split_scales(self, x: jax.Array) -> Iterator[jax.Array]:
         """Each scale's share of the channels, pooled to its map."""
         y, (height, width) = x, x.shape[2:4]
         if self.reduction is not None and self.bn1 is not None:

@@ -13,24 +13,16 @@ RESNET50_DEPTHS = (3, 4, 6, 3)
 
 @dataclass(frozen=True)
 class BlockSite:
-    """One bottleneck of the backbone.
+    """One bottleneck of the backbone."""
 
-    Attributes:
-        stage, block: its place, both counted from 0; the paper's conv3_1 is stage 1, block 0.
-        depth: bottlenecks of its stage.
-        inputs, planes, channels: channels of its input, inside it, and of its output.
-        size: frames, rows and columns of its output.
-        groups: see `BatchNorm`.
-    """
-
-    stage: int
+    stage: int  # counted from 0, as is the block: the paper's conv3_1 is stage 1, block 0
     block: int
-    depth: int
-    inputs: int
+    depth: int  # bottlenecks of its stage
+    inputs: int  # channels of its input, inside it, and of its output
     planes: int
     channels: int
-    size: tuple[int, int, int]
-    groups: int
+    size: tuple[int, int, int]  # frames, rows and columns of its output
+    groups: int  # see `BatchNorm`
 
     @property
     def is_last(self) -> bool:

@@ -66,8 +66,7 @@ class Head(nnx.Module):
     Args:
         channels: of a pooled frame.
         num_classes: training identities.
-        settings: see `HeadSettings`.
-        groups: see `BatchNorm`.
+        settings, groups: see `HeadSettings` and `BatchNorm`.
         rng: draws the initial weights.
     """
 

@@ -33,23 +33,15 @@ def whole_maximum(maps: jax.Array, _: jax.Array | None) -> jax.Array:
 
 @dataclass(frozen=True)
 class TorchLayout:
-    """How the official code of a network names what all networks have.
+    """How the official code of a network names what all networks have."""
 
-    Attributes:
-        prefix: of everything in the backbone.
-        conv1, bn1, stages: stem and stages in it.
-        in_line: whether the module after a bottleneck is numbered in line with the bottlenecks; else NL_<stage>.<rank>.
-        volumes: whether convolutions of stem and stages are 3-D ones of length 1 in time.
-        neck, classifier: of the head; {branch} is the number of the branch.
-    """
-
-    prefix: str = "base."
+    prefix: str = "base."  # of everything in the backbone
     conv1: str = "conv1"
     bn1: str = "bn1"
     stages: tuple[str, str, str, str] = ("layer1", "layer2", "layer3", "layer4")
-    in_line: bool = False
-    volumes: bool = False
-    neck: str = "bottleneck"
+    in_line: bool = False  # the module after a bottleneck is numbered like a bottleneck; else it is NL_<stage>.<rank>
+    volumes: bool = False  # convolutions of stem and stages are 3-D ones of length 1 in time
+    neck: str = "bottleneck"  # of the head, as the next; {branch} is the number of the branch
     classifier: str = "classifier"
 
 

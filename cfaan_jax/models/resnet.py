@@ -21,23 +21,14 @@ STRIDE = 16  # pixels to a cell of the last feature map: the stem's 4 times the 
 
 @dataclass(frozen=True)
 class ResNetSettings:
-    """Size of the backbone.
+    """Size of the backbone."""
 
-    Attributes:
-        width: inner channels of the first stage; ResNet-50 has 64.
-        depths: bottlenecks of each stage.
-        stem_relu: whether a ReLU follows the first normalisation. The released c2d and non-local networks lack it.
-        groups: groups of the batch that share statistics in training, see `BatchNorm`.
-        compute: the compute dtype, see `layers.precision`.
-        remat: recompute activations inside bottlenecks and blocks for the gradients: less memory, a third more work.
-    """
-
-    width: int = 64
-    depths: tuple[int, ...] = RESNET50_DEPTHS
-    stem_relu: bool = True
-    groups: int = 1
-    compute: str = "float32"
-    remat: bool = False
+    width: int = 64  # inner channels of the first stage
+    depths: tuple[int, ...] = RESNET50_DEPTHS  # bottlenecks of each stage
+    stem_relu: bool = True  # a ReLU follows the first normalisation; the released c2d and non-local networks lack it
+    groups: int = 1  # groups of the batch that share statistics in training, see `BatchNorm`
+    compute: str = "float32"  # the compute dtype, see `layers.precision`
+    remat: bool = False  # compute activations of bottlenecks and blocks again: less memory, a third more work
 
     def sites(self, clip_size: tuple[int, int, int]) -> list[list[BlockSite]]:
         """The bottlenecks of each stage, for clips of so many frames, rows and columns of pixels."""
@@ -57,9 +48,8 @@ class Bottleneck(nnx.Module):
     """1x1, 3x3 (with the stride) and 1x1 convolutions, each normalised, added to a shortcut.
 
     Args:
-        site: its place and channels.
+        site, inside_block: see `BlockSite` and `BackboneHooks`.
         rng: draws the initial weights.
-        inside_block: see `BackboneHooks`.
     """
 
     def __init__(self, site: BlockSite, rng: np.random.Generator, inside_block: nnx.Module | None = None):
@@ -98,9 +88,8 @@ class ResNet(nnx.Module):
     """The backbone; frames are folded into the batch for its 2-D layers.
 
     Args:
-        settings: its size.
+        settings, hooks: its size, and what the system adds to it.
         clip_size: frames, rows and columns of a clip in pixels.
-        hooks: what the system adds to the plain ResNet.
         rng: draws the initial weights.
 
     Attributes:

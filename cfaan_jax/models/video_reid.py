@@ -6,25 +6,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cfaan_jax.errors import InputError
-from cfaan_jax.models.axial import CoarseToFineBlock
 from cfaan_jax.models.heads import Head, HeadSettings, tracklet_feature
 from cfaan_jax.models.layers.precision import upcast
 from cfaan_jax.models.resnet import STRIDE, ResNet
 
 
 class Output(NamedTuple):
-    """The inputs of the losses for a batch.
+    """The inputs of the losses for a batch."""
 
-    Attributes:
-        logits: for each branch of the head, `[B, classes]`.
-        features: for each branch the features that losses compare, `[B, D]`.
-        frame_logits: of the frames' weights, `[B, T]`; None where all frames count alike.
-    """
-
-    logits: list[jax.Array]
-    features: list[jax.Array]
-    frame_logits: jax.Array | None
+    logits: list[jax.Array]  # for each branch of the head, `[B, classes]`
+    features: list[jax.Array]  # for each branch the features that losses compare, `[B, D]`
+    frame_logits: jax.Array | None  # of the frames' weights, `[B, T]`; None where all frames count alike
 
 
 class VideoReID(nnx.Module):
@@ -32,11 +24,9 @@ class VideoReID(nnx.Module):
 
     Args:
         name: its name in `registry.SYSTEMS`.
-        backbone: gives the maps.
+        backbone, hooks: gives the maps, and what it adds to a plain ResNet-50.
         frame_weights: see `BackboneHooks`.
-        heads: one for each branch.
-        head_settings: of all heads.
-        hooks: what the network adds to a plain ResNet-50.
+        heads, head_settings: one for each branch, and the settings of all.
         layout: the torch names of its weights, see `registry.TorchLayout`.
 
     Attributes:
@@ -104,26 +94,3 @@ class VideoReID(nnx.Module):
             frames = frames * (frames.shape[1] * jax.nn.softmax(logits, axis=1))[..., None]
         branches = self.head_settings.branches
         return [frames[:, branch::branches] for branch in range(branches)], logits
-
-    def attention(self, clips: jax.Array, block: int = -1) -> list[dict[str, jax.Array]]:
-        """Attention inside the CF-AA block of this number, see `axial_block` and `CoarseToFineBlock.attention`.
-
-        Clips are normalised float `[B, T, H, W, 3]`.
-        """
-        _, chosen = self.axial_block(block)
-        return chosen.attention(self.backbone(clips, until=chosen))
-
-    def axial_block(self, number: int) -> tuple[str, CoarseToFineBlock]:
-        """The layer before a CF-AA block, such as "conv4_6", and the block.
-
-        Args:
-            number: from 0 in the order in which a clip passes through them, or from -1 for the last one.
-
-        Raises:
-            InputError: the network has no such block.
-        """
-        blocks = [(f"conv{stage + 2}_{place + 1}", block) for stage, blocks in enumerate(self.backbone.attention)
-                  for place, block in enumerate(blocks) if isinstance(block, CoarseToFineBlock)]
-        if not -len(blocks) <= number < len(blocks):
-            raise InputError(f"CF-AA block {number}: this network has {len(blocks)} of them, counted from 0")
-        return blocks[number]

@@ -12,6 +12,7 @@ from cfaan_jax.data.augment import prepare
 from cfaan_jax.data.reading import read_clip
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.models import SYSTEMS, VideoReID
+from cfaan_jax.models.attention_maps import clip_maps
 from cfaan_jax.models.axial import AxialSettings
 
 
@@ -22,10 +23,10 @@ def exists(config: ConfigDict) -> bool:
 
 def clip_attention(model: VideoReID, block: int, located: Sequence[tuple[RecordSet, int]],
                    indices: Sequence[np.ndarray], image_size: tuple[int, int]) -> list[list[dict[str, np.ndarray]]]:
-    """Attention inside a block (`VideoReID.axial_block`) for one clip of each of N tracklets; the model is not changed.
+    """Attention inside a block (`axial_block`) for one clip of each of N tracklets; the model is not changed.
 
     `located` are record set and position of every tracklet, and `indices` the frames of its clip, int `[T]`. Returns
-    for every clip and scale float32 `[T, rows, columns, length]` by axis, see `CoarseToFineBlock.attention`.
+    for every clip and scale float32 `[T, rows, columns, length]` by axis, see `attention_maps.block_maps`.
     """
     clips = np.stack([read_clip(records, position, frames, image_size)[0]
                       for (records, position), frames in zip(located, indices, strict=True)])
@@ -36,7 +37,7 @@ def clip_attention(model: VideoReID, block: int, located: Sequence[tuple[RecordS
     def attention(state: nnx.State, frames: jax.Array) -> list[dict[str, jax.Array]]:
         network = nnx.merge(graphdef, state)
         network.eval()
-        return network.attention(prepare(frames, whole, network.stride)[0], block)
+        return clip_maps(network, prepare(frames, whole, network.stride)[0], block)
 
     maps = jax.tree.map(np.asarray, attention(state, clips))
     return [jax.tree.map(lambda array, clip=clip: array[clip], maps) for clip in range(len(clips))]

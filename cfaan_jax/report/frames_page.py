@@ -9,6 +9,7 @@ from cfaan_jax.data.clips import test_clips
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.metrics.search import Search
 from cfaan_jax.models import VideoReID
+from cfaan_jax.models.attention_maps import axial_block
 from cfaan_jax.report import attention
 from cfaan_jax.report.frames import RawQueries, TrackletFrames, read_stored
 from cfaan_jax.report.page import PageFolder
@@ -66,4 +67,4 @@ def _attention(site: PageFolder, model: VideoReID, config: ConfigDict, located: 
     maps = attention.clip_attention(model, block, located, clips, tuple(config.data.image_size))
     data = {"order": config.model.order, "clips": list(map(attention.pack, maps))}
     return [site.data("attention", data), site.static("frames.js")], {
-        "layer": model.axial_block(block)[0], "scales": [scale["h"].shape[1:3] for scale in maps[0]]}
+        "layer": axial_block(model, block)[0], "scales": [scale["h"].shape[1:3] for scale in maps[0]]}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -25,12 +25,12 @@ from cfaan_jax.experiment.fields import CHECKPOINT_KINDS, check
 from cfaan_jax.experiment.results_file import rows_of
 from cfaan_jax.metrics import protocols
 from cfaan_jax.models import VideoReID
-from cfaan_jax.runtime import distributed, lock
+from cfaan_jax.runtime import device_memory, distributed, lock
 from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
 from cfaan_jax.runtime.sharding import batch_sharding, data_mesh, local_rows, put_on_mesh, replicated
 from cfaan_jax.train import optim, utilisation
 from cfaan_jax.train.meters import Meters
-from cfaan_jax.train.step import TrainState, all_finite, initial_state, make_step
+from cfaan_jax.train.step import Network, TrainState, initial_state, make_step, named_arrays, state_of
 from cfaan_jax.train.step_log import Divergence, StepLog, epoch_of
 
 
@@ -61,14 +61,26 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
             if not finished or unscored:
                 distributed.run_in_first_process(lambda: environment.note(workdir, config.seed))
             if not finished:
-                train_steps(config, workdir, sampler, checkpoints, stop, total)
+                with device_memory.explained(*_memory_of(config)):
+                    train_steps(config, workdir, sampler, checkpoints, stop, total)
                 unscored = [kind for kind in CHECKPOINT_KINDS if checkpoints.step(kind) is not None]
         if not unscored:
             print(f"{workdir} is finished: {total} steps, results in {Path(workdir) / 'results.json'}; "
                   "score it again with --mode=evaluate")
-        for kind in unscored:
+        else:
             with stop.interruptible():
-                evaluate.evaluate(restore_model(workdir, kind)[0], config, workdir, kind)
+                evaluate.evaluate({kind: restore_model(workdir, kind)[0] for kind in unscored}, config, workdir)
+
+
+def _memory_of(config: ConfigDict) -> tuple[str, str]:
+    """What a training step is, and the settings that make it smaller, for `device_memory.explained`."""
+    model, identities, parts = config.model, config.data.identities, config.train.accumulate
+    smaller = [f"set {text}" for text, is_left in (
+        ("config.model.compute=bfloat16", model.compute != "bfloat16"), ("config.model.remat=True", not model.remat),
+        (f"config.train.accumulate={2 * parts}", identities % (2 * parts) == 0)) if is_left]
+    clips = identities * config.data.tracklets // parts
+    return (f"a training step of {clips} clips of {model.name} in {model.compute}",
+            f"{', or '.join([*smaller, 'use more devices'])}; docs/scale/devices.md has what each takes")
 
 
 def training_sampler(config: ConfigDict) -> IdentitySampler:
@@ -78,10 +90,10 @@ def training_sampler(config: ConfigDict) -> IdentitySampler:
 
 
 def train_steps(config: ConfigDict, workdir: str | Path, sampler: IdentitySampler, checkpoints: Checkpoints,
-                stop: StopSignal, total: int) -> tuple[nnx.GraphDef, TrainState]:
+                stop: StopSignal, total: int) -> tuple[Network, TrainState]:
     """Trains up to `total` finished steps, from the checkpoint `last` on if there is one; for errors, see `train`.
 
-    Returns the network's graph in training mode, and the last state. `last` holds all finished steps if Interrupted.
+    Returns the network in training mode, and the last state. `last` holds all finished steps if Interrupted.
     """
     settings, data, steps_per_epoch = config.train, config.data, sampler.steps_per_epoch
     mesh, batch_size = data_mesh(), data.identities * data.tracklets
@@ -92,13 +104,12 @@ def train_steps(config: ConfigDict, workdir: str | Path, sampler: IdentitySample
     evaluate.check_network(model, config)
     evaluate.check_clips(model, settings.evaluate_clips)
     model.train()
-    optimizer = optim.create(config.optim, steps_per_epoch)
-    graphdef, *parts = nnx.split(model, nnx.Param, ...)
-    state = put_on_mesh(initial_state(config, model, sampler.num_classes, optimizer, *parts), replicated(mesh))
+    optimizer, network = optim.create(config.optim, steps_per_epoch), Network.of(model)
+    state = put_on_mesh(initial_state(config, sampler.num_classes, optimizer, model), replicated(mesh))
     progress = TrainingProgress(step=0, num_classes=sampler.num_classes)
     if resumes:
-        state, progress = _resume(config, workdir, checkpoints, state, sampler.num_classes)
-    train_step = make_step(graphdef, optimizer, config, model.stride, mesh)
+        state, progress = _resume(config, workdir, checkpoints, network, state, sampler.num_classes)
+    train_step = make_step(network, optimizer, config, mesh)
 
     # Data, from the first step that is not done yet.
     records, sharding = open_split(data.records, "train", data), batch_sharding(mesh, batch_size // settings.accumulate)
@@ -118,19 +129,20 @@ def train_steps(config: ConfigDict, workdir: str | Path, sampler: IdentitySample
         while True:
             if is_due(settings.evaluate_every) and progress.evaluated < progress.step:
                 with log.paused():
-                    _evaluate(config, graphdef, state, progress, checkpoints, stop, log, divergence_error)
+                    _evaluate(config, network, state, progress, checkpoints, stop, log, divergence_error)
             if progress.step == total or is_due(settings.checkpoint_every):
                 log.flush()
-                _save(checkpoints, state, progress, divergence_error)
+                _save(checkpoints, network, state, progress, divergence_error)
             if progress.step == total:
-                return graphdef, state
+                checkpoints.wait()
+                return network, state
             batch = put_on_mesh(log.next_batch(batches, progress.step + 1), sharding)
             state, metrics = train_step(state, batch)
             progress.step += 1
             stopped_by = log.add(progress.step, metrics, distributed.max_over_processes(mesh, stop.received or 0))
             if stopped_by:
                 log.flush()
-                _save(checkpoints, state, progress, divergence_error)
+                _save(checkpoints, network, state, progress, divergence_error)
                 raise Interrupted(stopped_by)
 
 
@@ -140,7 +152,7 @@ def _meters(config: ConfigDict, model: VideoReID, mesh: Mesh) -> Meters:
     return Meters(config.data.identities * config.data.tracklets, peak)
 
 
-def _resume(config: ConfigDict, workdir: str | Path, checkpoints: Checkpoints, state: TrainState,
+def _resume(config: ConfigDict, workdir: str | Path, checkpoints: Checkpoints, network: Network, state: TrainState,
             classes: int) -> tuple[TrainState, TrainingProgress]:
     """The state and the progress in the checkpoint `last`; `state` is one of the same structure."""
     progress = checkpoints.progress("last")
@@ -148,40 +160,31 @@ def _resume(config: ConfigDict, workdir: str | Path, checkpoints: Checkpoints, s
         raise InputError(
             f"config.data.records={config.data.records}: {classes} training identities, but the checkpoint in "
             f"{workdir} was trained on {progress.num_classes}; give the same records again, or another --workdir")
-    restored = checkpoints.restore("last", **_trees(state))
-    params, stats = nnx.split_state(restored["model"], nnx.Param, ...)
-    step = put_on_mesh(jnp.int32(progress.step), state.step.sharding)
-    centres = restored.get("loss", {}).get("centres")
-    return TrainState(params, stats, restored["optimizer"], step, state.seed, centres), progress
+    named = checkpoints.restore("last", **named_arrays(network, state))
+    return jax.jit(state_of, out_shardings=state.step.sharding)(named, progress.step, config.seed), progress
 
 
-def _trees(state: TrainState) -> dict:
-    """The contents of the checkpoint `last`."""
-    trees = {"model": nnx.merge_state(state.params, state.stats), "optimizer": state.optimizer}
-    return trees if state.centres is None else trees | {"loss": {"centres": state.centres}}
-
-
-def _save(checkpoints: Checkpoints, state: TrainState, progress: TrainingProgress,
+def _save(checkpoints: Checkpoints, network: Network, state: TrainState, progress: TrainingProgress,
           divergence_error: Divergence) -> None:
     # A gradient can overflow where the loss does not; the checkpoint before such a step must stay.
-    if not all_finite(state.params):
+    if not jnp.isfinite(ravel_pytree(state.params)[0]).all():
         raise divergence_error("the weights are not finite", progress.step)
-    checkpoints.save("last", progress, **_trees(state))
+    checkpoints.save("last", progress, **named_arrays(network, state))
 
 
-def _evaluate(config: ConfigDict, graphdef: nnx.GraphDef, state: TrainState, progress: TrainingProgress,
+def _evaluate(config: ConfigDict, network: Network, state: TrainState, progress: TrainingProgress,
               checkpoints: Checkpoints, stop: StopSignal, log: StepLog, divergence_error: Divergence) -> None:
     """Scores the network by the clips of `config.train.evaluate_clips`, and keeps it if it is the best so far."""
-    model = nnx.merge(graphdef, state.params, state.stats)
+    model = network.model(state.params, state.stats)
     model.eval()
     settings, clips = config.eval, config.train.evaluate_clips
     protocol = protocols.resolve(settings.protocols)[0].name
     try:
         with stop.interruptible():
-            search = evaluate.search(model, config, "last", clips)
+            search = evaluate.search({"last": model}, config, clips)["last"]
             score = search.score([protocol], settings.corrections, settings.max_rank)[protocol]
     except Interrupted:
-        _save(checkpoints, state, progress, divergence_error)
+        _save(checkpoints, network, state, progress, divergence_error)
         raise
     mean, rank1 = distributed.value_of_first_process(float(score.mAP)), float(score.cmc[0])
     print(f"step {progress.step}, clips {clips}, {protocol}: mAP {mean:.1%}, rank-1 {rank1:.1%}")
@@ -189,7 +192,7 @@ def _evaluate(config: ConfigDict, graphdef: nnx.GraphDef, state: TrainState, pro
     progress.evaluated = progress.step
     if mean > progress.best:
         progress.best = mean
-        checkpoints.save("best", progress, model=nnx.merge_state(state.params, state.stats))
+        checkpoints.save("best", progress, model=named_arrays(network, state)["model"])
 
 
 def _divergence_error(sampler: IdentitySampler, names: list[str], checkpoints: Checkpoints, problem: str,

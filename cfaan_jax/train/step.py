@@ -1,6 +1,7 @@
 """One training step (sections 3.3 and 4.2): augmentation, losses, gradients, Adam, running statistics."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -17,39 +18,106 @@ from cfaan_jax.train.objective import initial_centres, moved_centres, objective
 
 
 class TrainState(NamedTuple):
-    """The arrays of a training run."""
+    """The arrays of a training run. They are few, since handing thousands to a program takes the host longer."""
 
-    params: nnx.State  # what the optimiser changes
-    stats: nnx.State  # the running statistics of batch normalisation
+    params: list[jax.Array]  # what the optimiser changes, by the `Layout` of a `Network`
+    stats: list[jax.Array]  # the running statistics of batch normalisation, likewise
     optimizer: optax.OptState
     step: jax.Array  # int32, finished steps
     seed: jax.Array  # int32; an argument of the compiled step, so that another seed does not compile again
     centres: jax.Array | None  # of the classes, see `objective.initial_centres`
 
 
-def initial_state(config: ConfigDict, model: VideoReID, classes: int, optimizer: optax.GradientTransformation,
-                  params: nnx.State, stats: nnx.State) -> TrainState:
-    """The state before the first step; `params` and `stats` are the parts of the model."""
+class Layout(NamedTuple):
+    """How a pytree of arrays lies in few: all of one axis in the first, one after another, then the others.
+
+    Kernels of convolutions lie with the outputs first, as cuDNN takes them and gives their gradients.
+    """
+
+    structure: jax.tree_util.PyTreeDef
+    lengths: tuple[int, ...]  # of the pytree's arrays of one axis, 0 for the others
+
+    @classmethod
+    def of(cls, tree) -> "Layout":
+        leaves, structure = jax.tree.flatten(tree)
+        return cls(structure, tuple(leaf.size if leaf.ndim == 1 else 0 for leaf in leaves))
+
+    @staticmethod
+    def pack(tree) -> list[jax.Array]:
+        """The few arrays of a pytree."""
+        leaves = jax.tree.leaves(tree)
+        vectors = [leaf for leaf in leaves if leaf.ndim == 1]
+        return [jnp.concatenate(vectors),
+                *(jnp.moveaxis(leaf, -1, 0) if leaf.ndim > 2 else leaf for leaf in leaves if leaf.ndim != 1)]
+
+    def unpack(self, packed: list[jax.Array]):
+        """The pytree that `pack` took."""
+        vectors, *others = packed
+        parts = iter(jax.lax.split(vectors, [length for length in self.lengths if length]))
+        rest = (jnp.moveaxis(leaf, 0, -1) if leaf.ndim > 2 else leaf for leaf in others)
+        return jax.tree.unflatten(self.structure, [next(parts) if length else next(rest) for length in self.lengths])
+
+
+class Network(NamedTuple):
+    """A network whose arrays lie in a `TrainState`."""
+
+    graphdef: nnx.GraphDef  # of the model, in the mode that it had
+    params: Layout
+    stats: Layout
+    stride: int  # pixels to a cell of the last feature map
+
+    @classmethod
+    def of(cls, model: VideoReID) -> "Network":
+        """The network of a model, whose arrays may be abstract."""
+        graphdef, *parts = nnx.split(model, nnx.Param, ...)
+        return cls(graphdef, *map(Layout.of, parts), stride=model.stride)
+
+    def model(self, params: list[jax.Array], stats: list[jax.Array]) -> VideoReID:
+        """The model with these arrays."""
+        return nnx.merge(self.graphdef, self.params.unpack(params), self.stats.unpack(stats), copy=True)
+
+
+def initial_state(config: ConfigDict, classes: int, optimizer: optax.GradientTransformation,
+                  model: VideoReID) -> TrainState:
+    """The state before the first step, with the arrays of the model."""
+    params, stats = map(Layout.pack, nnx.split(model, nnx.Param, ...)[1:])
     return TrainState(params, stats, optimizer.init(params), jnp.int32(0), jnp.int32(config.seed),
                       initial_centres(config.loss, model, classes, config.seed))
 
 
-def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, config: ConfigDict, stride: int,
-              mesh: Mesh):
+@partial(jax.jit, static_argnums=0)
+def named_arrays(network: Network, state: TrainState) -> dict:
+    """Copies of the arrays of a state by their names in the network: the contents of a checkpoint."""
+    params, stats = network.params.unpack(state.params), network.stats.unpack(state.stats)
+    optimizer = jax.tree.map(lambda node: network.params.unpack(node) if isinstance(node, list) else node,
+                             state.optimizer, is_leaf=lambda node: isinstance(node, list))
+    named = {"model": nnx.merge_state(params, stats), "optimizer": optimizer}
+    return named if state.centres is None else named | {"loss": {"centres": state.centres}}
+
+
+def state_of(named: dict, step: int, seed: int) -> TrainState:
+    """The state whose `named_arrays` these are."""
+    params, stats = map(Layout.pack, nnx.split_state(named["model"], nnx.Param, ...))
+    optimizer = jax.tree.map(lambda node: Layout.pack(node) if isinstance(node, nnx.State) else node,
+                             named["optimizer"], is_leaf=lambda node: isinstance(node, nnx.State))
+    return TrainState(params, stats, optimizer, jnp.int32(step), jnp.int32(seed), named.get("loss", {}).get("centres"))
+
+
+def make_step(network: Network, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh):
     """The jitted training step: (state, batch) -> (state, metrics); it donates the state.
 
     Its random key is that of the state's seed, folded with the step. A batch is a dict of frames uint8
-    `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels and labels int32 `[B]`. `graphdef` is in training mode;
-    `stride` is pixels to a cell of the last feature map; `augment`, `loss` and `train.accumulate` are read.
+    `[B, T, H, W, 3]`, rectangles int32 `[B, T, 4]` in pixels and labels int32 `[B]`. The network is in training mode;
+    `augment`, `loss` and `train.accumulate` are read.
     """
 
     def loss_fn(learnt, stats, clips, cells, labels, erased):
         params, centres = learnt
-        model = nnx.merge(graphdef, params, stats, copy=True)
+        model = network.model(params, stats)
         output = model(clips, cells)
         loss, parts = objective(config.loss, output, labels, erased, centres)
         accuracy = jnp.mean(jnp.argmax(jnp.stack(output.logits), axis=-1) == labels)
-        _, _, stats = nnx.split(model, nnx.Param, ...)
+        stats = Layout.pack(nnx.split(model, nnx.Param, ...)[2])
         return loss, (stats, {"loss": loss, **parts, "accuracy": accuracy})
 
     gradient = accumulate_gradients(jax.grad(loss_fn, has_aux=True), config.train.accumulate, mesh)
@@ -57,7 +125,7 @@ def make_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, c
     def step(state: TrainState, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         clips, cells, erased = augment.prepare_training(key, batch["frames"], batch["rectangles"], config.augment,
-                                                        stride)
+                                                        network.stride)
         (gradients, centre_gradients), (stats, metrics) = gradient(
             (state.params, state.centres), state.stats, clips, cells, batch["labels"], erased)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
@@ -90,8 +158,3 @@ def accumulate_gradients(gradient: Callable, parts: int, mesh: Mesh) -> Callable
 
     return accumulated
 
-
-@jax.jit
-def all_finite(tree) -> jax.Array:
-    """Whether all numbers in a pytree of arrays are finite, bool []."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

@@ -1,11 +1,13 @@
 """Reports of finished training steps: metrics.csv and other loggers, the progress bar, the meters and the trace."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from cfaan_jax.errors import InputError
@@ -21,8 +23,11 @@ from cfaan_jax.train.meters import Meters, StepTrace
 Divergence = Callable[[str, int], InputError]
 
 
+_STEPS_AHEAD = 2  # that the device has to do when the host reads the metrics of a step
+
+
 class StepLog(AbstractContextManager["StepLog"]):
-    """Reports each step once the next one is dispatched, so that the device never waits for the host to read metrics.
+    """Reports a step once two more are dispatched, so that the device never waits for the host to read metrics.
 
     A run of `total` steps starts at `progress`; `divergence_error` makes the error for a loss that is not finite.
     """
@@ -31,7 +36,7 @@ class StepLog(AbstractContextManager["StepLog"]):
                  steps_per_epoch: int, divergence_error: Divergence):
         self._learning_rate = optim.learning_rate(config.optim, steps_per_epoch)
         self._steps_per_epoch, self._meters, self._divergence_error = steps_per_epoch, meters, divergence_error
-        self._pending: tuple[int, dict, int | jax.Array] | None = None
+        self._pending: deque[tuple[int, dict, int | jax.Array]] = deque()
         self._measures = False
         with ExitStack() as stack:
             self._trace = stack.enter_context(StepTrace(config.train.profile, Path(workdir) / "profile"))
@@ -55,18 +60,18 @@ class StepLog(AbstractContextManager["StepLog"]):
         return batch
 
     def add(self, step: int, metrics: dict[str, jax.Array], stop: int | jax.Array) -> int:
-        """Takes a dispatched step, counted from 1, and reports the one before, whose `stop` is returned.
+        """Takes a dispatched step, counted from 1, and reports the one of two steps before, whose `stop` is returned.
 
         `stop` is the signal that asks all processes to stop, 0 for none. InputError: the reported loss is not finite.
         """
-        before, self._pending = self._pending, (step, metrics, stop)
-        return 0 if before is None else self._report(*before)
+        self._pending.append((step, metrics, stop))
+        return self._report(*self._pending.popleft()) if len(self._pending) > _STEPS_AHEAD else 0
 
     def flush(self) -> None:
-        """Reports the last step, before other work; the meters restart with the next step."""
-        before, self._pending, self._measures = self._pending, None, False
-        if before is not None:
-            self._report(*before)
+        """Reports all dispatched steps, before other work; the meters restart with the next step."""
+        self._measures = False
+        while self._pending:
+            self._report(*self._pending.popleft())
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -86,7 +91,7 @@ class StepLog(AbstractContextManager["StepLog"]):
         self._trace.after(step)
         if not math.isfinite(values["loss"]):
             raise self._divergence_error(f"the loss is {values['loss']}", step)
-        values["learning_rate"] = float(self._learning_rate(step - 1))
+        values["learning_rate"] = float(self._learning_rate(np.int32(step - 1)))
         if self._metrics is not None:
             self._metrics.write("train", step, epoch_of(step, self._steps_per_epoch), **values, **meters)
         self._bar.advance(loss=values["loss"], accuracy=values["accuracy"], lr=values["learning_rate"],

@@ -13,6 +13,9 @@ from jax.extend.core import jaxprs_in_params
 # cost one each, and what is computed again for them (`config.model.remat`) does not count.
 FORWARDS_IN_A_STEP = 3
 
+# Functions of models/axial.py, and what their products add up over.
+_RELATIVE = {"relative_logits": "depth", "relative_values": "length"}
+
 # `device_kind` as JAX says it, and the most bfloat16 operations a second with dense matrices.
 _PEAKS = (
     # https://cloud.google.com/tpu/docs/v4, .../v5e, .../v5p, .../v6e
@@ -62,10 +65,16 @@ def forward_flops(model: nnx.Module, clip_size: tuple[int, int, int]) -> int:
 def macs(jaxpr, only_batched: bool = False) -> int:
     """Multiply-accumulates of the convolutions and matrix products of a traced program, inner programs included.
 
-    `only_batched` counts only the products that go over a batch, line by line: those of attention.
+    `only_batched` counts only the products that go over a batch, line by line: those of attention. Of products with a
+    table of relative positions those at the L positions of a line count, not all 2 L - 1 columns that are computed.
     """
     total = 0
     for equation in jaxpr.eqns:
+        if (name := equation.params.get("name")) in _RELATIVE:
+            (lines, heads, length, _), (depth, _) = (value.aval.shape for value in equation.invars)
+            if {"depth": depth, "length": length}[_RELATIVE[name]] > 1:
+                total += lines * heads * length**2 * depth
+            continue
         if equation.primitive.name == "dot_general":
             (contracted, _), (batch, _) = equation.params["dimension_numbers"]
             length = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from benchmarks import compiled, growth, tpu_compile
+from benchmarks import compiled, growth, program
 from cfaan_jax.errors import InputError
+from tests.data_prep.checks import check_refused
 
 PROGRAM = """
   %all-reduce.1 = (f32[8]{0:T(128)S(1)}, bf16[2,3]{1,0}) all-reduce(%a, %b), channel_id=1, to_apply=%sum
@@ -40,11 +41,11 @@ def test_growth_is_measured_written_and_drawn(info, small, tmp_path):
 @pytest.mark.slow
 def test_the_steps_compile_for_four_chips(small, tmp_path):
     try:
-        tpu_compile.chips("v5e:2x2")
+        program.devices("v5e:2x2")
     except InputError as error:
         pytest.skip(str(error))
     out = tmp_path / "tpu.json"
-    tpu_compile.main([f"--out={out}", "--slice=v5e:2x2", *small, "--compute=bfloat16"])
+    program.main([f"--out={out}", "--target=v5e:2x2", *small, "--compute=bfloat16"])
     training, evaluation = json.loads(out.read_text())["rows"]
     assert training["collectives"]["all-reduce"][0] > 10 and set(evaluation["collectives"]) <= {"all-gather"}
     # A quarter of 32 clips of 6 frames; less than the 16 GB of a chip.
@@ -52,5 +53,4 @@ def test_the_steps_compile_for_four_chips(small, tmp_path):
 
 
 def test_a_slice_that_nobody_makes_is_refused():
-    with pytest.raises(InputError, match="--slice=v5e:many: no such TPUs can be compiled for here"):
-        tpu_compile.chips("v5e:many")
+    check_refused("--target=v5e:many: cannot be compiled for here", program.devices, "v5e:many")

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import mars_records, mars_rehearsal, mars_sizes
 from cfaan_jax.data.records import RecordSet
-from cfaan_jax.errors import InputError
 from data_prep.datasets import mars
+from tests.data_prep.checks import check_refused
 
 
 def test_tracklets_are_drawn_to_the_totals_of_mars():
@@ -22,14 +22,15 @@ def test_tracklets_are_drawn_to_the_totals_of_mars():
 def test_records_have_the_lengths_of_the_metadata_and_frames_of_the_size_asked_for(info, tmp_path):
     found = mars_sizes.metadata(info)
     size = mars_records.write_records(tmp_path, found, 2.0)
+    written = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert mars_records.write_records(tmp_path, found, 2.0) == size <= 2000
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written  # found there
     query = RecordSet.open(tmp_path, "query")
     assert query.track_ids.tolist() == found.query.tolist()
     for i, row in enumerate(found.query):
         assert query.lengths[i] == found.test[row, 1] - found.test[row, 0]
         assert query.image(i, int(query.lengths[i]) - 1).shape == (*mars_records.SIZE, 3)
-    with pytest.raises(InputError, match="no JPEG of 256 x 128 is as small"):
-        mars_records.pool(100)
+    check_refused("no JPEG of 256 x 128 is as small", mars_records.pool, 100)
 
 
 def test_the_first_tracklets_give_as_many_clips_as_asked_for(info, tmp_path):
@@ -51,8 +52,7 @@ def test_a_tiny_rehearsal_projects_the_schedule_from_what_it_measured(info, smal
     assert (step["times"], step["sample"], step["kind"]) == (220 - 1, 2, "projected from 2")
     assert lines["set-up, compilation and step 1"]["kind"] == "measured"
     assert lines["checkpoint to resume from"]["times"] == 110
-    frames = content["about"]["sizes"]["test frames"]
-    assert lines["final evaluation, last and best"]["times"] == 2 * 2 and frames > 32
+    assert lines["final evaluation, last and best"]["times"] == 4 and content["about"]["sizes"]["test frames"] > 32
     assert lines["periodic evaluation"]["times"] == 22 * 2
     assert content["total"] == pytest.approx(sum(line["times"] * line["seconds"] for line in content["lines"]))
     assert "This is not the paper's network: c2d" in capsys.readouterr().out

@@ -24,9 +24,9 @@ def clock(monkeypatch):
 
 def test_rates_and_ratios(clock, monkeypatch, tmp_path, capsys):
     # The first turn warms up, a median leaves out one that was disturbed.
-    networks = {"c2d": step.Network(step.Timed(clock(99, 2, 9, 2), []), step.Timed(clock(99, 0.5, 0.5, 7), []),
+    networks = {"c2d": step.Prepared(step.Timed(clock(99, 2, 9, 2), []), step.Timed(clock(99, 0.5, 0.5, 7), []),
                                     flops=10**9, memory=2**30),
-                "cfaan": step.Network(step.Timed(clock(99, 3, 3, 3), []), step.Timed(clock(99, 1, 1, 1), []),
+                "cfaan": step.Prepared(step.Timed(clock(99, 3, 3, 3), []), step.Timed(clock(99, 1, 1, 1), []),
                                       flops=2 * 10**9, memory=2**31)}
     monkeypatch.setattr(step, "prepared", lambda config: networks["cfaan" if config.model.name == "cfaan" else "c2d"])
     monkeypatch.setattr(step, "_product", lambda compute: clock(1, 0.5, 1, 1))
@@ -54,7 +54,7 @@ def test_the_numbers_asked_for_are_computed_with(compute, product, peak, clock, 
     def prepared(config):
         ones = jax.numpy.ones((2, 2), config.model.compute)
         programs.append(jax.jit(jax.numpy.matmul).lower(ones, ones).as_text())
-        return step.Network(step.Timed(clock(1), []), step.Timed(clock(1), []), flops=1, memory=1)
+        return step.Prepared(step.Timed(clock(1), []), step.Timed(clock(1), []), flops=1, memory=1)
 
     programs, out = [], tmp_path / "step.json"
     monkeypatch.setattr(step, "prepared", prepared)

@@ -109,9 +109,8 @@ def test_feature_is_the_mean_over_clips_computed_one_by_one(mode, gallery):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16, 64])
 def test_batch_size_and_padding_change_nothing(batch_size, gallery):
-    network = Network()
-    np.testing.assert_allclose(extract(network, gallery, batch_size), extract(network, gallery, 7), rtol=1e-5,
-                               atol=1e-5)
+    found, expected = (extract(Network(), gallery, size) for size in (batch_size, 7))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_padding_never_reaches_a_tracklet(monkeypatch, gallery):
@@ -180,8 +179,7 @@ except InputError as error:
 @pytest.mark.slow
 def test_four_devices_give_the_features_of_one(tmp_path, directory, gallery):
     printed = run_on_devices(4, SHARDED, tmp_path / "features.npy", directory)
-    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), extract(Network(), gallery, 8), rtol=1e-5,
-                               atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), extract(Network(), gallery, 8), rtol=1e-5, atol=1e-5)
     assert "config.eval.batch" in printed
 
 
@@ -200,7 +198,7 @@ def no_report(monkeypatch):
 
 
 def test_search_joins_queries_and_gallery(config, gallery):
-    search = evaluate.search(Network(), config, "last", "all_sampled")
+    search = evaluate.search({"last": Network()}, config, "all_sampled")["last"]
     assert search.num_queries == 4 and search.features.shape == (11, 8)
     assert search.pids.tolist() == [1, 2, 3, 4, 1, 2, 3, 4, 0, -1, 1]
     assert search.names[:5].tolist() == ["query-0", "query-1", "query-2", "query-3", "gallery-0"]
@@ -211,8 +209,20 @@ def test_search_joins_queries_and_gallery(config, gallery):
                                   "left_out": 0, "whitened": False}
 
 
+def test_two_networks_see_every_clip_once(config, monkeypatch):
+    other = Network()
+    other.linear.kernel[...] = -other.linear.kernel[...]
+    monkeypatch.setattr(loader, "read_clips", read := Mock(wraps=loader.read_clips))
+    alone = [evaluate.search({"last": network}, config, "all_sampled")["last"] for network in (Network(), other)]
+    both, read.call_count = read.call_count, 0
+    together = evaluate.search({"last": Network(), "best": other}, config, "all_sampled")
+    np.testing.assert_array_equal([each.features for each in together.values()], [each.features for each in alone])
+    assert [each.about.weights for each in together.values()] == ["last", "best"]
+    assert 0 < read.call_count == both / 2
+
+
 def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsys):
-    rows = evaluate.evaluate(Network(), config, tmp_path, "last")
+    rows = evaluate.evaluate({"last": Network()}, config, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == rows
     assert [row["protocol"] for row in rows] == ["mars", "mars_revised"]
     search = Search.load(tmp_path / "features-last-all_sampled.npz")
@@ -243,7 +253,7 @@ def test_evaluation_leaves_results_features_and_pictures(config, tmp_path, capsy
 
 def test_reranking_is_asked_for_and_has_rows_of_its_own(config, tmp_path, capsys, no_report):
     config.eval.rerank = True
-    rows = evaluate.evaluate(Network(), config, tmp_path, "last")
+    rows = evaluate.evaluate({"last": Network()}, config, tmp_path)
     assert [(row["protocol"], row["reranked"]) for row in rows] == [
         ("mars", False), ("mars_revised", False), ("mars", True), ("mars_revised", True)]
     search = Search.load(tmp_path / "features-last-all_sampled.npz")
@@ -256,14 +266,14 @@ def test_reranking_is_asked_for_and_has_rows_of_its_own(config, tmp_path, capsys
 
 
 def test_rows_are_merged_by_weights_protocol_and_clips(config, tmp_path, no_report):
-    first = evaluate.evaluate(Network(), config, tmp_path, "last")
+    first = evaluate.evaluate({"last": Network()}, config, tmp_path)
     config.eval.protocols, config.eval.clips = ("mars",), "test"
-    second = evaluate.evaluate(Network(), config, tmp_path, "last")
-    untrained = evaluate.evaluate(Network(), config, tmp_path, "untrained")
+    second = evaluate.evaluate({"last": Network()}, config, tmp_path)
+    untrained = evaluate.evaluate({"untrained": Network()}, config, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == [*first, *second, *untrained]
     assert [(row["model"], row["network"], row["weights"]) for row in untrained] == [("untrained", "c2d", "untrained")]
     config.seed = 6
-    again = evaluate.evaluate(Network(), config, tmp_path, "last")
+    again = evaluate.evaluate({"last": Network()}, config, tmp_path)
     assert again != second
     assert json.loads((tmp_path / "results.json").read_text()) == [*first, *again, *untrained]
 
@@ -281,7 +291,7 @@ def test_wrong_settings_show_before_the_work(config, tmp_path, monkeypatch, sett
                                              for i in range(2)])
     config.model.name = "cfaan"
     config.eval.update(settings)
-    check_refused(message, evaluate.evaluate, small("cfaan", depths=(1, 1, 2, 1)), config, tmp_path / "run", "last")
+    check_refused(message, evaluate.evaluate, {"last": small("cfaan", depths=(1, 1, 2, 1))}, config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -289,7 +299,7 @@ def test_an_evaluation_that_was_cut_off_counts_as_not_done(config, tmp_path, mon
     """Training takes an evaluation with results for finished, and would never write the report."""
     monkeypatch.setattr(evaluate.evaluation, "write", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        evaluate.evaluate(Network(), config, tmp_path, "last")
+        evaluate.evaluate({"last": Network()}, config, tmp_path)
     assert (tmp_path / "features-last-all_sampled.npz").exists() and not (tmp_path / "results.json").exists()
 
 
@@ -305,11 +315,11 @@ def test_clips_that_the_network_does_not_take_show_before_the_work(config, query
 
 
 def test_damaged_tracklets_are_left_out_and_counted(config, tmp_path, capsys):
-    expected = evaluate.search(Network(), config, "last", "all_sampled")
+    expected = evaluate.search({"last": Network()}, config, "all_sampled")["last"]
     config.data.records = str(tiny_records.damage(shutil.copytree(config.data.records, tmp_path / "r"), "gallery", 2))
-    check_refused("tracklet gallery-2 is damaged", evaluate.evaluate, Network(), config, tmp_path, "last")
+    check_refused("tracklet gallery-2 is damaged", evaluate.evaluate, {"last": Network()}, config, tmp_path)
     config.data.on_bad_record = "skip"
-    assert {row["left_out"] for row in evaluate.evaluate(Network(), config, tmp_path, "last")} == {1}
+    assert {row["left_out"] for row in evaluate.evaluate({"last": Network()}, config, tmp_path)} == {1}
     assert "damaged test tracklets left out: 1" in capsys.readouterr().out
     search = Search.load(tmp_path / "features-last-all_sampled.npz")
     whole = expected.names != "gallery-2"
@@ -320,7 +330,7 @@ def test_damaged_tracklets_are_left_out_and_counted(config, tmp_path, capsys):
 def test_scoring_again_needs_no_network(config, tmp_path):
     corrections, features_file = tmp_path / "corrections.csv", tmp_path / "features.npz"
     corrections.write_text("track_id,pid,second_pid\n6,2,2\n")
-    search = evaluate.search(Network(), config, "last", "all_sampled")
+    search = evaluate.search({"last": Network()}, config, "all_sampled")["last"]
     search.save(features_file)
     command = [sys.executable, "-m", "cfaan_jax.evaluate", str(features_file), f"--corrections={corrections}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
@@ -350,9 +360,8 @@ def test_a_tracklet_of_tclnet_has_two_halves_of_unit_length(records_directory):
     model = small("tclnet", size=(64, 32))
     extracted = features.extract(model, split, clips="dense", clip_length=2, image_size=(64, 32), batch_size=8)
     np.testing.assert_allclose(np.linalg.norm(extracted.reshape(len(split), 2, 256), axis=-1), 1, rtol=1e-5)
-    longest = int(np.argmax(split.lengths))
     model.eval()
-    one = jax.jit(model.clip_features)
+    longest, one = int(np.argmax(split.lengths)), jax.jit(model.clip_features)
     alone = [one(*clip) for clip in prepared_clips(split, longest, 2, "dense", (64, 32))]
     assert len(alone) > 1
     means = jax.numpy.stack(alone).mean(0)

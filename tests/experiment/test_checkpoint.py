@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.checkpoint import Checkpoints, TrainingProgress, restore_model
 from cfaan_jax.experiment.config import create_model, load_config, save_or_check_config
 from tests.data_prep.checks import check_refused
@@ -70,8 +69,7 @@ def test_a_trained_network_comes_back_ready_for_evaluation(saved, which, seed):
     model, config = restore_model(saved, which)
     assert_same(jax.tree.leaves(nnx.state(model)), jax.tree.leaves(trees(seed)["model"]))
     assert config == load_config(saved)
-    clips = jnp.ones((1, config.data.clip_length, 64, 32, 3))
-    assert model.features(clips).shape == (1, model.feature_size)
+    assert model.features(jnp.ones((1, config.data.clip_length, 64, 32, 3))).shape == (1, model.feature_size)
 
 
 def test_restoring_changes_nothing_on_disk_and_a_missing_best_says_when_there_is_one(workdir):
@@ -114,9 +112,8 @@ def cut_arrays(checkpoint: Path, pattern: str = "*") -> None:
         "[]", "{}", "5", "null", '{"step": 6, "num_classes": -1}', '{"step": 6, "more": 1}'))])
 def test_a_damaged_checkpoint_names_its_folder_and_the_remedy(workdir, damage):
     damage(workdir / "checkpoints/last/6")
-    with pytest.raises(InputError, match="checkpoints/last/6: this checkpoint is incomplete, damaged"
-                                         ".*delete this folder"):
-        restore_model(workdir)
+    check_refused("checkpoints/last/6: this checkpoint is incomplete, damaged.*delete this folder", restore_model,
+                  workdir)
 
 
 @pytest.mark.parametrize("said, section, name, value", [

@@ -9,6 +9,7 @@ from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import config_file
 from cfaan_jax.experiment.config import create_model, load_config, save_or_check_config, weights_of
 from cfaan_jax.experiment.recipes import VARIANTS
+from tests.data_prep.checks import check_refused
 
 
 def small(variant: str = "c2d"):
@@ -62,13 +63,11 @@ def test_how_a_run_is_scored_and_read_may_change(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[1", "[1]", "7", "{}", '{"model": 1}', "[" * 10_000])
 def test_a_damaged_config_names_the_file(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(InputError, match=r"config\.json: not a config"):
-        load_config(tmp_path)
+    check_refused(r"config\.json: not a config", load_config, tmp_path)
 
 
 def test_a_folder_without_config_is_no_workdir(tmp_path):
-    with pytest.raises(InputError, match=r"config\.json is missing.*not the workdir"):
-        load_config(tmp_path)
+    check_refused(r"config\.json is missing.*not the workdir", load_config, tmp_path)
 
 
 def test_weights_from_a_file_are_not_called_untrained():

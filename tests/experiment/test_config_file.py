@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import config_file, fields
 from cfaan_jax.experiment.config import load_config, save_or_check_config
 from cfaan_jax.experiment.fields import flatten
 from cfaan_jax.experiment.recipes import recipe
+from tests.data_prep.checks import check_refused
 from tests.experiment.test_config import small
 
 
@@ -74,10 +74,8 @@ def test_mistyped_names_find_their_neighbours():
     ("--config.optim.learning_rate=abc", "learning_rate=abc.*give a number"),
     ("--config.optim.learning_rate", "Missing value.*learning_rate; give a number")])
 def test_values_of_another_type_are_refused_with_the_type(word, said):
-    with pytest.raises(InputError, match=said):
-        config_file.override(recipe(), [word])
+    check_refused(said, config_file.override, recipe(), [word])
 
 
 def test_a_variant_of_a_config_without_any_is_refused():
-    with pytest.raises(InputError, match="--config=ide:c2d: this config has no variants; write --config=ide$"):
-        config_file.load("ide:c2d")
+    check_refused("--config=ide:c2d: this config has no variants; write --config=ide$", config_file.load, "ide:c2d")

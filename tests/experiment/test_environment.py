@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.experiment import environment
+from tests.data_prep.checks import check_refused
 
 
 def test_every_start_adds_an_entry(tmp_path):
@@ -24,8 +24,7 @@ def test_every_start_adds_an_entry(tmp_path):
 @pytest.mark.parametrize("content", ["{", "{}"])
 def test_a_damaged_list_is_not_overwritten(tmp_path, content):
     (tmp_path / "environment.json").write_text(content)
-    with pytest.raises(InputError, match="environment.json: not a list of starts"):
-        environment.note(tmp_path, 0)
+    check_refused("environment.json: not a list of starts", environment.note, tmp_path, 0)
     assert (tmp_path / "environment.json").read_text() == content
 
 

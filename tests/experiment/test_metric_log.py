@@ -3,8 +3,8 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.metric_log import COLUMNS, MetricLog
+from tests.data_prep.checks import check_refused
 from tests.workdirs import rows
 
 
@@ -40,8 +40,7 @@ def test_a_finished_evaluation_stays(tmp_path):
 @pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xfe\x00", b"step,mAP\nx,\n", b"a,a\n\0,\0\n"])
 def test_a_file_that_is_no_log_is_named(tmp_path, content):
     (tmp_path / "metrics.csv").write_bytes(content)
-    with pytest.raises(InputError, match="metrics.csv: not training metrics"):
-        MetricLog(tmp_path, step=5)
+    check_refused("metrics.csv: not training metrics", MetricLog, tmp_path, step=5)
     assert (tmp_path / "metrics.csv").read_bytes() == content
 
 

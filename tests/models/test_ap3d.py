@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.models.ap3d import Alignment, TemporalConvolution
 from cfaan_jax.models.layers.conv import Convolution
 from cfaan_jax.models.resnet import apply_to_clips
 from tests import golden_cases
+from tests.data_prep.checks import check_refused
 from tests.golden_cases import Case
 from tests.models.transplants import Transplant, check_against_reference, small_network
 
@@ -58,8 +58,7 @@ def test_a_convolution_along_time_is_the_references(name):
 
 
 def test_a_network_too_narrow_for_semantic_channels_is_refused():
-    with pytest.raises(InputError, match="8 channels.*at least 16.*width"):
-        small_network("ap3d", width=4)
+    check_refused("8 channels.*at least 16.*width", small_network, "ap3d", width=4)
 
 
 def test_a_convolution_along_time_starts_as_nothing():

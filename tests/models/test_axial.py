@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from cfaan_jax.errors import InputError
+from cfaan_jax.models.attention_maps import axial_block, block_maps, clip_maps, layer_maps
 from cfaan_jax.models.axial import AxialAttention, AxialSettings, CoarseToFineBlock
 from tests import golden_cases
+from tests.data_prep.checks import check_refused
 from tests.golden_cases import Case, channels_last
 from tests.models.transplants import Transplant, check_against_reference, small_network
 
@@ -33,7 +34,7 @@ def test_attention_sums_its_terms_as_in_the_reference(name):
     transplant.load(case.group("param"))
     one, x = transplant.block, channels_last(case["x"])
     one.eval()
-    attention = np.asarray(one.attention(x))
+    attention = np.asarray(layer_maps(one, x))
     assert attention.shape == (*x.shape[:4], one.heads, one.length)
     lines = np.moveaxis(attention, one.axis, 3).reshape(-1, one.length, one.heads, one.length)
     case.check("attn_eval", np.moveaxis(lines, 2, 1))
@@ -47,7 +48,7 @@ def test_the_block_tells_the_attention_with_which_it_works():
     one.bn2.scale[...] = 1.0
     one.eval()
     x = rng.standard_normal((2, 3, 4, 2, 16), np.float32)
-    expected, maps = np.asarray(one(x)), one.attention(x)
+    expected, maps = np.asarray(one(x)), block_maps(one, x)
     assert [list(scale) for scale in maps] == [list("twh")] * 2
     for scale, (rows, columns) in enumerate(((4, 2), (2, 1))):
         for axis, length in (("t", 3), ("h", rows), ("w", columns)):
@@ -80,9 +81,9 @@ def test_a_network_tells_the_attention_of_the_block_asked_for(monkeypatch):
     clips = np.random.default_rng(0).standard_normal((1, 2, 32, 16, 3), np.float32)
     model.backbone(clips)
     for number, layer in ((0, "conv3_1"), (1, "conv4_1"), (2, "conv4_2"), (-1, "conv4_2")):
-        name, block = model.axial_block(number)
+        name, block = axial_block(model, number)
         assert name == layer
-        [expected], [found] = block.attention(given[id(block)]), model.attention(clips, number)
+        [expected], [found] = block_maps(block, given[id(block)]), clip_maps(model, clips, number)
         for axis in "hwt":
             np.testing.assert_allclose(found[axis], expected[axis], rtol=1e-4, atol=1e-6)
 
@@ -90,8 +91,7 @@ def test_a_network_tells_the_attention_of_the_block_asked_for(monkeypatch):
 @pytest.mark.parametrize("name, number", [("cfaan", 3), ("cfaan", -4), ("c2d", -1), ("nonlocal", 0)])
 def test_a_block_that_is_not_there_is_refused(name, number):
     model = small_network(name, depths=(1, 1, 2, 1))
-    with pytest.raises(InputError, match=f"block {number}: this network has {3 if name == 'cfaan' else 0}"):
-        model.axial_block(number)
+    check_refused(f"block {number}: this network has {3 if name == 'cfaan' else 0}", axial_block, model, number)
 
 
 def test_the_block_starts_as_nothing():
@@ -103,15 +103,12 @@ def test_the_block_starts_as_nothing():
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(positional="sine"), "positional='sine'.*relative_q"),
-    (dict(order="hht"), "order='hht'.*'hwt'"),
+    (dict(positional="sine"), "positional='sine'.*relative_q"), (dict(order="hht"), "order='hht'.*'hwt'"),
     (dict(scales=4, heads=3), "scales=4, heads=3.*multiple of scales"),
     (dict(heads=6), "scales=4, heads=6.*multiple of scales"),
-    (dict(scales=0), "scales=0"),
-    (dict(inter_channels=0), "inter_channels=0")])
+    (dict(scales=0), "scales=0"), (dict(inter_channels=0), "inter_channels=0")])
 def test_settings_that_fit_no_block_are_refused(options, message):
-    with pytest.raises(InputError, match=message):
-        AxialSettings(**options)
+    check_refused(message, AxialSettings, **options)
 
 
 @pytest.mark.parametrize("channels, options, message", [
@@ -119,5 +116,5 @@ def test_settings_that_fit_no_block_are_refused(options, message):
     (16, dict(scales=1, heads=3), "16 channels cannot have 3 heads"),
     (16, dict(scales=1, heads=16), "16 channels cannot have 16 heads")])
 def test_channels_that_cannot_be_shared_out_are_refused(channels, options, message):
-    with pytest.raises(InputError, match=message):
-        CoarseToFineBlock(channels, (2, 4, 4), AxialSettings(**options), 1, np.random.default_rng(0))
+    check_refused(message, CoarseToFineBlock, channels, (2, 4, 4), AxialSettings(**options), 1,
+                  np.random.default_rng(0))

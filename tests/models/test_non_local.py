@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cfaan_jax.errors import InputError
 from cfaan_jax.models.non_local import NonLocalBlock, NonLocalSettings
 from tests import golden_cases
+from tests.data_prep.checks import check_refused
 from tests.golden_cases import Case
 from tests.models.transplants import Transplant, check_against_reference, small_network
 
@@ -24,5 +24,4 @@ def test_the_block_is_the_references(name):
 
 def test_a_map_too_small_to_be_halved_is_refused():
     one = NonLocalBlock(4, 2, NonLocalSettings(sub_sample=True), 1, np.random.default_rng(0))
-    with pytest.raises(InputError, match="sub_sample=True: a map of 1x4"):
-        one(jnp.zeros((1, 2, 1, 4, 4)))
+    check_refused("sub_sample=True: a map of 1x4", one, jnp.zeros((1, 2, 1, 4, 4)))

@@ -7,9 +7,9 @@ import pytest
 from flax import nnx
 
 from cfaan_jax import models
-from cfaan_jax.errors import InputError
 from cfaan_jax.experiment.recipes import recipe
 from cfaan_jax.train.objective import objective
+from tests.data_prep.checks import check_refused
 from tests.models.transplants import DISTINCT, small_network
 
 
@@ -59,5 +59,4 @@ def test_maps_are_bfloat16_before_the_pooling():
 
 
 def test_another_type_is_refused():
-    with pytest.raises(InputError, match="compute='float16'.*float32, bfloat16"):
-        models.create("c2d", num_classes=2, compute="float16")
+    check_refused("compute='float16'.*float32, bfloat16", models.create, "c2d", num_classes=2, compute="float16")

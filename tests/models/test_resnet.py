@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from cfaan_jax import models
-from cfaan_jax.errors import InputError
 from cfaan_jax.models.layers.conv import Convolution
+from tests.data_prep.checks import check_refused
 from tests.models.transplants import DISTINCT, small_network
 
 
@@ -57,9 +57,7 @@ def test_networks_have_forward_and_second_derivatives(name):
     ("cfaan", (1, 4, 96, 48, 3), np.float32, "frames of 96 x 48 pixels: this network takes 64 x 32"),
     ("ftwft", (1, 4, 96, 48, 3), np.float32, "frames of 96 x 48 pixels: this network takes 64 x 32")])
 def test_clips_that_a_network_does_not_take_are_named(name, shape, kind, said):
-    model = small_network(name, clip_length=4, image_size=(64, 32))
-    with pytest.raises(InputError, match=said):
-        model.features(np.zeros(shape, kind))
+    check_refused(said, small_network(name, clip_length=4, image_size=(64, 32)).features, np.zeros(shape, kind))
 
 
 @pytest.mark.parametrize("options, said", [
@@ -68,5 +66,4 @@ def test_clips_that_a_network_does_not_take_are_named(name, shape, kind, said):
     (dict(image_size=256), "image_size=256: give 2 whole numbers"), (dict(clip_length="6"), "clip_length='6'"),
     (dict(image_size=(100, 50)), "height and width must be multiples of 16"), (dict(bn_groups=0), "bn_groups=0")])
 def test_sizes_that_no_network_has_are_refused(options, said):
-    with pytest.raises(InputError, match=said):
-        models.create("c2d", **dict(num_classes=2) | options)
+    check_refused(said, models.create, "c2d", **dict(num_classes=2) | options)

@@ -6,10 +6,10 @@ import pytest
 from flax import nnx
 
 from cfaan_jax import models
-from cfaan_jax.errors import InputError
 from cfaan_jax.models.backbone_hooks import BlockSite
 from cfaan_jax.models.tclnet import SaliencyBoosting, SaliencyErasing, remaining_rows
 from tests import golden_cases
+from tests.data_prep.checks import check_refused
 from tests.golden_cases import Case, channels_last
 from tests.models.transplants import Transplant, check_against_reference, gradients, small_network
 
@@ -129,5 +129,4 @@ def test_every_pair_of_a_long_clip_goes_its_own_way():
 
 
 def test_frames_that_make_no_pairs_are_refused():
-    with pytest.raises(InputError, match="clip_length=5: tclnet takes frames in pairs.*even"):
-        small_network("tclnet", clip_length=5)
+    check_refused("clip_length=5: tclnet takes frames in pairs.*even", small_network, "tclnet", clip_length=5)

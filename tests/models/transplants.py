@@ -74,8 +74,7 @@ class Transplant:
 
     def named(self, *states: nnx.State) -> dict:
         """Values for the block's variables (its own, or gradients) under torch's names."""
-        own = nnx.state(self.block)
-        before = jax.tree.map(lambda value: value, own)
+        before = jax.tree.map(lambda value: value, nnx.state(self.block))
         nnx.update(self.block, *states)
         found = {name.removeprefix(self.prefix): array for name, array in weights.to_torch(self.host).items()
                  if name.startswith(self.prefix)}

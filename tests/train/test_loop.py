@@ -5,9 +5,10 @@ import signal
 from types import SimpleNamespace
 from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from cfaan_jax.data.records import RecordSet
 from cfaan_jax.data.samplers import IdentitySampler
@@ -18,6 +19,7 @@ from cfaan_jax.runtime import lock
 from cfaan_jax.runtime.interrupt import Interrupted, StopSignal
 from cfaan_jax.runtime.sharding import batch_sharding
 from cfaan_jax.train import loop, utilisation
+from cfaan_jax.train.step import make_step
 from tests import tiny_records
 from tests.experiment.test_config import small
 from tests.workdirs import rows
@@ -42,7 +44,7 @@ def config(records_directory):
 
 
 def run(config, workdir, total: int | None = None, sampler: IdentitySampler | None = None):
-    """Trains without the final evaluation; returns the network's graph and the state."""
+    """Trains without the final evaluation; returns the network and the state."""
     sampler = sampler or loop.training_sampler(config)
     total = config.train.epochs * sampler.steps_per_epoch if total is None else total
     with StopSignal() as stop, Checkpoints(workdir) as checkpoints:
@@ -50,9 +52,9 @@ def run(config, workdir, total: int | None = None, sampler: IdentitySampler | No
 
 
 def found_with(mean: float):
-    """What a search gives, as far as training looks at it."""
+    """What searches give, as far as training looks at them."""
     score = SimpleNamespace(mAP=mean, cmc=np.array([mean]))
-    return SimpleNamespace(score=lambda names, *_: dict.fromkeys(names, score))
+    return {"last": SimpleNamespace(score=lambda names, *_: dict.fromkeys(names, score))}
 
 
 def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
@@ -72,11 +74,34 @@ def test_the_loss_falls_and_every_figure_is_written(config, tmp_path):
     assert np.mean([row["loss"] for row in figures[-4:]]) < 0.8 * np.mean([row["loss"] for row in figures[:4]])
 
 
+def test_the_host_runs_ahead_of_the_device(config, tmp_path, monkeypatch):
+    """No step waits for the one before: when a step is sent off, the device still has two others to do."""
+    working, dispatched = [], []
+
+    def slow_step(*arguments):
+        step = make_step(*arguments)
+        slow = jax.jit(lambda state, batch: (step(state, batch), jax.lax.fori_loop(
+            0, 200, lambda _, x: x @ x / 512, jnp.ones((512, 512)) + state.stats[0][0])[0, 0]), donate_argnums=0)
+
+        def run(state, batch):
+            (state, metrics), delay = slow(state, batch)
+            dispatched.append(delay)
+            working.append(sum(not other.is_ready() for other in dispatched))
+            return state, metrics
+
+        return run
+
+    monkeypatch.setattr(loop, "make_step", slow_step)
+    config.train.update(epochs=4, checkpoint_every=100)
+    run(config, tmp_path)
+    assert max(working) >= 3
+
+
 def test_ide_trains_on_cross_entropy_alone_and_knows_its_share_of_a_peak(records_directory, tmp_path, monkeypatch):
     monkeypatch.setattr(utilisation, "peak_flops", lambda kind, compute: 1e9)
-    graphdef, state = run(tiny(records_directory, "ide"), tmp_path, total=1)
+    network, state = run(tiny(records_directory, "ide"), tmp_path, total=1)
     row = rows(tmp_path)[0]
-    flops = utilisation.forward_flops(nnx.merge(graphdef, state.params, state.stats), (1, *tiny_records.SIZE))
+    flops = utilisation.forward_flops(network.model(state.params, state.stats), (1, *tiny_records.SIZE))
     assert float(row["model_flops_utilisation"]) == pytest.approx(float(row["clips_per_second"]) * 3 * flops / 1e9)
     assert row["triplet"] == "" and row["loss"] == row["id_loss"] != ""
 
@@ -98,7 +123,7 @@ def test_the_best_network_is_kept_by_the_periodic_evaluation(config, tmp_path, m
     search = mock.Mock(side_effect=map(found_with, (0.2, 0.5, 0.3)))
     monkeypatch.setattr(evaluate, "search", search)
     run(config, tmp_path)
-    assert [call.args[3] for call in search.call_args_list] == ["test"] * 3
+    assert [call.args[2] for call in search.call_args_list] == ["test"] * 3
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert (checkpoints.step("best"), checkpoints.step("last")) == (2 * STEPS, 3 * STEPS)
         assert checkpoints.progress("last").best == 0.5
@@ -137,6 +162,18 @@ def test_weights_that_are_not_finite_are_not_saved(config, tmp_path):
     with pytest.raises(InputError, match=r"weights are not finite at step 1 \(epoch 1\), whose clips.*no checkpoint"):
         run(config, tmp_path, total=1)
     assert saved_step(tmp_path) is None
+
+
+def test_a_device_that_is_too_small_is_told_with_the_settings(config, tmp_path, monkeypatch):
+    config.model.remat = True
+
+    def no_memory(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12.34GiB.")
+
+    monkeypatch.setattr(loop, "make_step", lambda *_: no_memory)
+    with pytest.raises(InputError, match="for a training step of 8 clips of c2d in float32, which asked for 12.34GiB; "
+                                         "set config.model.compute=bfloat16, or set config.train.accumulate=2, or use"):
+        loop.train(config, tmp_path)
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(config, tmp_path):

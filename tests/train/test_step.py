@@ -14,7 +14,7 @@ from flax import nnx
 from cfaan_jax.experiment.config import create_model
 from cfaan_jax.runtime.sharding import data_mesh
 from cfaan_jax.train import loop
-from cfaan_jax.train.step import initial_state, make_step
+from cfaan_jax.train.step import Network, initial_state, make_step
 from tests.experiment.test_config import small
 from tests.models.transplants import small_network
 from tests.train.test_loop import run, tiny
@@ -37,10 +37,9 @@ def step_of(accumulate: int, seed: int = 0):
     config.augment.update(flip=0.0, erasing=0.0)
     model = create_model(config, CLASSES)
     model.train()
-    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     optimizer = optax.sgd(1.0)
-    state = initial_state(config, model, CLASSES, optimizer, params, stats)
-    return make_step(graphdef, optimizer, config, model.stride, data_mesh()), state
+    state = initial_state(config, CLASSES, optimizer, model)
+    return make_step(Network.of(model), optimizer, config, data_mesh()), state
 
 
 @pytest.mark.slow

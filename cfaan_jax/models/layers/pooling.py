@@ -1,5 +1,7 @@
 """Pooling and up-sampling of feature maps, with the windows and the gradients of torch."""
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,12 +23,13 @@ def elementwise_max(arrays: list[jax.Array]) -> jax.Array:
     """The elementwise maximum of several arrays; the gradient goes to the first of equal elements, as in torch.
 
     The gradients of `jnp.max` and `jnp.maximum` look for elements equal to the result. Where the compiler rounds the
-    two differently there are none, and the gradient is NaN or 0. This one only compares the inputs.
+    two differently there are none, and the gradient is NaN or 0. This one compares inputs and keeps their numbers.
     """
-    result, *others = arrays
-    for other in others:
-        result = jnp.where(other > result, other, result)
-    return result
+    largest, chosen = arrays[0], jnp.zeros(arrays[0].shape, jnp.uint8)
+    for number, array in enumerate(arrays[1:], start=1):
+        larger = array > largest
+        largest, chosen = jnp.where(larger, array, largest), jnp.where(larger, jnp.uint8(number), chosen)
+    return reduce(lambda result, pair: jnp.where(chosen == pair[0], pair[1], result), enumerate(arrays), arrays[0])
 
 
 def adaptive_max_pool(x: jax.Array, axis: int, cells: int) -> jax.Array:
